@@ -1,0 +1,99 @@
+// The tree and the kernels assembled on it.
+#include <optional>
+
+#include "bindings.hpp"
+#include "diffeo/mahalanobis.hpp"
+#include "diffeo/tree.hpp"
+
+namespace diffeo::bindings {
+namespace {
+
+using OptionalArray = std::optional<Array<double>>;
+
+MetricTree make_tree(const Array<double>& points, const OptionalArray& whitening, int threads) {
+  expect_ndim(points, 2, "points");
+  const Index n = points.shape(0), m = points.shape(1);
+  Index dim = 0;
+  const double* w = nullptr;
+  if (whitening) {
+    expect_ndim(*whitening, 3, "whitening");
+    expect(whitening->shape(0) == n && whitening->shape(1) == m, "whitening must have shape (n, m, dim)");
+    dim = whitening->shape(2);
+    w = whitening->data();
+  }
+  const py::gil_scoped_release release;  // safe: the constructor copies from arrays that this call keeps alive
+  return MetricTree(points.data(), w, n, m, dim, threads);
+}
+
+/// (indptr, indices, values), each taken over by NumPy.
+py::tuple to_tuple(SparseRows&& rows) {
+  return py::make_tuple(take(std::move(rows.indptr)), take(std::move(rows.indices)), take(std::move(rows.values)));
+}
+
+py::tuple assemble(const MetricTree& tree, double epsilon, double truncation, int threads) {
+  Kernel kernel;
+  {
+    const py::gil_scoped_release release;  // safe: the tree is immutable and the result is local
+    kernel = assemble_kernel(tree, {epsilon, truncation}, threads);
+  }
+  return py::make_tuple(to_tuple(std::move(kernel.rows)), take(std::move(kernel.gated)), kernel.n_gated);
+}
+
+py::tuple statistics(const MetricTree& tree, double epsilon, double truncation, const Array<Row>& rows, int threads) {
+  expect_ndim(rows, 1, "rows");
+  const Index count = rows.shape(0);
+  py::array_t<double> sums(count);
+  py::array_t<Index> entries(count), gated(count);
+  double* sums_data = sums.mutable_data();
+  Index* entries_data = entries.mutable_data();
+  Index* gated_data = gated.mutable_data();
+  {
+    const py::gil_scoped_release release;  // safe: the tree is immutable, the arrays are kept alive here
+    row_statistics(tree, {epsilon, truncation}, rows.data(), count, sums_data, entries_data, gated_data, threads);
+  }
+  return py::make_tuple(sums, entries, gated);
+}
+
+py::tuple cross(const MetricTree& tree, double epsilon, double truncation, const Array<double>& points,
+                const OptionalArray& whitening, int threads) {
+  expect_ndim(points, 2, "points");
+  const Index count = points.shape(0), m = tree.n_measurements();
+  expect(points.shape(1) == m, "points must have as many columns as the tree");
+  const double* w = nullptr;
+  if (whitening) {
+    expect_ndim(*whitening, 3, "whitening");
+    expect(whitening->shape(0) == count && whitening->shape(1) == m && whitening->shape(2) == tree.dim(),
+           "whitening must have shape (count, m, dim)");
+    w = whitening->data();
+  }
+  SparseRows rows;
+  {
+    const py::gil_scoped_release release;  // safe: the tree is immutable, the arrays are kept alive here
+    rows = cross_kernel(tree, {epsilon, truncation}, points.data(), w, count, threads);
+  }
+  return to_tuple(std::move(rows));
+}
+
+}  // namespace
+
+void bind_kernel(py::module_& m) {
+  m.attr("GATES") = py::make_tuple(Gates::kReach, Gates::kAsymmetry, Gates::kOffTangent, Gates::kTransport);
+  py::class_<MetricTree>(m, "MetricTree", "Samples with their metrics, sorted by a k-d tree.")
+      .def(py::init(&make_tree), py::arg("points").noconvert(), py::arg("whitening").noconvert().none(true),
+           py::arg("threads"))
+      .def_property_readonly("size", &MetricTree::size)
+      .def_property_readonly("dim", &MetricTree::dim)
+      .def_property_readonly("order", [](const MetricTree& t) { return to_array(t.order()); },
+                             "Caller's row of each tree position, (n,) int32.")
+      .def_property_readonly("position", [](const MetricTree& t) { return to_array(t.position()); },
+                             "Tree position of each of the caller's rows, (n,) int32.")
+      .def("assemble", &assemble, py::arg("epsilon"), py::arg("truncation"), py::arg("threads"),
+           "((indptr, indices, values), gated (n,), n_gated) in tree order.")
+      .def("row_statistics", &statistics, py::arg("epsilon"), py::arg("truncation"), py::arg("rows").noconvert(),
+           py::arg("threads"), "(sums, entries, gated) of the rows at the given tree positions.")
+      .def("cross", &cross, py::arg("epsilon"), py::arg("truncation"), py::arg("points").noconvert(),
+           py::arg("whitening").noconvert().none(true), py::arg("threads"),
+           "(indptr, indices, values) between new points and samples; columns are the caller's rows.");
+}
+
+}  // namespace diffeo::bindings

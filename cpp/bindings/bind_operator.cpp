@@ -1,0 +1,61 @@
+// The normalised operator and its leading eigenpairs.
+#include "bindings.hpp"
+#include "diffeo/eigenpairs.hpp"
+#include "diffeo/operator.hpp"
+
+namespace diffeo::bindings {
+namespace {
+
+SparseView view(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values) {
+  expect_ndim(indptr, 1, "indptr");
+  expect_ndim(indices, 1, "indices");
+  expect_ndim(values, 1, "values");
+  const Index n = indptr.shape(0) - 1;
+  expect(n >= 1 && indptr.data()[0] == 0, "indptr must start at 0 and have n + 1 entries");
+  expect(indices.shape(0) == values.shape(0) && indptr.data()[n] == indices.shape(0),
+         "indptr, indices and values do not fit each other");
+  return {n, indptr.data(), indices.data(), values.data()};
+}
+
+py::tuple normalised(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, double alpha,
+                     int threads) {
+  const SparseView kernel = view(indptr, indices, values);
+  py::array_t<double> density(kernel.n), degree(kernel.n), scaling(kernel.n);
+  double* density_data = density.mutable_data();
+  double* degree_data = degree.mutable_data();
+  double* scaling_data = scaling.mutable_data();
+  {
+    const py::gil_scoped_release release;  // safe: only these arrays are touched, which this call keeps alive
+    normalise(kernel, alpha, density_data, degree_data, scaling_data, threads);
+  }
+  return py::make_tuple(density, degree, scaling);
+}
+
+py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
+                     const Array<double>& scaling, const Array<double>& trivial, Index n_wanted, double tolerance,
+                     Index max_iterations, std::uint64_t seed, int threads) {
+  const SparseView kernel = view(indptr, indices, values);
+  expect(scaling.ndim() == 1 && scaling.shape(0) == kernel.n, "scaling must have shape (n,)");
+  expect(trivial.ndim() == 1 && trivial.shape(0) == kernel.n, "trivial must have shape (n,)");
+  Eigenpairs pairs;
+  {
+    const py::gil_scoped_release release;  // safe: see normalised
+    const DiffusionOperator op(kernel, scaling.data(), threads);
+    pairs = leading_eigenpairs(op, trivial.data(), {n_wanted, tolerance, max_iterations, seed});
+  }
+  return py::make_tuple(to_array(pairs.values), to_array(pairs.vectors), to_array(pairs.residuals), pairs.iterations,
+                        pairs.products, pairs.converged);
+}
+
+}  // namespace
+
+void bind_operator(py::module_& m) {
+  m.def("normalise", &normalised, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
+        py::arg("values").noconvert(), py::arg("alpha"), py::arg("threads"), "(density, degree, scaling), each (n,).");
+  m.def("leading_eigenpairs", &eigenpairs, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
+        py::arg("values").noconvert(), py::arg("scaling").noconvert(), py::arg("trivial").noconvert(),
+        py::arg("n_wanted"), py::arg("tolerance"), py::arg("max_iterations"), py::arg("seed"), py::arg("threads"),
+        "(values, vectors (n, n_wanted), residuals, iterations, products, converged) of diag(s) K diag(s).");
+}
+
+}  // namespace diffeo::bindings

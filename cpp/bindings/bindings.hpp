@@ -1,0 +1,60 @@
+// What the bindings share: checked array arguments, and arrays that take over a buffer without a copy.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "diffeo/types.hpp"
+
+namespace diffeo::bindings {
+
+namespace py = pybind11;
+
+/// C-contiguous arrays of exactly this dtype; arguments are marked noconvert, so nothing is cast or copied.
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+/// Throws ValueError unless the array has `ndim` axes; the Python layer has already said it more kindly.
+inline void expect_ndim(const py::array& array, int ndim, const char* name) {
+  if (array.ndim() != ndim) {
+    throw std::invalid_argument(std::string(name) + " must have " + std::to_string(ndim) + " axes");
+  }
+}
+
+inline void expect(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(message);
+}
+
+/// Hands a buffer to NumPy, which frees it.
+template <class T>
+py::array_t<T> take(Buffer<T>&& buffer) {
+  const Index size = buffer.size();
+  T* data = buffer.release();
+  py::capsule owner(data, [](void* p) { delete[] static_cast<T*>(p); });
+  return py::array_t<T>({size}, {static_cast<Index>(sizeof(T))}, data, owner);
+}
+
+inline py::array_t<double> to_array(const RowMatrix& m) {
+  py::array_t<double> out({m.rows(), m.cols()});
+  std::copy_n(m.data(), m.size(), out.mutable_data());
+  return out;
+}
+
+template <class T>
+py::array_t<T> to_array(const std::vector<T>& v) {
+  return py::array_t<T>(static_cast<py::ssize_t>(v.size()), v.data());
+}
+
+void bind_parallel(py::module_& m);
+void bind_covariance(py::module_& m);
+void bind_kernel(py::module_& m);
+void bind_operator(py::module_& m);
+void bind_interpolation(py::module_& m);
+
+}  // namespace diffeo::bindings

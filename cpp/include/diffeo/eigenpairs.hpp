@@ -1,0 +1,40 @@
+// Leading eigenpairs of the diffusion operator, every copy of a multiple eigenvalue included.
+//
+// A block method: single-vector Krylov methods see one direction of each eigenspace, a block sees them all.
+// Locally optimal block iteration (Knyazev 2001) on span[X, T R, P], where the preconditioner T solves (I - S) W = R
+// approximately by Chebyshev iteration.
+#pragma once
+
+#include <vector>
+
+#include "diffeo/operator.hpp"
+#include "diffeo/types.hpp"
+
+namespace diffeo {
+
+struct EigenOptions {
+  Index n_wanted;               ///< number of leading eigenpairs, the trivial one included
+  double tolerance = 1e-8;      ///< bound on the residual norm(S v - lambda v) of each
+  Index max_iterations = 300;
+  std::uint64_t seed = 0;       ///< of the random start block
+};
+
+/// Eigenvalues descending, orthonormal vectors (n, n_wanted), and the residual of each, computed from S itself
+/// at the end. `converged` is false when some residual is above the tolerance: callers must look.
+struct Eigenpairs {
+  std::vector<double> values;
+  RowMatrix vectors;
+  std::vector<double> residuals;
+  Index iterations = 0;
+  Index products = 0;    ///< columns multiplied by S
+  bool converged = false;
+};
+
+/// Leading eigenpairs of S. Small problems are solved densely (LAPACK-style tridiagonal QR).
+///
+/// `trivial` (n) is the known eigenvector sqrt(D) of the eigenvalue 1, not necessarily normalised.
+/// Throws std::invalid_argument unless 1 <= n_wanted <= n, and Interrupted on Ctrl-C. Thread-safe; the same bits
+/// for any number of threads.
+Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options);
+
+}  // namespace diffeo

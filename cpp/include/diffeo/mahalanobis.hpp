@@ -1,0 +1,52 @@
+// Sparse assembly of the Mahalanobis kernel k_ij = exp(-q_ij / (4 epsilon)) on a tree: every pair of the
+// definition in pair_metric.hpp and no other; no n-by-n array.
+#pragma once
+
+#include "diffeo/pair_metric.hpp"
+#include "diffeo/tree.hpp"
+#include "diffeo/types.hpp"
+
+namespace diffeo {
+
+/// Bandwidth and cut: entries below `truncation` are dropped, r^2 = 4 epsilon log(1/truncation).
+struct Bandwidth {
+  double epsilon;
+  double truncation;
+  double squared_radius() const;
+};
+
+/// Compressed rows. Square kernels are in tree order, with sorted columns and unit diagonal.
+struct SparseRows {
+  Index n_rows = 0;
+  Index n_columns = 0;
+  Buffer<Index> indptr;     ///< (n_rows + 1)
+  Buffer<Row> indices;      ///< column of each entry
+  Buffer<double> values;    ///< kernel value of each entry
+};
+
+/// The kernel, and how many pairs within the radius the gates dropped in each row (tree order; each pair
+/// counts in both of its rows).
+struct Kernel {
+  SparseRows rows;
+  Buffer<Row> gated;    ///< (n)
+  Index n_gated = 0;    ///< pairs, each once
+};
+
+/// Assembles the kernel over all samples of the tree, symmetric to the last bit (each pair is computed once).
+/// Memory: 12 bytes an entry, and half as much again while it runs.
+/// Thread-safe; the same bits for any number of threads; throws Interrupted on Ctrl-C.
+Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads);
+
+/// For `count` chosen samples (`rows`: tree positions): row sums of the kernel (diagonal included), entries, and
+/// pairs dropped by the gates. What the choice of epsilon needs, without assembling anything.
+void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
+                    Index* entries, Index* gated, int threads);
+
+/// Kernel between new points (count, m) and the samples, with columns in the caller's row numbers.
+///
+/// `whitening` (count, m, dim) makes it two-sided with all gates; null makes it one-sided (q = a_ji from the samples'
+/// metric alone; gates of reach and tangent only), which is all that a bare point allows.
+SparseRows cross_kernel(const MetricTree& tree, Bandwidth bandwidth, const double* points, const double* whitening,
+                        Index count, int threads);
+
+}  // namespace diffeo

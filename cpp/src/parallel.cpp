@@ -1,0 +1,88 @@
+#include "diffeo/parallel.hpp"
+
+#include <omp.h>
+
+#include <chrono>
+#include <mutex>
+
+namespace diffeo {
+namespace {
+
+std::atomic<InterruptCheck> interrupt_check{nullptr};
+
+// Rows of a block that one chunk handles: 2,048 rows of 16 doubles are 256 KiB, which stays in a second-level cache.
+constexpr Index kBlockRows = 2048;
+
+}  // namespace
+
+void set_interrupt_check(InterruptCheck check) { interrupt_check.store(check); }
+
+int resolve_threads(int requested) { return requested > 0 ? requested : omp_get_max_threads(); }
+
+namespace detail {
+
+bool interrupt_requested() {
+  using Clock = std::chrono::steady_clock;
+  thread_local Clock::time_point last = Clock::now();
+  const InterruptCheck check = interrupt_check.load();
+  if (check == nullptr) return false;
+  const auto now = Clock::now();
+  if (now - last < std::chrono::milliseconds(50)) return false;
+  last = now;
+  return check();
+}
+
+void run_tasks(Index count, int threads, void (*task)(void*, Index), void* context) {
+  std::atomic<bool> stop{false};
+  std::atomic<bool> interrupted{false};
+  std::exception_ptr failure;
+  std::mutex guard;
+  const int team = static_cast<int>(std::min<Index>(resolve_threads(threads), count));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+  for (Index k = 0; k < count; ++k) {
+    if (stop.load(std::memory_order_relaxed)) continue;
+    try {
+      if (omp_get_thread_num() == 0 && interrupt_requested()) {
+        interrupted.store(true);
+        stop.store(true);
+        continue;
+      }
+      task(context, k);
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(guard);
+      if (!failure) failure = std::current_exception();
+      stop.store(true);
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+  if (interrupted.load()) throw Interrupted();
+}
+
+}  // namespace detail
+
+RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
+  const Index n = x.rows();
+  const Index chunks = (n + kBlockRows - 1) / kBlockRows;
+  std::vector<RowMatrix> partial(static_cast<std::size_t>(chunks));
+  parallel_chunks(n, kBlockRows, threads, [&](Index chunk, Index begin, Index end) {
+    partial[static_cast<std::size_t>(chunk)].noalias() =
+        x.middleRows(begin, end - begin).transpose() * y.middleRows(begin, end - begin);
+  });
+  RowMatrix total = RowMatrix::Zero(x.cols(), y.cols());
+  for (const RowMatrix& part : partial) total += part;
+  return total;
+}
+
+void multiply(const RowMatrix& x, const RowMatrix& coefficients, RowMatrix& target, bool accumulate, int threads) {
+  if (!accumulate) target.resize(x.rows(), coefficients.cols());
+  parallel_chunks(x.rows(), kBlockRows, threads, [&](Index, Index begin, Index end) {
+    auto rows = target.middleRows(begin, end - begin);
+    if (accumulate) {
+      rows.noalias() += x.middleRows(begin, end - begin) * coefficients;
+    } else {
+      rows.noalias() = x.middleRows(begin, end - begin) * coefficients;
+    }
+  });
+}
+
+}  // namespace diffeo
