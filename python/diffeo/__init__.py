@@ -1,0 +1,65 @@
+"""diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
+
+The pipeline is the list of modules: capture -> observation -> kernel -> diffusion_map -> alignment ->
+transformation. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn
+nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffeo.capture import capture as capture
+    from diffeo.diffusion_map import DiffusionMap as DiffusionMap
+    from diffeo.equivalence import relative_error as relative_error
+    from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.observation import Observation as Observation
+    from diffeo.observation import observe as observe
+    from diffeo.storage import load as load
+    from diffeo.transformation import Transformation as Transformation
+    from diffeo.transformation import match as match
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DiffusionMap": "diffusion_map",
+    "Observation": "observation",
+    "Transformation": "transformation",
+    "capture": "capture",
+    "load": "storage",
+    "mahalanobis_kernel": "kernel",
+    "match": "transformation",
+    "observe": "observation",
+    "relative_error": "equivalence",
+}
+_MODULES = ("errors", "reference")
+
+__all__ = [*sorted(_HOME), "__version__", *_MODULES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        # Looked up each time rather than stored: a stored function would shadow the submodule of its name.
+        return getattr(importlib.import_module(f"diffeo.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"diffeo.{name}")
+    raise AttributeError(f"module 'diffeo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps ``diffeo.capture`` the function, although importing the submodule of that name would overwrite it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,60 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GATES: tuple[float, float, float, float]
+
+class MetricTree:
+    def __init__(self, points: NDArray[np.float64], whitening: NDArray[np.float64] | None, threads: int) -> None: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def order(self) -> NDArray[np.int32]: ...
+    @property
+    def position(self) -> NDArray[np.int32]: ...
+    def assemble(self, epsilon: float, truncation: float, threads: int) -> tuple[Any, ...]: ...
+    def row_statistics(
+        self, epsilon: float, truncation: float, rows: NDArray[np.int32], threads: int
+    ) -> tuple[Any, ...]: ...
+    def cross(
+        self,
+        epsilon: float,
+        truncation: float,
+        points: NDArray[np.float64],
+        whitening: NDArray[np.float64] | None,
+        threads: int,
+    ) -> tuple[Any, ...]: ...
+
+def n_threads(requested: int) -> int: ...
+def whitening_from_jacobians(jacobians: NDArray[np.float64], dim: int, threads: int) -> tuple[Any, ...]: ...
+def whitening_from_bursts(bursts: NDArray[np.float64], scale: float, dim: int, threads: int) -> tuple[Any, ...]: ...
+def whitening_from_covariances(covariances: NDArray[np.float64], dim: int, threads: int) -> tuple[Any, ...]: ...
+def jacobians_from_neighbors(
+    points: NDArray[np.float64], reference: NDArray[np.float64], neighbors: NDArray[np.int64], threads: int
+) -> tuple[Any, ...]: ...
+def normalise(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64], alpha: float, threads: int
+) -> tuple[Any, ...]: ...
+def leading_eigenpairs(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    scaling: NDArray[np.float64],
+    trivial: NDArray[np.float64],
+    n_wanted: int,
+    tolerance: float,
+    max_iterations: int,
+    seed: int,
+    threads: int,
+) -> tuple[Any, ...]: ...
+def local_polynomial_fit(
+    queries: NDArray[np.float64],
+    nodes: NDArray[np.float64],
+    values: NDArray[np.float64],
+    neighbors: NDArray[np.int64],
+    degree: int,
+    threads: int,
+) -> NDArray[np.float64]: ...

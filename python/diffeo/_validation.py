@@ -1,0 +1,174 @@
+"""The one place where array-likes become checked C-contiguous float64 arrays, and parameters checked numbers."""
+
+from __future__ import annotations
+
+import logging
+import numbers
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffeo import errors
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+_logger = logging.getLogger("diffeo")
+
+
+def rows_text(rows: NDArray[Any], limit: int = 5) -> str:
+    """List some row numbers in words, e.g. ``rows 3, 7, 12 and 4 more``."""
+    shown = ", ".join(str(int(row)) for row in rows[:limit])
+    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
+    return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
+
+
+def _to_numpy(value: Any, name: str) -> NDArray[Any]:
+    """Turn an array-like or torch tensor into a NumPy array without changing its dtype."""
+    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch
+        value = value.detach().cpu()
+        if str(value.dtype) in ("torch.bfloat16", "torch.float16"):
+            value = value.float()
+        value = value.numpy()
+    if hasattr(value, "tocsr"):
+        raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise errors.ShapeError(f"{name} is not a rectangular array: {error}") from error
+
+
+def float_array(
+    value: Any, name: str, ndim: int, *, shape: tuple[int | None, ...] | None = None, axes: str = ""
+) -> FloatArray:
+    """Check a real array and return it as C-contiguous float64.
+
+    Parameters
+    ----------
+    value : array_like or torch.Tensor
+        Real numbers. Integers and float32 are raised to float64 (said by the logger ``diffeo``); complex, boolean and
+        object arrays are refused.
+    name : str
+        What to call it in messages.
+    ndim : int
+        Number of axes.
+    shape : tuple, optional
+        Required lengths; None leaves an axis free.
+    axes : str, optional
+        The expected shape in words, for messages, e.g. ``(n, m, p)``.
+
+    Raises
+    ------
+    DataTypeError, ShapeError, NonFiniteError
+        The last names the number of bad rows and the first of them.
+    """
+    array = _to_numpy(value, name)
+    if array.dtype.kind not in "fiu":
+        raise errors.DataTypeError(
+            f"{name} has dtype {array.dtype}; real numbers are needed (convert it with .astype(float) if that is safe)"
+        )
+    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
+        raise errors.DataTypeError(f"{name} has dtype {array.dtype}; float64 would lose precision: convert it yourself")
+    expected = axes or f"{ndim} axes"
+    if array.ndim != ndim:
+        raise errors.ShapeError(f"{name} has shape {array.shape}; expected {expected}")
+    if shape is not None:
+        for axis, length in enumerate(shape):
+            if length is not None and array.shape[axis] != length:
+                raise errors.ShapeError(
+                    f"{name} has shape {array.shape}; expected {expected} with length {length} along axis {axis}"
+                )
+    if array.size == 0:
+        raise errors.ShapeError(f"{name} is empty: shape {array.shape}; expected {expected}")
+    if array.dtype != np.float64:
+        _logger.info("%s: %s raised to float64", name, array.dtype)
+    result: FloatArray = np.ascontiguousarray(array, dtype=np.float64)
+    check_finite(result, name)
+    return result
+
+
+def check_finite(array: FloatArray, name: str) -> None:
+    """Raise NonFiniteError, with the rows, unless all entries are finite."""
+    # A sum is finite only if all terms are (overflow aside), and costs a tenth of the test of every entry.
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    if np.isfinite(total):
+        return
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return
+    rows = np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))
+    kind = "NaN" if np.isnan(array).any() else "infinity"
+    raise errors.NonFiniteError(
+        f"{name} holds {kind}: {int(bad.sum())} non-finite numbers in {len(rows)} of {len(array)} rows "
+        f"({rows_text(rows)}); remove those samples or find out why they overflow"
+    )
+
+
+def index_array(value: Any, name: str, upper: int, ndim: int = 1) -> IntArray:
+    """Check an array of row numbers in [0, upper) and return it as int64."""
+    array = _to_numpy(value, name)
+    if array.dtype.kind not in "iu":
+        raise errors.DataTypeError(f"{name} has dtype {array.dtype}; integers are needed")
+    if array.ndim != ndim:
+        raise errors.ShapeError(f"{name} has shape {array.shape}; expected {ndim} axes")
+    bad = (array < 0) | (array >= upper)
+    if bad.any():
+        raise errors.InputError(
+            f"{name}: {int(bad.sum())} of {array.size} indices are outside of [0, {upper}), the first is "
+            f"{int(array[bad][0])}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def integer(value: Any, name: str, minimum: int) -> int:
+    """Check an integer parameter against its minimum."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise errors.ParameterError(f"{name} must be an integer, not {value!r}")
+    if value < minimum:
+        raise errors.ParameterError(f"{name} must be at least {minimum}, not {value}")
+    return int(value)
+
+
+def real(
+    value: Any, name: str, *, above: float | None = None, at_least: float | None = None, below: float | None = None
+) -> float:
+    """Check a finite real parameter against its bounds."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(float(value)):
+        raise errors.ParameterError(f"{name} must be a finite number, not {value!r}")
+    number = float(value)
+    if (
+        (above is not None and number <= above)
+        or (at_least is not None and number < at_least)
+        or (below is not None and number >= below)
+    ):
+        bounds = [
+            text
+            for bound, text in ((above, f"> {above}"), (at_least, f">= {at_least}"), (below, f"< {below}"))
+            if bound is not None
+        ]
+        raise errors.ParameterError(f"{name} must be {' and '.join(bounds)}, not {number}")
+    return number
+
+
+def threads(n_jobs: Any) -> int:
+    """Number of threads for the core: None and -1 mean all that OpenMP gives (0 for the core), k >= 1 means k."""
+    if n_jobs is None:
+        return 0
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or (n_jobs < 1 and n_jobs != -1):
+        raise errors.ParameterError(f"n_jobs must be None, -1 or a positive integer, not {n_jobs!r}")
+    return 0 if n_jobs == -1 else int(n_jobs)
+
+
+def seed(random_state: Any) -> int:
+    """A 64-bit seed from an integer, None (0: results stay reproducible) or a NumPy generator."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and random_state >= 0:
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(0, 2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(0, 2**63 - 1))
+    raise errors.ParameterError(f"random_state must be None, an integer >= 0 or a NumPy generator, not {random_state!r}")

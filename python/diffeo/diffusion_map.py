@@ -1,0 +1,298 @@
+"""Diffusion maps: leading eigenvectors of the normalised kernel, their extension, and the independent ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from diffeo import _core, errors
+from diffeo._validation import FloatArray, integer, real, rows_text, seed, threads
+from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel
+from diffeo.observation import Observation
+
+# Iterations after which the block eigensolver gives up; it needs 10 to 30.
+MAX_ITERATIONS = 300
+# A correlation with a measurement below this is no base for a sign.
+SIGN_CORRELATION = 1e-3
+
+
+class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Diffusion map under the local Mahalanobis metric of an observation.
+
+    With K the kernel of `mahalanobis_kernel`, D_0 = diag(K 1), K_alpha = D_0^-alpha K D_0^-alpha and
+    D = diag(K_alpha 1), the eigenvectors v_k of S = D^-1/2 K_alpha D^-1/2 give phi_k = D^-1/2 v_k (Coifman and Lafon
+    2006). With alpha = 1, -log(lambda_k) / epsilon approximates the Neumann eigenvalues of minus the Laplacian of the
+    input domain (Singer and Coifman 2008), whatever the network.
+
+    Parameters
+    ----------
+    n_components : int
+        Nontrivial eigenvectors; the trivial one is never counted.
+    epsilon : float or "auto"
+        Bandwidth, in squared input units; see `mahalanobis_kernel`.
+    alpha : float
+        Density exponent between 0 and 1; 1 removes the density of the sample.
+    tol : float
+        Bound on norm(S v_k - lambda_k v_k) for every pair.
+    random_state : int, numpy generator or None
+        Seed of the start block; None means 0, so results are always reproducible.
+    n_jobs : int, optional
+        Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+
+    Attributes
+    ----------
+    eigenvalues_ : ndarray of shape (n_components + 1,)
+        Descending; entry 0 is the trivial 1.
+    eigenvectors_ : ndarray of shape (n, n_components + 1)
+        Orthonormal eigenvectors of S over the samples of full rank (rows of deficient ones are zero).
+    residuals_ : ndarray of shape (n_components + 1,)
+        norm(S v_k - lambda_k v_k), each <= tol.
+    embedding_ : ndarray of shape (n, n_components)
+        phi_1, phi_2, ..., scaled so that sum D_i phi_ik^2 / sum D_i = 1, not multiplied by powers of lambda. Sign: the
+        measurement most correlated with phi_k is positively correlated; where no correlation exceeds 1e-3, the
+        entry of largest absolute value is positive. Rank-deficient samples are placed by extension.
+    generator_eigenvalues_ : ndarray of shape (n_components + 1,)
+        -log(lambda_k) / epsilon, per squared input unit.
+    epsilon_ : float
+    epsilon_curve_ : EpsilonCurve or None
+    kernel_ : Kernel
+    n_components_found_ : int
+        Connected pieces of the graph.
+    n_iter_ : int
+        Iterations of the eigensolver (0: dense).
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> X = np.random.default_rng(0).random((1000, 2))
+    >>> diffeo.DiffusionMap(n_components=3).fit(X).embedding_.shape
+    (1000, 3)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_components: int = 8,
+        epsilon: float | str = "auto",
+        alpha: float = 1.0,
+        tol: float = 1e-8,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.epsilon = epsilon
+        self.alpha = alpha
+        self.tol = tol
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Observation | Any, y: None = None) -> DiffusionMap:
+        """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
+
+        Parameters
+        ----------
+        X : Observation, or array_like of shape (n, m)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        SampleSizeError
+            Not more samples of full rank than components.
+        ConvergenceError
+            Some residual stayed above `tol`; the message lists them.
+
+        Warns
+        -----
+        DisconnectedWarning
+            The graph falls into pieces, so that the eigenvalue 1 is as many-fold.
+        """
+        n_components = integer(self.n_components, "n_components", 1)
+        alpha = real(self.alpha, "alpha", at_least=0.0)
+        tol = real(self.tol, "tol", above=0.0)
+        start = seed(self.random_state)
+        data = self._checked(X, reset=True)
+        usable = len(data.usable) if isinstance(data, Observation) else len(data)
+        if usable <= n_components:
+            raise errors.SampleSizeError(
+                f"n_components = {n_components} needs more than {n_components} samples of full rank, got n_samples = {usable}"
+            )
+        kernel = mahalanobis_kernel(data, epsilon=self.epsilon, n_jobs=self.n_jobs)
+        self._solve(kernel, n_components, alpha, tol, start)
+        self._embed(kernel)
+        return self
+
+    def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
+        """Fit and return ``embedding_``, shape (n, n_components)."""
+        return self.fit(X).embedding_
+
+    def transform(self, X: Observation | Any) -> FloatArray:
+        """Extend the embedding to new points (Nystroem).
+
+        phi_k(y) = sum_j P(y, y_j) phi_k(y_j) / lambda_k with P the row-normalised K_alpha between y and the samples.
+
+        Parameters
+        ----------
+        X : array_like of shape (count, m), or Observation
+            Plain points have no metric of their own: q is one-sided, from the samples alone. An observation gives
+            the two-sided q of the fit, and the samples of the fit their own embedding.
+
+        Returns
+        -------
+        ndarray of shape (count, n_components)
+
+        Warns
+        -----
+        OutOfDomainWarning
+            Points without a sample in the kernel's reach take the embedding of the nearest sample.
+        """
+        check_is_fitted(self)
+        data = self._checked(X, reset=False)
+        if not isinstance(data, Observation):
+            return self._extend(data, None)
+        if isinstance(self.kernel_.observation, Observation) and data.dim != self.kernel_.observation.dim:
+            raise errors.DimensionMismatchError(
+                f"the observation has dim = {data.dim}, the fit had {self.kernel_.observation.dim}"
+            )
+        if not isinstance(self.kernel_.observation, Observation):
+            return self._extend(data.points, None)
+        result = np.empty((len(data), self.embedding_.shape[1]))
+        rows = data.usable
+        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]))
+        if len(data.deficient):
+            result[data.deficient] = self._extend(data.points[data.deficient], None)
+        return result
+
+    @property
+    def operator_(self) -> sp.csr_array:
+        """S in the caller's row order, built on request (rank-deficient rows are empty)."""
+        check_is_fitted(self)
+        s = np.zeros(self.kernel_.n_samples)
+        s[self.kernel_.rows] = self._scaling
+        operator = self.kernel_.matrix.tocoo()
+        operator.data = operator.data * (s[operator.row] * s[operator.col])
+        return operator.tocsr()
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.embedding_.shape[1])
+
+    def _checked(self, X: Any, *, reset: bool) -> Observation | FloatArray:
+        """An observation, or a checked array; scikit-learn's own messages, as errors of this package."""
+        if isinstance(X, Observation):
+            m = X.points.shape[1]
+            if reset:
+                self.n_features_in_ = m
+                if hasattr(self, "feature_names_in_"):
+                    del self.feature_names_in_
+            elif m != self.n_features_in_:
+                raise errors.ShapeError(f"the observation has {m} measurements, the fit had {self.n_features_in_}")
+            return X
+        try:
+            checked: FloatArray = validate_data(
+                self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
+            )
+        except ValueError as error:
+            raise errors.InputError(str(error)) from error
+        except TypeError as error:
+            raise errors.DataTypeError(str(error)) from error
+        return checked
+
+    def _solve(self, kernel: Kernel, n_components: int, alpha: float, tol: float, start: int) -> None:
+        n_threads = threads(self.n_jobs)
+        sizes = kernel.component_sizes()
+        self.n_components_found_ = len(sizes)
+        if len(sizes) > 1:
+            warnings.warn(
+                f"the kernel graph falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}"
+                f"{', ...' if len(sizes) > 6 else ''} samples: the eigenvalue 1 is {len(sizes)}-fold and the leading "
+                "eigenvectors only tell the pieces apart; use a larger epsilon or more samples",
+                errors.DisconnectedWarning,
+                stacklevel=3,
+            )
+        arrays = (kernel.indptr, kernel.indices, kernel.values)
+        density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
+        values, vectors, residuals, iterations, _, converged = _core.leading_eigenpairs(
+            *arrays, scaling, np.sqrt(degree), n_components + 1, tol, MAX_ITERATIONS, start, n_threads
+        )
+        if not converged:
+            raise errors.ConvergenceError(
+                f"the eigensolver stopped after {iterations} iterations with residuals {np.array2string(residuals, precision=2)} "
+                f"above tol = {tol:g}; raise tol or epsilon"
+            )
+        self.kernel_ = kernel
+        self.epsilon_ = kernel.epsilon
+        self.epsilon_curve_: EpsilonCurve | None = kernel.curve
+        self.eigenvalues_: FloatArray = values
+        self.residuals_: FloatArray = residuals
+        # Eigenvalues may exceed 1 by rounding; the truncated kernel can have tiny negative ones, whose logarithm
+        # does not exist: they stand for infinitely fast decay.
+        with np.errstate(divide="ignore"):
+            self.generator_eigenvalues_: FloatArray = -np.log(np.clip(values, 0.0, 1.0)) / kernel.epsilon
+        self.n_iter_ = int(iterations)
+        self._vectors, self._degree, self._scaling = vectors, degree, scaling
+        self._weights = density**-alpha
+
+    def _embed(self, kernel: Kernel) -> None:
+        """Scatter to the caller's rows, scale, fix signs, and place rank-deficient samples."""
+        n = kernel.n_samples
+        phi = self._vectors / np.sqrt(self._degree)[:, None] * np.sqrt(self._degree.sum())
+        signs = _signs(phi, kernel.points[kernel.rows], self._degree)
+        self.eigenvectors_ = np.zeros((n, phi.shape[1]))
+        self.eigenvectors_[kernel.rows] = self._vectors * signs
+        self.embedding_ = np.zeros((n, phi.shape[1] - 1))
+        self.embedding_[kernel.rows] = (phi * signs)[:, 1:]
+        self._sample_weights = np.zeros(n)
+        self._sample_weights[kernel.rows] = self._weights
+        del self._vectors
+        missing = np.setdiff1d(np.arange(n), kernel.rows)
+        if len(missing):
+            self.embedding_[missing] = self._extend(np.ascontiguousarray(kernel.points[missing]), None)
+
+    def _extend(self, points: FloatArray, whitening: FloatArray | None) -> FloatArray:
+        rows = self.kernel_.cross(points, whitening, threads(self.n_jobs))
+        lost = np.flatnonzero(np.diff(rows.indptr) == 0)
+        # The factor p(y)^-alpha of the new point cancels when its row is normalised.
+        weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            extended: FloatArray = weighted[:, :-1] / weighted[:, -1:] / self.eigenvalues_[1:]
+        if len(lost):
+            distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(points[lost])
+            extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
+            warnings.warn(
+                f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(lost)}; "
+                f"nearest sample up to {distance.max():.3g} away): they are outside of the sampled domain or off the "
+                "measured manifold, and take the embedding of the nearest sample",
+                errors.OutOfDomainWarning,
+                stacklevel=3,
+            )
+        return extended
+
+
+def _signs(phi: FloatArray, points: FloatArray, degree: FloatArray) -> FloatArray:
+    """Sign of each eigenfunction by the stated rule: see `DiffusionMap`, ``embedding_``."""
+    weights = degree / degree.sum()
+    centred = points - weights @ points
+    spread = np.sqrt(weights @ centred**2)
+    centred = centred / np.where(spread > 0, spread, 1.0)
+    signs = np.ones(phi.shape[1])
+    for k in range(phi.shape[1]):
+        correlation = (weights * phi[:, k]) @ centred
+        strongest = int(np.argmax(np.abs(correlation)))
+        if k > 0 and abs(correlation[strongest]) > SIGN_CORRELATION:
+            signs[k] = np.sign(correlation[strongest])
+        else:
+            # Rounding must not choose between entries of equal size: the first within 1e-6 decides.
+            size = np.abs(phi[:, k])
+            signs[k] = np.sign(phi[np.argmax(size >= (1.0 - 1e-6) * size.max()), k])
+    return signs

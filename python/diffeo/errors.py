@@ -1,0 +1,141 @@
+"""Every error and warning that diffeo raises; each error is also the built-in that fits."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CaptureError",
+    "ConstantNeuronWarning",
+    "ConvergenceError",
+    "CurvatureWarning",
+    "DataTypeError",
+    "DiffeoError",
+    "DiffeoWarning",
+    "DimensionMismatchError",
+    "DisconnectedError",
+    "DisconnectedWarning",
+    "DuplicateWarning",
+    "ForwardModeWarning",
+    "InputError",
+    "LandmarkError",
+    "LayerError",
+    "MemoryLimitError",
+    "MissingDependencyError",
+    "NonFiniteError",
+    "OutOfDomainWarning",
+    "ParameterError",
+    "PiecewiseLinearWarning",
+    "RankError",
+    "RankWarning",
+    "SampleSizeError",
+    "ShapeError",
+    "SpectrumWarning",
+    "StorageError",
+]
+
+
+class DiffeoError(Exception):
+    """Base of every error that diffeo raises on purpose."""
+
+
+class InputError(DiffeoError, ValueError):
+    """Data that cannot be used as it is."""
+
+
+class ShapeError(InputError):
+    """An array has the wrong number of axes, or axes that do not fit each other."""
+
+
+class NonFiniteError(InputError):
+    """An array holds NaN or infinity; the message says in which rows."""
+
+
+class DataTypeError(DiffeoError, TypeError):
+    """An object of a type, or an array of a dtype, that would lose information."""
+
+
+class ParameterError(DiffeoError, ValueError):
+    """A parameter is outside of its range."""
+
+
+class SampleSizeError(InputError):
+    """Fewer samples (or burst members, or neighbours) than the computation needs."""
+
+
+class RankError(InputError):
+    """Local covariances of too many samples have a rank below the intrinsic dimension."""
+
+
+class DisconnectedError(InputError):
+    """The kernel graph falls into pieces, so that no common coordinates exist."""
+
+
+class DimensionMismatchError(InputError):
+    """Two observations have intrinsic dimensions that the requested map cannot join."""
+
+
+class LandmarkError(InputError):
+    """Landmarks that are too few, out of range, or that do not determine the alignment."""
+
+
+class LayerError(DiffeoError, LookupError):
+    """A layer name matches no module; the message lists close names."""
+
+
+class CaptureError(DiffeoError, RuntimeError):
+    """A network could not be evaluated or differentiated as asked."""
+
+
+class ConvergenceError(DiffeoError, RuntimeError):
+    """An iteration stopped before its residuals fell below the tolerance."""
+
+
+class MemoryLimitError(DiffeoError, MemoryError):
+    """A result would take more memory than the limit; nothing was allocated."""
+
+
+class MissingDependencyError(DiffeoError, ImportError):
+    """An optional package is needed; the message says how to install it."""
+
+
+class StorageError(DiffeoError, OSError):
+    """A file cannot be written, or is damaged, foreign or of an unknown version."""
+
+
+class DiffeoWarning(UserWarning):
+    """Base of every warning that diffeo emits."""
+
+
+class DisconnectedWarning(DiffeoWarning):
+    """The kernel graph falls into pieces; the eigenvalue 1 is as many-fold."""
+
+
+class DuplicateWarning(DiffeoWarning):
+    """Several samples have the same measurements."""
+
+
+class RankWarning(DiffeoWarning):
+    """A few samples have rank-deficient local covariances and are left out of the graph."""
+
+
+class ConstantNeuronWarning(DiffeoWarning):
+    """Some measured neurons do not vary over the sample."""
+
+
+class CurvatureWarning(DiffeoWarning):
+    """Many pairs within the kernel radius fail the gates: epsilon is large for the curvature."""
+
+
+class OutOfDomainWarning(DiffeoWarning):
+    """New points have no sample within the kernel radius; the nearest sample stood in."""
+
+
+class PiecewiseLinearWarning(DiffeoWarning):
+    """The network has piecewise-linear units, whose Jacobians jump between linear pieces."""
+
+
+class ForwardModeWarning(DiffeoWarning):
+    """An operator has no forward-mode rule; reverse mode was used instead."""
+
+
+class SpectrumWarning(DiffeoWarning):
+    """The spectrum does not allow what was asked (e.g. too few independent eigenvectors)."""

@@ -1,0 +1,410 @@
+"""The sparse Mahalanobis kernel of an observation, and the choice of its bandwidth epsilon."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+
+from diffeo import _core, errors
+from diffeo._validation import FloatArray, IntArray, float_array, real, rows_text, threads
+from diffeo.observation import Observation
+
+_logger = logging.getLogger("diffeo")
+
+# Median row sum of the kernel that epsilon="auto" aims at: about 180 entries a row for d = 2. Smaller costs
+# accuracy through the unit diagonal, larger through the boundary.
+TARGET_ROW_SUM = 20.0
+# For large samples cost weighs more: the target falls to this ...
+SMALL_ROW_SUM = 10.0
+# ... from this many samples on, reaching it at five times as many.
+LARGE_SAMPLE = 200_000
+# Where the gates drop more than this share of the pairs, the bandwidth shrinks for the sake of curvature, down to
+# the row sum above.
+GATED_SHARE_FOR_AUTO = 0.03
+# Rows from which the median row sum is estimated: its standard error is then some 3 % of the spread.
+PROBE_ROWS = 512
+# Samples among which the first guess of epsilon looks for neighbours.
+GUESS_SAMPLE = 20_000
+# When the gates drop more than this share of the pairs within the radius, epsilon is large for the curvature.
+MAX_GATED_SHARE = 0.25
+# Bytes an entry takes while the kernel is assembled: column and value, and half as much for the upper triangle.
+BYTES_PER_ENTRY = 18.0
+
+
+@dataclass(frozen=True, eq=False)
+class EpsilonCurve:
+    """What was tried on the way to epsilon; every array has one entry a trial, ascending in epsilon.
+
+    Attributes
+    ----------
+    epsilon : ndarray
+        Bandwidths (squared input units).
+    row_sum : ndarray
+        Median row sum of the kernel, diagonal included.
+    entries : ndarray
+        Mean number of entries a row.
+    gated_share : ndarray
+        Share of the pairs within the radius that the gates drop.
+    dimension : ndarray
+        2 d log(row_sum) / d log(epsilon), the dimension that the kernel sees at this bandwidth.
+    target : float
+        The row sum aimed at.
+    """
+
+    epsilon: FloatArray
+    row_sum: FloatArray
+    entries: FloatArray
+    gated_share: FloatArray
+    dimension: FloatArray
+    target: float
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """The kernel k_ij = exp(-q_ij / (4 epsilon)) of an observation, cut at `truncation` and gated.
+
+    Rows are kept in tree order, which holds neighbours together in memory; `matrix` has the caller's order.
+
+    Attributes
+    ----------
+    observation : Observation or ndarray
+        What it was made from (an array: Euclidean distances).
+    epsilon, truncation : float
+    curve : EpsilonCurve or None
+        How epsilon was chosen, when it was.
+    indptr, indices, values : ndarray
+        Compressed rows in tree order over the usable samples.
+    rows : ndarray of int64
+        The caller's row of each tree position.
+    gated : ndarray of int32
+        Pairs within the radius that the gates dropped, per tree position.
+    n_gated : int
+        The same over all samples, each pair once.
+    """
+
+    observation: Observation | FloatArray
+    epsilon: float
+    truncation: float
+    curve: EpsilonCurve | None
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: FloatArray
+    rows: IntArray
+    gated: NDArray[np.int32]
+    n_gated: int
+    _tree: list[_core.MetricTree] = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The tree is rebuilt on demand: it is a compiled object, and cheap beside the kernel.
+        return {name: value for name, value in self.__dict__.items() if name != "matrix"} | {"_tree": []}
+
+    def __repr__(self) -> str:
+        n = self.n_samples
+        return f"Kernel({n} samples, epsilon={self.epsilon:.3g}, {self.nnz / n:.0f} entries a row, {self.n_gated} gated)"
+
+    @property
+    def points(self) -> FloatArray:
+        """Measurements of all samples, (n, m)."""
+        return self.observation.points if isinstance(self.observation, Observation) else self.observation
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples, rank-deficient ones included."""
+        return len(self.points)
+
+    @property
+    def nnz(self) -> int:
+        """Stored entries, diagonal included."""
+        return len(self.values)
+
+    @property
+    def gated_share(self) -> float:
+        """Share of the pairs within the radius that the gates dropped."""
+        pairs = (self.nnz - len(self.rows)) // 2
+        return self.n_gated / max(1, pairs + self.n_gated)
+
+    @cached_property
+    def matrix(self) -> sp.csr_array:
+        """The kernel in the caller's row order: symmetric, unit diagonal (alone in rank-deficient rows)."""
+        n = self.n_samples
+        kind = np.int32 if self.nnz + n < 2**31 else np.int64
+        row = np.repeat(self.rows, np.diff(self.indptr)).astype(kind)
+        column = self.rows[self.indices].astype(kind)
+        alone = np.setdiff1d(np.arange(n), self.rows).astype(kind)
+        entries = np.concatenate([self.values, np.ones(len(alone))])
+        places = (np.concatenate([row, alone]), np.concatenate([column, alone]))
+        matrix = sp.coo_array((entries, places), shape=(n, n)).tocsr()
+        matrix.sort_indices()
+        return matrix
+
+    def in_tree_order(self) -> sp.csr_array:
+        """The kernel over the usable samples as SciPy sees it, sharing memory where index types allow."""
+        n = len(self.rows)
+        indptr = self.indptr.astype(np.int32) if self.nnz < 2**31 else self.indptr
+        return sp.csr_array((self.values, self.indices, indptr), shape=(n, n))
+
+    def tree(self) -> _core.MetricTree:
+        """The search tree (rebuilt after unpickling)."""
+        if not self._tree:
+            self._tree.append(build_tree(self.observation, 0))
+        return self._tree[0]
+
+    def cross(self, points: FloatArray, whitening: FloatArray | None, n_threads: int) -> sp.csr_array:
+        """Kernel between new points and the samples, (count, n), columns in the caller's rows.
+
+        One-sided (q from the samples' metric alone) unless `whitening` (count, m, dim) is given.
+        """
+        indptr, columns, values = self.tree().cross(self.epsilon, self.truncation, points, whitening, n_threads)
+        if isinstance(self.observation, Observation):
+            columns = self.observation.usable[columns]
+        return sp.csr_array((values, columns, indptr), shape=(len(points), self.n_samples))
+
+    @cached_property
+    def component_labels(self) -> NDArray[np.int32]:
+        """Connected piece of the graph that each tree position belongs to, (n,)."""
+        labels: NDArray[np.int32] = connected_components(self.in_tree_order(), directed=False)[1]
+        return labels
+
+    def component_sizes(self) -> IntArray:
+        """Sizes of the connected pieces of the graph, largest first."""
+        sizes: IntArray = np.sort(np.bincount(self.component_labels))[::-1].astype(np.int64)
+        return sizes
+
+    def stray_rows(self) -> IntArray:
+        """The caller's rows outside of the largest piece, ascending."""
+        largest = np.bincount(self.component_labels).argmax()
+        return np.sort(self.rows[self.component_labels != largest])
+
+
+def mahalanobis_kernel(
+    observation: Observation | Any,
+    *,
+    epsilon: float | str = "auto",
+    truncation: float = 1e-4,
+    n_jobs: int | None = None,
+) -> Kernel:
+    """Assemble the sparse Mahalanobis kernel of an observation.
+
+    k_ij = exp(-q_ij / (4 epsilon)) with q_ij = (a_ij + a_ji) / 2 and a_ij = norm(W_i^T (y_j - y_i))^2 (Singer and
+    Coifman 2008), for the pairs with k_ij >= truncation that pass the gates stated in `diffeo.reference`.
+
+    Parameters
+    ----------
+    observation : Observation, or array_like of shape (n, m)
+        An array gets the Euclidean metric.
+    epsilon : float or "auto"
+        Bandwidth, in squared input units. "auto" aims at a median row sum of 20 (falling to 10 for more than
+        200,000 samples, or while the gates drop more than 3 % of the pairs); the curve is kept in ``.curve``.
+    truncation : float
+        Smallest entry kept, between 0 and 1.
+    n_jobs : int, optional
+        Threads: None or -1 takes all that OpenMP gives. The result does not depend on it.
+
+    Returns
+    -------
+    Kernel
+        With ``.matrix`` (scipy csr_array in the caller's order, symmetric, unit diagonal), ``.epsilon``, ``.n_gated``.
+
+    Raises
+    ------
+    ParameterError
+        Parameters outside of their range.
+    MemoryLimitError
+        The kernel would need more than half of the machine's memory (or ``DIFFEO_MEMORY_LIMIT`` bytes).
+
+    Warns
+    -----
+    DuplicateWarning, CurvatureWarning
+        Samples with the same measurements; an epsilon too large for the curvature.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> kernel = diffeo.mahalanobis_kernel(np.random.default_rng(0).random((500, 2)))
+    >>> kernel.matrix.shape
+    (500, 500)
+    """
+    if not isinstance(observation, Observation):
+        observation = float_array(observation, "points", 2, axes="(n, m)")
+    truncation = real(truncation, "truncation", above=0.0, below=1.0)
+    n_threads = threads(n_jobs)
+    automatic = isinstance(epsilon, str)
+    if automatic and epsilon != "auto":
+        raise errors.ParameterError(f'epsilon must be a positive number or "auto", not {epsilon!r}')
+    if not automatic:
+        epsilon = real(epsilon, "epsilon", above=0.0)
+    tree = build_tree(observation, n_threads)
+    curve = None
+    if automatic:
+        epsilon, curve = choose_epsilon(tree, observation, truncation, n_threads)
+    bandwidth = float(epsilon)
+    _check_memory(tree, bandwidth, truncation, n_threads)
+    (indptr, indices, values), gated, n_gated = tree.assemble(bandwidth, truncation, n_threads)
+    rows = tree.order.astype(np.int64)
+    if isinstance(observation, Observation):
+        rows = observation.usable[rows]
+    kernel = Kernel(observation, bandwidth, truncation, curve, indptr, indices, values, rows, gated, n_gated, [tree])
+    _warn_of_duplicates(kernel)
+    _warn_of_curvature(kernel)
+    return kernel
+
+
+def build_tree(observation: Observation | FloatArray, n_threads: int) -> _core.MetricTree:
+    """Search tree over the samples with full rank (all samples of a plain array)."""
+    if not isinstance(observation, Observation):
+        return _core.MetricTree(observation, None, n_threads)
+    rows = observation.usable
+    if len(rows) == len(observation):
+        return _core.MetricTree(observation.points, observation.whitening, n_threads)
+    return _core.MetricTree(observation.points[rows], observation.whitening[rows], n_threads)
+
+
+def automatic_epsilon(observation: Observation, n_jobs: int | None = None, truncation: float = 1e-4) -> float:
+    """The bandwidth that epsilon="auto" chooses, without assembling the kernel."""
+    n_threads = threads(n_jobs)
+    return choose_epsilon(build_tree(observation, n_threads), observation, truncation, n_threads)[0]
+
+
+def target_row_sum(n: int) -> float:
+    """Row sum that epsilon="auto" aims at for n samples; small samples cannot afford wide kernels."""
+    small = 2.0 + 0.5 * np.sqrt(n)
+    fall = np.log(SMALL_ROW_SUM / TARGET_ROW_SUM) / np.log(5.0)
+    large = TARGET_ROW_SUM * max(1.0, n / LARGE_SAMPLE) ** fall
+    return float(min(small, max(SMALL_ROW_SUM, large)))
+
+
+def choose_epsilon(
+    tree: _core.MetricTree, observation: Observation | FloatArray, truncation: float, n_threads: int
+) -> tuple[float, EpsilonCurve]:
+    """Find the bandwidth whose median row sum meets the target, and keep all that was tried."""
+    n = tree.size
+    target = target_row_sum(n)
+    probes = np.unique(np.linspace(0, n - 1, min(n, PROBE_ROWS)).astype(np.int32))
+    trials: dict[float, tuple[float, float, float]] = {}
+
+    def row_sum(log_epsilon: float) -> float:
+        epsilon = float(np.exp(log_epsilon))
+        if epsilon not in trials:
+            sums, entries, gated = tree.row_statistics(epsilon, truncation, probes, n_threads)
+            share = gated.sum() / max(1, gated.sum() + (entries - 1).sum())
+            trials[epsilon] = (float(np.median(sums)), float(entries.mean()), float(share))
+        return trials[epsilon][0]
+
+    low = high = np.log(_guess_epsilon(observation, n))
+    while row_sum(low) >= target:
+        low -= np.log(2.0)
+        if low < np.log(np.finfo(float).tiny) + 10:
+            raise errors.InputError("more than half of the samples coincide: no bandwidth separates them")
+    while row_sum(high) < target:
+        # A kernel that stops growing has met the gates everywhere (or holds all samples): wider only costs more.
+        if row_sum(high) > 1.5 and row_sum(high + np.log(2.0)) < 1.02 * row_sum(high):
+            break
+        high += np.log(2.0)
+        if high > np.log(np.finfo(float).max) - 10:
+            break
+    low = max(low, high - np.log(2.0)) if row_sum(high - np.log(2.0)) < target else low
+    for _ in range(12):
+        if row_sum(high) < target or abs(row_sum(high) / target - 1.0) < 0.005:
+            break
+        middle = 0.5 * (low + high)
+        if row_sum(middle) < target:
+            low = middle
+        else:
+            high = middle
+    # Large kernels cut corners where the measurements bend, which the gates show; smaller ones do so less.
+    while trials[float(np.exp(high))][2] > GATED_SHARE_FOR_AUTO and row_sum(high - 0.2) >= min(target, SMALL_ROW_SUM):
+        high -= 0.2
+    return float(np.exp(high)), _curve(trials, target)
+
+
+def _curve(trials: dict[float, tuple[float, float, float]], target: float) -> EpsilonCurve:
+    epsilon = np.array(sorted(trials))
+    row_sum, entries, share = np.array([trials[e] for e in epsilon]).T
+    if len(epsilon) > 1:
+        dimension = 2.0 * np.gradient(np.log(row_sum), np.log(epsilon))
+    else:
+        dimension = np.full(1, np.nan)
+    return EpsilonCurve(epsilon, row_sum, entries, share, dimension, target)
+
+
+def _guess_epsilon(observation: Observation | FloatArray, n: int) -> float:
+    """Rough epsilon from one-sided distances of a few samples to an evenly spaced subsample.
+
+    The 20th neighbour among s of n samples lies where about 20 n / s of all samples do; the search corrects the rest.
+    """
+    if isinstance(observation, Observation):
+        points, whitening = observation.points[observation.usable], observation.whitening[observation.usable]
+    else:
+        points, whitening = observation, None
+    subset = np.unique(np.linspace(0, len(points) - 1, min(n, GUESS_SAMPLE)).astype(np.int64))
+    near = min(20, len(subset) - 1)
+    found = []
+    for i in np.unique(np.linspace(0, len(points) - 1, min(n, 24)).astype(np.int64)):
+        delta = points[subset] - points[i]
+        squared = ((delta if whitening is None else delta @ whitening[i]) ** 2).sum(axis=1)
+        found.append(np.partition(squared, near)[near])
+    guess = float(np.median(found)) / 20.0
+    return guess if guess > 0.0 else max(float(np.max(found)), np.finfo(float).tiny * 1e30)
+
+
+def memory_limit() -> int:
+    """Bytes that one result may take: ``DIFFEO_MEMORY_LIMIT``, or half of the machine's memory."""
+    given = os.environ.get("DIFFEO_MEMORY_LIMIT")
+    if given is None:
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    try:
+        return int(float(given))
+    except ValueError as error:
+        raise errors.ParameterError(f"DIFFEO_MEMORY_LIMIT must be a number of bytes, not {given!r}") from error
+
+
+def _check_memory(tree: _core.MetricTree, epsilon: float, truncation: float, n_threads: int) -> None:
+    """Estimate the number of entries from a few rows and refuse what would not fit."""
+    probes = np.unique(np.linspace(0, tree.size - 1, min(tree.size, 64)).astype(np.int32))
+    _, entries, _ = tree.row_statistics(epsilon, truncation, probes, n_threads)
+    needed = float(entries.mean()) * tree.size * BYTES_PER_ENTRY
+    limit = memory_limit()
+    if needed > limit:
+        raise errors.MemoryLimitError(
+            f"the kernel would have about {entries.mean():.0f} entries in each of {tree.size} rows and take "
+            f"{needed / 2**30:.2f} GiB, above the limit of {limit / 2**30:.2f} GiB; lower epsilon, subsample, or set "
+            "the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
+        )
+
+
+def _warn_of_duplicates(kernel: Kernel) -> None:
+    """Entries of exactly 1 off the diagonal join samples that the kernel cannot tell apart."""
+    ones = np.flatnonzero(kernel.values == 1.0)
+    if len(ones) == len(kernel.rows):
+        return
+    positions = np.searchsorted(kernel.indptr, ones, side="right") - 1
+    twins = np.sort(kernel.rows[np.unique(positions[kernel.indices[ones] != positions])])
+    warnings.warn(
+        f"{len(twins)} samples have the same measurements as another one ({rows_text(twins)}); they count double in "
+        "the density; remove repeated rows unless that is meant",
+        errors.DuplicateWarning,
+        stacklevel=3,
+    )
+
+
+def _warn_of_curvature(kernel: Kernel) -> None:
+    share = kernel.gated_share
+    if share <= MAX_GATED_SHARE:
+        return
+    order = np.argsort(-kernel.gated, kind="stable")[:5]
+    warnings.warn(
+        f"{100 * share:.0f} % of the pairs within the kernel radius fail the gates, most of them around "
+        f"{rows_text(kernel.rows[order])}: epsilon = {kernel.epsilon:.3g} is large for the curvature of the "
+        "measurements, or they do not embed the input; use more samples, a smaller epsilon, or more neurons",
+        errors.CurvatureWarning,
+        stacklevel=3,
+    )
