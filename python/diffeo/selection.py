@@ -1,0 +1,116 @@
+"""Which eigenvectors are coordinates of their own, and which only harmonics of others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from diffeo import _core
+from diffeo._validation import FloatArray, IntArray
+from diffeo.diffusion_map import DiffusionMap
+
+# Samples on which eigenvectors are regressed on each other: dense enough to resolve harmonics in three dimensions.
+REGRESSION_SAMPLE = 4000
+# Neighbours of each local linear regression: several times the number of coefficients for up to four coordinates.
+REGRESSION_NEIGHBORS = 24
+# Generator eigenvalues within this factor count as one block, whose basis is arbitrary.
+BLOCK_RATIO = 1.12
+# A unit direction of a block is new when at least this much of it (root mean square) remains unexplained.
+UNEXPLAINED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class IndependentCoordinates:
+    """Coordinates built from eigenvectors, none of them a function of the others.
+
+    Attributes
+    ----------
+    mixing : ndarray of shape (n_components, n_coordinates)
+        ``embedding_ @ mixing`` are the coordinates; columns are orthonormal and mix only eigenvectors of one block of
+        near-equal eigenvalues.
+    components : ndarray of int64, shape (n_coordinates,)
+        The eigenvector (0 is phi_1) that weighs most in each.
+    unexplained : ndarray of shape (n_components,)
+        Root-mean-square part of each eigenvector that the coordinates before its block leave unexplained; near 1 for
+        a new direction, near 0 for a harmonic.
+    """
+
+    mixing: FloatArray
+    components: IntArray
+    unexplained: FloatArray
+
+
+def independent_coordinates(diffusion_map: DiffusionMap, max_coordinates: int) -> IndependentCoordinates:
+    """Choose eigenvectors that are not harmonics of the ones before (after Dsilva, Talmon, Coifman, Kevrekidis 2018).
+
+    Block by block of near-equal eigenvalues, every direction is regressed on the coordinates found so far (local
+    linear fits, leaving the point itself out). The direction of the block with the largest remainder becomes a
+    coordinate if the remainder is large, and so on with the rest of the block. Taking directions instead of single
+    eigenvectors matters: in a block that holds a harmonic and a new coordinate (a 1 by 1/4 strip has both at
+    16 pi^2) the eigensolver returns an arbitrary mixture.
+
+    Parameters
+    ----------
+    diffusion_map : DiffusionMap
+        Fitted.
+    max_coordinates : int
+        Stop after this many.
+
+    Returns
+    -------
+    IndependentCoordinates
+    """
+    rows = diffusion_map.kernel_.rows
+    chosen_rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), REGRESSION_SAMPLE)).astype(np.int64)]
+    phi = diffusion_map.embedding_[chosen_rows]
+    phi = phi / np.sqrt((phi**2).mean(axis=0))
+    n_components = phi.shape[1]
+    unexplained = np.ones(n_components)
+    columns: list[FloatArray] = []
+    coordinates = np.empty((len(phi), 0))
+    for block in _blocks(diffusion_map.generator_eigenvalues_[1:]):
+        basis = np.eye(n_components)[:, block]
+        unexplained[block] = np.sqrt((_remainder(phi[:, block], coordinates) ** 2).mean(axis=0))
+        while basis.shape[1] > 0 and len(columns) < max_coordinates:
+            remainder = _remainder(phi @ basis, coordinates)
+            _, sizes, directions = np.linalg.svd(remainder, full_matrices=False)
+            if sizes[0] / np.sqrt(len(phi)) < UNEXPLAINED:
+                break
+            column = basis @ _oriented(directions[0])
+            columns.append(column)
+            coordinates = np.column_stack([coordinates, phi @ column])
+            # What is left of the block: the directions orthogonal to the one just taken.
+            basis = basis @ directions[1:].T if len(directions) == basis.shape[1] else basis[:, :0]
+    mixing = np.array(columns).T.reshape(n_components, len(columns))
+    return IndependentCoordinates(mixing, np.abs(mixing).argmax(axis=0).astype(np.int64), unexplained)
+
+
+def _blocks(generator_eigenvalues: FloatArray) -> list[list[int]]:
+    """Runs of consecutive eigenvalues within BLOCK_RATIO of each other."""
+    blocks = [[0]]
+    for k in range(1, len(generator_eigenvalues)):
+        if generator_eigenvalues[k] > BLOCK_RATIO * generator_eigenvalues[k - 1]:
+            blocks.append([])
+        blocks[-1].append(k)
+    return blocks
+
+
+def _oriented(direction: FloatArray) -> FloatArray:
+    """Fix the sign of a unit vector: its largest entry is positive."""
+    return direction * np.sign(direction[np.argmax(np.abs(direction))])
+
+
+def _remainder(values: FloatArray, coordinates: FloatArray) -> FloatArray:
+    """What leave-one-out local linear regression on the coordinates leaves of the values, (N, v)."""
+    if coordinates.shape[1] == 0:
+        return values
+    k = min(REGRESSION_NEIGHBORS, len(values) - 1)
+    nodes = np.ascontiguousarray(coordinates)
+    _, neighbors = cKDTree(nodes).query(nodes, k + 1, workers=-1)
+    # Drop the point itself; where ties put another first, dropping that one does as well.
+    own = neighbors == np.arange(len(nodes))[:, None]
+    own[~own.any(axis=1), -1] = True
+    others = np.ascontiguousarray(neighbors[~own].reshape(len(nodes), k), dtype=np.int64)
+    return values - _core.local_polynomial_fit(nodes, nodes, np.ascontiguousarray(values), others, 1, 0)
