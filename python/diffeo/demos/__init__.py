@@ -1,0 +1,1 @@
+"""Experiments on networks trained on the spot; run them with ``diffeo demo NAME``."""

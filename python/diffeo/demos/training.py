@@ -1,0 +1,72 @@
+"""Small multilayer perceptrons trained on the spot, reproducibly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffeo import errors
+
+# Samples of a step: fresh uniform inputs each time, so nothing can be overfitted.
+BATCH = 512
+
+
+def import_torch() -> Any:
+    """Torch, or the error that says how to get it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.MissingDependencyError("demos train networks with torch: pip install 'diffeo[demo]'") from error
+    return torch
+
+
+def perceptron(n_inputs: int, widths: Sequence[int], activation: str, n_outputs: int = 1) -> Any:
+    """An untrained ``torch.nn.Sequential`` in double precision: layers "0", "2", ... are linear, "1", "3", ... units."""
+    torch = import_torch()
+    layers = []
+    for width in widths:
+        layers += [torch.nn.Linear(n_inputs, width), getattr(torch.nn, activation)()]
+        n_inputs = width
+    return torch.nn.Sequential(*layers, torch.nn.Linear(n_inputs, n_outputs)).double()
+
+
+def train(
+    target: Callable[[Any], Any],
+    *,
+    n_inputs: int,
+    widths: Sequence[int],
+    activation: str,
+    seed: int,
+    steps: int,
+    name: str,
+) -> tuple[Any, float]:
+    """Train a perceptron on a function of uniform inputs in the unit cube; return it and its relative error.
+
+    Adam with a cosine schedule on the mean squared error. The seed fixes initial weights and inputs.
+    """
+    from tqdm import trange
+
+    torch = import_torch()
+    state, n_threads = torch.random.get_rng_state(), torch.get_num_threads()
+    torch.manual_seed(seed)
+    # Networks this small lose more to waking threads than they gain.
+    torch.set_num_threads(1)
+    try:
+        network = perceptron(n_inputs, widths, activation)
+        optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in trange(steps, desc=f"training {name}", leave=False, disable=None):
+            x = torch.rand(BATCH, n_inputs, dtype=torch.double)
+            loss = ((network(x)[:, 0] - target(x)) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            x = torch.rand(4096, n_inputs, dtype=torch.double)
+            truth = target(x)
+            error = float(torch.linalg.norm(network(x)[:, 0] - truth) / torch.linalg.norm(truth - truth.mean()))
+    finally:
+        torch.random.set_rng_state(state)
+        torch.set_num_threads(n_threads)
+    return network.eval(), error
