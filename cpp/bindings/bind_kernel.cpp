@@ -3,6 +3,7 @@
 
 #include "bindings.hpp"
 #include "diffeo/mahalanobis.hpp"
+#include "diffeo/neighbors.hpp"
 #include "diffeo/tree.hpp"
 
 namespace diffeo::bindings {
@@ -74,6 +75,18 @@ py::tuple cross(const MetricTree& tree, double epsilon, double truncation, const
   return to_tuple(std::move(rows));
 }
 
+py::tuple neighbors(const MetricTree& tree, Index k, int threads) {
+  py::array_t<Row> rows({tree.size(), k});
+  py::array_t<double> squared({tree.size(), k});
+  Row* rows_data = rows.mutable_data();
+  double* squared_data = squared.mutable_data();
+  {
+    const py::gil_scoped_release release;  // safe: the tree is immutable, the arrays are kept alive here
+    nearest_neighbors(tree, k, rows_data, squared_data, threads);
+  }
+  return py::make_tuple(rows, squared);
+}
+
 }  // namespace
 
 void bind_kernel(py::module_& m) {
@@ -93,7 +106,9 @@ void bind_kernel(py::module_& m) {
            py::arg("threads"), "(sums, entries, gated) of the rows at the given tree positions.")
       .def("cross", &cross, py::arg("epsilon"), py::arg("truncation"), py::arg("points").noconvert(),
            py::arg("whitening").noconvert().none(true), py::arg("threads"),
-           "(indptr, indices, values) between new points and samples; columns are the caller's rows.");
+           "(indptr, indices, values) between new points and samples; columns are the caller's rows.")
+      .def("nearest_neighbors", &neighbors, py::arg("k"), py::arg("threads"),
+           "(neighbors (n, k), squared_distances (n, k)) in tree positions; missing ones are -1 and infinity.");
 }
 
 }  // namespace diffeo::bindings

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diffeo.capture import capture as capture
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
+    from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
     from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.observation import Observation as Observation
     from diffeo.observation import observe as observe
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionMap": "diffusion_map",
+    "IsometricEmbedding": "isometry",
     "Observation": "observation",
     "Transformation": "transformation",
     "capture": "capture",

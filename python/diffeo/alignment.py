@@ -10,6 +10,8 @@ import numpy as np
 from diffeo import errors
 from diffeo._validation import FloatArray
 
+Solver = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
+
 # Below this ratio of singular values the landmarks leave a direction of the alignment open.
 UNDETERMINED = 1e-3
 # Landmarks per coefficient of a general linear map before it may replace the orthogonal one.
@@ -25,11 +27,13 @@ class Alignment:
     linear : ndarray of shape (c, c)
     shift : ndarray of shape (c,)
     kind : str
-        "orthogonal" (rotation or reflection, no shift) or "affine".
+        "rigid" (rotation or reflection, and shift), "similarity" (times a scale), "orthogonal" (no shift) or "affine".
     residual : float
-        Root-mean-square misfit at the landmarks, relative to their spread.
+        Root-mean-square misfit at the landmarks, relative to their spread in B's coordinates.
     left_out : float
         The same, each landmark predicted from the others; infinite when there are too few to leave one out.
+    scale : float
+        Spread of the landmarks in B's coordinates over that in A's: 1 for isometric coordinates in one unit.
     """
 
     linear: FloatArray
@@ -37,6 +41,7 @@ class Alignment:
     kind: str
     residual: float
     left_out: float
+    scale: float
 
     def forward(self, coordinates: FloatArray) -> FloatArray:
         """From A's coordinates (n, c) to B's."""
@@ -48,7 +53,31 @@ class Alignment:
         return np.ascontiguousarray(solved)
 
 
-def align(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
+def align_isometric(coordinates_a: FloatArray, coordinates_b: FloatArray, *, known_unit: bool) -> Alignment:
+    """Rigid motion (a similarity where the unit of length is unknown) between isometric coordinates of landmarks.
+
+    Parameters
+    ----------
+    coordinates_a, coordinates_b : ndarray of shape (L, d)
+        Coordinates of the same L inputs on both sides.
+    known_unit : bool
+        Whether both sides measure length in the same unit.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    LandmarkError
+        Fewer than d + 1 landmarks, or landmarks that leave a direction open (coincident or in a hyperplane).
+    """
+    _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True)
+    kind, solver = ("rigid", _rigid) if known_unit else ("similarity", _similarity)
+    return _fit(coordinates_a, coordinates_b, kind, solver, coordinates_a.shape[1] + 2)
+
+
+def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
     """Align diffusion coordinates of landmarks: orthogonal, or affine where many landmarks prefer it.
 
     Eigenfunctions of one domain agree up to an orthogonal map within each eigenspace, so the orthogonal Procrustes
@@ -70,12 +99,7 @@ def align(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
         Fewer than c landmarks, or landmarks that leave a direction open (coincident or dependent ones).
     """
     count, c = coordinates_a.shape
-    if count < c:
-        raise errors.LandmarkError(
-            f"{count} landmarks cannot align {c} coordinates; at least {c} are needed (more average out noise)"
-        )
-    _check_determined(coordinates_a, "A")
-    _check_determined(coordinates_b, "B")
+    _check(coordinates_a, coordinates_b, c, centred=False)
     best = _fit(coordinates_a, coordinates_b, "orthogonal", _orthogonal, c + 1)
     if count >= LANDMARKS_PER_COEFFICIENT * (c + 1):
         affine = _fit(coordinates_a, coordinates_b, "affine", _affine, LANDMARKS_PER_COEFFICIENT * (c + 1))
@@ -90,37 +114,55 @@ def _orthogonal(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     return u @ vt, np.zeros(p.shape[1])
 
 
+def _rigid(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    rotation, _ = _orthogonal(p - p.mean(axis=0), q - q.mean(axis=0))
+    return rotation, q.mean(axis=0) - p.mean(axis=0) @ rotation
+
+
+def _similarity(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    u, s, vt = np.linalg.svd((p - p.mean(axis=0)).T @ (q - q.mean(axis=0)))
+    linear = u @ vt * (s.sum() / ((p - p.mean(axis=0)) ** 2).sum())
+    return linear, q.mean(axis=0) - p.mean(axis=0) @ linear
+
+
 def _affine(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     solution = np.linalg.lstsq(np.column_stack([p, np.ones(len(p))]), q, rcond=None)[0]
     return solution[:-1], solution[-1]
 
 
-def _fit(
-    p: FloatArray,
-    q: FloatArray,
-    kind: str,
-    solve: Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]],
-    needed: int,
-) -> Alignment:
+def _fit(p: FloatArray, q: FloatArray, kind: str, solve: Solver, needed: int) -> Alignment:
     linear, shift = solve(p, q)
-    # Eigenfunctions have mean 0, so that their own size is their spread.
-    spread = float(np.sqrt((q**2).sum(axis=1).mean()))
-    residual = float(np.sqrt(((p @ linear + shift - q) ** 2).sum(axis=1).mean())) / spread
+    # Eigenfunctions have mean 0, so that their own size is their spread; other coordinates are centred first.
+    centred = kind in ("rigid", "similarity")
+    spread_a, spread_b = (_size(x - x.mean(axis=0) if centred else x) for x in (p, q))
+    residual = _size(p @ linear + shift - q) / spread_b
     left_out = np.inf
     if len(p) >= needed:
-        misfit = 0.0
+        misses = np.empty_like(q)
         for i in range(len(p)):
             rest = np.arange(len(p)) != i
             part, offset = solve(p[rest], q[rest])
-            misfit += float(((p[i] @ part + offset - q[i]) ** 2).sum())
-        left_out = float(np.sqrt(misfit / len(p))) / spread
-    return Alignment(linear, shift, kind, residual, left_out)
+            misses[i] = p[i] @ part + offset - q[i]
+        left_out = _size(misses) / spread_b
+    return Alignment(linear, shift, kind, residual, left_out, spread_b / spread_a)
 
 
-def _check_determined(coordinates: FloatArray, side: str) -> None:
-    values = np.linalg.svd(coordinates, compute_uv=False)
-    if not values[-1] > UNDETERMINED * values[0]:
+def _size(x: FloatArray) -> float:
+    return float(np.sqrt((x**2).sum(axis=1).mean()))
+
+
+def _check(coordinates_a: FloatArray, coordinates_b: FloatArray, needed: int, *, centred: bool) -> None:
+    count, c = coordinates_a.shape
+    if count < needed:
         raise errors.LandmarkError(
-            f"the {len(coordinates)} landmarks leave a direction of the alignment open on side {side} (singular values "
-            f"{np.array2string(values, precision=2)}): some coincide or depend on each other; spread them out or add some"
+            f"{count} landmarks cannot align {c} coordinates; at least {needed} are needed (more average out noise)"
         )
+    for side, coordinates in (("A", coordinates_a), ("B", coordinates_b)):
+        offsets = coordinates - coordinates.mean(axis=0) if centred else coordinates
+        values = np.linalg.svd(offsets, compute_uv=False)
+        if not values[-1] > UNDETERMINED * values[0]:
+            raise errors.LandmarkError(
+                f"the {count} landmarks leave a direction of the alignment open on side {side} (singular values "
+                f"{np.array2string(values, precision=2)}): some coincide or depend on each other; spread them out or "
+                "add some"
+            )

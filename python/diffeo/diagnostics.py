@@ -1,0 +1,191 @@
+"""What is known of the trustworthiness of a match, as sentences that say where and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from diffeo._validation import FloatArray, IntArray, rows_text
+from diffeo.alignment import Alignment
+from diffeo.charts import DiffusionChart, IsometricChart
+from diffeo.observation import Observation
+
+# Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
+# coordinates are themselves only right to a few percent.
+CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
+# Generator eigenvalues of one domain agree within a few percent; beyond this factor the domains differ.
+SPECTRUM_FACTOR = 1.25
+# Share of gated pairs beyond which the measurements are suspected not to embed the input.
+SUSPICIOUS_GATED_SHARE = 0.1
+# A smallest singular value below this share of its median is a near-fold ...
+NEAR_FOLD = 0.05
+# ... and so many of the samples in one are a problem.
+NEAR_FOLD_SHARE = 0.002
+# Relative stress above this has come with maps that are wrong by a percent or more; below 0.001 all is well.
+SUSPICIOUS_STRESS = 0.004
+# One unit of length on both sides: a larger deviation of the landmarks' spread is suspicious.
+SCALE_TOLERANCE = 0.02
+# Samples of one side this many spacings away from all of the other side have no counterpart there ...
+NO_COUNTERPART = 3.0
+# ... and more than this share of them means that the domains differ.
+NO_COUNTERPART_SHARE = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """What is known of the trustworthiness of a transformation.
+
+    Attributes
+    ----------
+    problems : list of str
+        Each names what is suspected, where, and what to do; empty when nothing is.
+    landmark_residual : float
+        Relative misfit of the landmarks in B's coordinates, each predicted from the others where there are enough.
+    stress : tuple of float, or None
+        Relative stress of the isometric coordinates of A and of B.
+    generator_eigenvalues : tuple of ndarray, or None
+        Of A and of B, per squared input unit, nontrivial ones only; with diffusion coordinates.
+    gated_share : tuple of float, or None
+        Share of the pairs within the kernel radius that the gates dropped, on A and on B; with diffusion coordinates.
+    near_folds : tuple of ndarray of int64
+        Samples of A and of B whose smallest stretch is below 5 % of its median.
+    """
+
+    problems: list[str]
+    landmark_residual: float
+    stress: tuple[float, float] | None
+    generator_eigenvalues: tuple[FloatArray, FloatArray] | None
+    gated_share: tuple[float, float] | None
+    near_folds: tuple[IntArray, IntArray]
+
+
+def diagnose_isometric(a: IsometricChart, b: IsometricChart, alignment: Alignment, known_unit: bool) -> Diagnostics:
+    """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
+    misfit = _misfit(alignment)
+    problems = _landmark_problems(misfit, "isometric")
+    if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
+        problems.append(
+            f"the landmarks are {alignment.scale:.3f} times as far apart on B as on A, although both sides measure in "
+            "input units: the inputs differ in scale, or a side folds"
+        )
+    for name, chart in (("A", a), ("B", b)):
+        stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
+        if stress > SUSPICIOUS_STRESS:
+            worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
+            problems.append(
+                f"on side {name} the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
+                f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
+                "domain is curved or closed; add neurons, or samples"
+            )
+        problems += _left_out_problems(name, chart.embedding.left_out_)
+        problems += _fold_problems(name, chart.observation)
+    problems += _coverage_problems(alignment.forward(a.coordinates), b.coordinates)
+    return Diagnostics(
+        problems,
+        misfit,
+        (a.embedding.stress_, b.embedding.stress_),
+        None,
+        None,
+        (near_folds(a.observation), near_folds(b.observation)),
+    )
+
+
+def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignment, known_unit: bool) -> Diagnostics:
+    """Landmarks, spectra, topology, gates and folds of a match on diffusion coordinates."""
+    misfit = _misfit(alignment)
+    problems = _landmark_problems(misfit, "diffusion")
+    n_a, n_b = (int(chart.selection.mixing.shape[1]) for chart in (a, b))
+    if n_a != n_b:
+        problems.append(
+            f"A has {n_a} independent coordinates and B has {n_b}: the two domains have different shapes or topologies; "
+            "check that both inputs fill the same domain, and add neurons to the side that folds it"
+        )
+    spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
+    shared = min(len(spectrum) for spectrum in spectra)
+    lambda_a, lambda_b = spectra[0][:shared], spectra[1][:shared]
+    if known_unit:
+        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6])
+    shares = tuple(chart.diffusion_map.kernel_.gated_share for chart in (a, b))
+    for name, chart, share in (("A", a, shares[0]), ("B", b, shares[1])):
+        if share > SUSPICIOUS_GATED_SHARE:
+            problems.append(
+                f"on side {name} {100 * share:.0f} % of the near pairs fail the gates: the measurements bend sharply or "
+                "cross themselves; add neurons, or samples"
+            )
+        problems += _left_out_problems(name, chart.observation.deficient)
+        problems += _fold_problems(name, chart.observation)
+    return Diagnostics(
+        problems,
+        misfit,
+        None,
+        (lambda_a, lambda_b),
+        (shares[0], shares[1]),
+        (near_folds(a.observation), near_folds(b.observation)),
+    )
+
+
+def near_folds(observation: Observation) -> IntArray:
+    """Samples whose smallest stretch is below 5 % of its median."""
+    smallest = observation.singular_values[:, observation.dim - 1]
+    return np.flatnonzero(smallest < NEAR_FOLD * np.median(smallest))
+
+
+def _misfit(alignment: Alignment) -> float:
+    return alignment.left_out if np.isfinite(alignment.left_out) else alignment.residual
+
+
+def _landmark_problems(misfit: float, kind: str) -> list[str]:
+    if misfit <= CONTRADICTION[kind]:
+        return []
+    return [
+        f"the landmarks miss their partners by {100 * misfit:.0f} % of their spread: no rigid motion joins the two "
+        "embeddings; a side folds the domain, the inputs fill different domains, or landmarks are wrong"
+    ]
+
+
+def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray) -> list[str]:
+    ratio = np.abs(np.log(np.maximum(lambda_a, 1e-300) / np.maximum(lambda_b, 1e-300)))
+    if ratio.max() <= np.log(SPECTRUM_FACTOR):
+        return []
+    k = int(ratio.argmax())
+    return [
+        f"the spectra differ: generator eigenvalue {k + 1} is {lambda_a[k]:.4g} on A and {lambda_b[k]:.4g} on B "
+        "(per squared input unit); the two sides do not see the same domain in the same unit"
+    ]
+
+
+def _left_out_problems(name: str, rows: IntArray) -> list[str]:
+    if len(rows) == 0:
+        return []
+    return [
+        f"on side {name} {len(rows)} samples are rank-deficient or have no neighbours that pass the gates "
+        f"({rows_text(rows)}); they were left out of the graph: the measurements fold or bend sharply there"
+    ]
+
+
+def _fold_problems(name: str, observation: Observation) -> list[str]:
+    rows = near_folds(observation)
+    if len(rows) <= NEAR_FOLD_SHARE * len(observation):
+        return []
+    return [
+        f"on side {name} the Jacobian nearly vanishes in some direction at {len(rows)} samples ({rows_text(rows)}): the "
+        "measurements fold there; add neurons that respond"
+    ]
+
+
+def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list[str]:
+    """Which share of each side's samples has nothing of the other side nearby."""
+    problems = []
+    for name, other, own, there in (("A", "B", aligned_a, coordinates_b), ("B", "A", coordinates_b, aligned_a)):
+        tree = cKDTree(there)
+        k = min(len(there), there.shape[1] + 2)
+        spacing = np.median(tree.query(there, k, workers=-1)[0].reshape(len(there), -1)[:, -1])
+        lost = np.flatnonzero(tree.query(own, workers=-1)[0] > NO_COUNTERPART * spacing)
+        if len(lost) > NO_COUNTERPART_SHARE * len(own):
+            problems.append(
+                f"{100 * len(lost) / len(own):.0f} % of {name}'s samples ({rows_text(lost)}) have no counterpart in {other}'s "
+                "domain: the inputs fill different domains, or an embedding is distorted; restrict both to a common domain"
+            )
+    return problems

@@ -1,0 +1,156 @@
+"""Between coordinates and measurements with derivatives: Hermite interpolation, and its inverse by Gauss-Newton."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from diffeo import _core
+from diffeo._validation import FloatArray, IntArray
+
+# Gauss-Newton steps: it converges quadratically from the nearest sample, so 2 or 3 suffice inside of the domain.
+MAX_STEPS = 8
+# Nearest samples that serve as starts where the first leaves a residual (sheets that pass near each other).
+STARTS = 4
+# A step below this share of the spacing of the samples has converged.
+SETTLED = 1e-9
+# Queries farther than this many spacings from their nearest node are outside of the sampled domain.
+OUTSIDE = 3.0
+# A residual above this share of what one spacing changes in the measurements is off the manifold.
+OFF_MANIFOLD = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Located:
+    """Coordinates of measurements.
+
+    Attributes
+    ----------
+    coordinates : ndarray of shape (count, d)
+    residual : ndarray of shape (count,)
+        Distance of each point from the measurement at its coordinates (units of the measurements).
+    outside : ndarray of int64
+        Points off the measured manifold or outside of the sampled domain.
+    """
+
+    coordinates: FloatArray
+    residual: FloatArray
+    outside: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class HermiteChart:
+    """Nodes with measurements and their derivatives, and the interpolation between them.
+
+    Attributes
+    ----------
+    nodes : ndarray of shape (n, d)
+        Coordinates X_i.
+    values : ndarray of shape (n, m)
+        Measurements y_i.
+    gradients : ndarray of shape (n, m, d)
+        dy/dX at the nodes.
+    """
+
+    nodes: FloatArray
+    values: FloatArray
+    gradients: FloatArray
+    spacing: FloatArray = field(init=False, repr=False)
+    _node_tree: cKDTree = field(init=False, repr=False)
+    _value_tree: cKDTree = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        tree = cKDTree(self.nodes)
+        object.__setattr__(self, "_node_tree", tree)
+        object.__setattr__(self, "_value_tree", cKDTree(self.values))
+        # Distance to the (d + 1)-th other node: the size of the simplices that fill the domain.
+        k = min(len(self.nodes), self.nodes.shape[1] + 2)
+        object.__setattr__(self, "spacing", tree.query(self.nodes, k, workers=-1)[0].reshape(len(self.nodes), -1)[:, -1])
+
+    def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
+        """Measurements (count, m) at coordinates (count, d)."""
+        return self._evaluate(coordinates, n_threads)[0]
+
+    def locate(self, points: FloatArray, n_threads: int) -> Located:
+        """Coordinates whose measurements are nearest to the given points (count, m).
+
+        Gauss-Newton on the interpolant from the nearest sample in the space of measurements; points that keep a
+        residual try further samples, and the smallest residual wins.
+        """
+        count = len(points)
+        starts = min(STARTS, len(self.nodes))
+        _, nearest = self._value_tree.query(points, starts, workers=n_threads or -1)
+        nearest = nearest.reshape(count, starts)
+        coordinates, residual = self._descend(points, nearest[:, 0], n_threads)
+        unit = self._unit(nearest[:, 0])
+        for attempt in range(1, starts):
+            left = np.flatnonzero(residual > OFF_MANIFOLD * unit)
+            if len(left) == 0:
+                break
+            other, other_residual = self._descend(points[left], nearest[left, attempt], n_threads)
+            better = other_residual < residual[left]
+            coordinates[left[better]] = other[better]
+            residual[left[better]] = other_residual[better]
+        distance, node = self._node_tree.query(coordinates, workers=n_threads or -1)
+        outside = (residual > OFF_MANIFOLD * self._unit(node)) | (distance > OUTSIDE * self.spacing[node])
+        return Located(coordinates, residual, np.flatnonzero(outside))
+
+    def _unit(self, node: IntArray) -> FloatArray:
+        """How far one spacing moves the measurements at the nodes."""
+        stretch = np.sqrt((self.gradients[node] ** 2).sum(axis=(1, 2)))
+        return stretch * self.spacing[node]
+
+    def _descend(self, points: FloatArray, start: IntArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Gauss-Newton from one node each; steps are limited to the trusted neighbourhood of the start."""
+        inverse = np.linalg.pinv(self.gradients[start])
+        x = self.nodes[start] + np.einsum("ndm,nm->nd", inverse, points - self.values[start])
+        x = self._near(x, start)
+        active = np.arange(len(points))
+        residual = np.empty(len(points))
+        for _ in range(MAX_STEPS):
+            value, slope = self._evaluate(x[active], n_threads)
+            defect = points[active] - value
+            residual[active] = np.linalg.norm(defect, axis=1)
+            step = np.einsum("ndm,nm->nd", np.linalg.pinv(slope), defect)
+            x[active] = self._near(x[active] + step, start[active])
+            moving = np.linalg.norm(step, axis=1) > SETTLED * self.spacing[start[active]]
+            active = active[moving]
+            if len(active) == 0:
+                break
+        residual[:] = np.linalg.norm(points - self._evaluate(x, n_threads)[0], axis=1)
+        return x, residual
+
+    def _near(self, x: FloatArray, node: IntArray) -> FloatArray:
+        """Pull coordinates back to at most 2 * OUTSIDE spacings from a node."""
+        offset = x - self.nodes[node]
+        limit = 2.0 * OUTSIDE * self.spacing[node]
+        size = np.linalg.norm(offset, axis=1)
+        return self.nodes[node] + offset * np.minimum(1.0, limit / np.maximum(size, np.finfo(float).tiny))[:, None]
+
+    def _evaluate(self, coordinates: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Values and slopes by cubic fits; first-order expansion about the nearest node far outside."""
+        d = self.nodes.shape[1]
+        k = min(len(self.nodes), nodes_of_a_cubic(d))
+        queries = np.ascontiguousarray(coordinates)
+        distance, neighbors = self._node_tree.query(queries, k, workers=n_threads or -1)
+        distance = distance.reshape(len(queries), k)
+        neighbors = np.ascontiguousarray(neighbors.reshape(len(queries), k), dtype=np.int64)
+        value, slope = _core.local_hermite_fit(
+            queries, self.nodes, self.values, self.gradients, neighbors, 3, n_threads
+        )
+        nearest = neighbors[:, 0]
+        far = np.flatnonzero(distance[:, 0] > OUTSIDE * self.spacing[nearest])
+        if len(far):
+            node = nearest[far]
+            offset = queries[far] - self.nodes[node]
+            value[far] = self.values[node] + np.einsum("nmd,nd->nm", self.gradients[node], offset)
+            slope[far] = self.gradients[node]
+        return value, slope
+
+
+def nodes_of_a_cubic(dim: int) -> int:
+    """Nodes of a local cubic Hermite fit: three equations a coefficient."""
+    return math.ceil(3 * math.comb(dim + 3, 3) / (1 + dim))
