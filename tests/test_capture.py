@@ -79,9 +79,7 @@ def test_training_flags_gradients_and_hooks_are_as_before(x):
     assert torch.equal(model[3].weight.grad, torch.ones_like(model[3].weight))
 
 
-@pytest.mark.parametrize(
-    "function", [lambda m, x: capture(m, x, ["0", ""]), lambda m, x: measure(m, x, layer="0")]
-)
+@pytest.mark.parametrize("function", [lambda m, x: capture(m, x, ["0", ""]), lambda m, x: measure(m, x, layer="0")])
 def test_state_is_restored_after_an_exception_in_forward(x, function):
     def fail(_y):
         raise KeyError("inside")
@@ -131,9 +129,7 @@ def test_a_module_called_twice_needs_a_suffix(x):
     with pytest.raises(errors.CaptureError, match="called 2 times"):
         measure(model, x, layer="lin")
     weight = model.lin.weight.detach().numpy()
-    np.testing.assert_allclose(
-        measure(model, x, layer="lin:0").jacobians, np.tile(weight, (20, 1, 1)), atol=1e-14
-    )
+    np.testing.assert_allclose(measure(model, x, layer="lin:0").jacobians, np.tile(weight, (20, 1, 1)), atol=1e-14)
     np.testing.assert_array_equal(measure(model, x, layer="lin:1").jacobians, measure(model, x).jacobians)
 
 
@@ -154,9 +150,7 @@ def test_calls_that_vary_from_batch_to_batch(x):
             return self.act(x) if x.mean() < 0 else self.act(self.act(x))
 
     batches = [-np.abs(x), np.abs(x)]
-    with pytest.raises(
-        errors.CaptureError, match=r"row 20 are \['act:0', 'act:1'\]; before they were \['act'\]"
-    ):
+    with pytest.raises(errors.CaptureError, match=r"row 20 are \['act:0', 'act:1'\]; before they were \['act'\]"):
         capture(Varying(), batches, "a*")
     with pytest.raises(errors.CaptureError, match="varying number of times, now 1"):
         measure(Varying(), np.concatenate(batches[::-1]), layer="act:1", batch_size=20)
@@ -234,9 +228,7 @@ def test_mappings_become_keyword_arguments(x):
             return values * mask * factor
 
     mask = np.arange(20)[:, None] % 2
-    batches = [
-        {"values": x[k : k + 8], "mask": torch.tensor(mask[k : k + 8]), "factor": 3} for k in (0, 8, 16)
-    ]
+    batches = [{"values": x[k : k + 8], "mask": torch.tensor(mask[k : k + 8]), "factor": 3} for k in (0, 8, 16)]
     np.testing.assert_allclose(capture(Keywords(), batches, "")[""], 3 * x * mask, atol=1e-14)
 
 
@@ -332,13 +324,9 @@ def test_non_finite_inputs_and_activations_name_rows(x):
     rows = np.flatnonzero(first_layer(torch.tensor(x))[:, 0].detach().numpy() > middle)
     assert 5 < rows.size < 20
     first = ", ".join(map(str, rows[:5]))
-    with pytest.raises(
-        errors.NonFiniteError, match=rf"layer '1' in {rows.size} of 20 rows \(first: {first}\)"
-    ):
+    with pytest.raises(errors.NonFiniteError, match=rf"layer '1' in {rows.size} of 20 rows \(first: {first}\)"):
         capture(model, x, ["0", "1"], batch_size=3)
-    with pytest.raises(
-        errors.NonFiniteError, match=rf"layer '1' in {rows.size} of 20 rows \(first: {first}\)"
-    ):
+    with pytest.raises(errors.NonFiniteError, match=rf"layer '1' in {rows.size} of 20 rows \(first: {first}\)"):
         measure(model, x, layer="1", batch_size=3)
 
 

@@ -94,9 +94,7 @@ def test_scalar_inputs_without_a_feature_axis():
 
     angles = np.linspace(0, 6, 9)
     found = measure(Curve(), angles)
-    np.testing.assert_allclose(
-        found.jacobians[:, :, 0], np.stack([-np.sin(angles), np.cos(angles)], 1), atol=1e-14
-    )
+    np.testing.assert_allclose(found.jacobians[:, :, 0], np.stack([-np.sin(angles), np.cos(angles)], 1), atol=1e-14)
 
 
 def test_neurons_select_columns(x):
@@ -107,9 +105,7 @@ def test_neurons_select_columns(x):
     np.testing.assert_array_equal(some.points, everything.points[:, [4, 1]])
     np.testing.assert_array_equal(some.jacobians, everything.jacobians[:, [4, 1]])
     drawn = measure(model, x, neurons=3, rng=5)
-    np.testing.assert_array_equal(
-        drawn.neurons, np.sort(np.random.default_rng(5).choice(6, 3, replace=False))
-    )
+    np.testing.assert_array_equal(drawn.neurons, np.sort(np.random.default_rng(5).choice(6, 3, replace=False)))
     np.testing.assert_array_equal(drawn.jacobians, everything.jacobians[:, drawn.neurons])
 
 
@@ -158,9 +154,7 @@ def test_in_place_activation_in_forward_mode(x):
             return x.tanh_()
 
     model = nn.Sequential(nn.Linear(3, 4), InPlace(), nn.Linear(4, 2)).double()
-    np.testing.assert_allclose(
-        measure(model, x, layer="0").jacobians[3], model[0].weight.detach(), atol=1e-15
-    )
+    np.testing.assert_allclose(measure(model, x, layer="0").jacobians[3], model[0].weight.detach(), atol=1e-15)
     same = nn.Sequential(model[0], nn.Tanh(), model[2])
     np.testing.assert_allclose(measure(model, x).jacobians, full_jacobian(same, x), atol=1e-13)
     first = measure(nn.Sequential(InPlace(), *same), x)  # overwrites its own input
@@ -197,9 +191,7 @@ def test_operators_without_forward_rule_fall_back_to_reverse_mode(x):
     np.testing.assert_allclose(along, (expected @ tangents)[:, [2]], atol=1e-13)
     assert all(p.grad is None for p in model.parameters())
     # The layer before the operator needs no fallback: nothing after it is run (warnings are errors here).
-    np.testing.assert_allclose(
-        measure(model, x, layer="inner").jacobians, np.tile(weight, (20, 1, 1)), atol=1e-14
-    )
+    np.testing.assert_allclose(measure(model, x, layer="inner").jacobians, np.tile(weight, (20, 1, 1)), atol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "transformer"])
@@ -217,9 +209,7 @@ def test_fused_kernels_are_replaced_in_forward_mode(kind):
     h, v = 1e-6, np.random.default_rng(1).standard_normal(x.shape)
     difference = (capture(model, x + h * v, "")[""] - capture(model, x - h * v, "")[""]) / (2 * h)
     np.testing.assert_allclose(found.points, y, atol=1e-5)
-    np.testing.assert_allclose(
-        np.einsum("imp,ip->im", found.jacobians, v.reshape(5, -1)), difference, atol=1e-5
-    )
+    np.testing.assert_allclose(np.einsum("imp,ip->im", found.jacobians, v.reshape(5, -1)), difference, atol=1e-5)
 
 
 def test_errors_that_are_not_about_forward_mode_pass(x):
@@ -237,9 +227,7 @@ def test_a_layer_that_does_not_depend_on_the_input(x):
         measure(Call(lambda y: y.detach()), x)
 
 
-@pytest.mark.parametrize(
-    "hide", [lambda y: y.detach(), lambda y: torch.from_numpy(y.detach().numpy().copy())]
-)
+@pytest.mark.parametrize("hide", [lambda y: y.detach(), lambda y: torch.from_numpy(y.detach().numpy().copy())])
 def test_values_that_leave_the_graph_are_found(x, hide):
     def mixed(y):
         return torch.stack([y[:, 0], y[:, 1] + 0.5 * hide(y[:, 2])], dim=1)
@@ -331,9 +319,7 @@ def test_networks_that_mix_samples_are_refused(x):
     with pytest.raises(errors.CaptureError, match=r"other samples are in its batch"):
         measure(model, x)
     with pytest.raises(errors.CaptureError, match=r"gives shape \(8, 8\) for a batch of 4"):
-        measure(
-            Call(lambda y: (torch.ones(8, 3).double() @ y.T[:, :8].mean(1, keepdim=True)).expand(8, 8)), x
-        )
+        measure(Call(lambda y: (torch.ones(8, 3).double() @ y.T[:, :8].mean(1, keepdim=True)).expand(8, 8)), x)
 
 
 def test_layers_of_integers_are_refused(x):
@@ -404,9 +390,7 @@ def test_burst_covariances_converge_to_those_of_the_jacobians(along):
     exact = jacobians @ jacobians.swapaxes(1, 2)
     errors_ = []
     for k in (100, 40_000):
-        found = measure(
-            model, x, covariances="bursts", n_bursts=k, scale=1e-3, tangents=tangents, batch_size=4096
-        )
+        found = measure(model, x, covariances="bursts", n_bursts=k, scale=1e-3, tangents=tangents, batch_size=4096)
         errors_.append(np.linalg.norm(sample_covariances(found) - exact) / np.linalg.norm(exact))
     assert errors_[1] < 0.02  # about sqrt(2 / K)
     assert errors_[0] > 2 * errors_[1]

@@ -52,8 +52,8 @@ py::tuple from_covariances(const Array<double>& covariances, Index dim, int thre
   return out.result();
 }
 
-py::tuple neighbor_jacobians(const Array<double>& points, const Array<double>& reference,
-                             const Array<Index>& neighbors, int threads) {
+py::tuple neighbor_jacobians(const Array<double>& points, const Array<double>& reference, const Array<Index>& neighbors,
+                             int threads) {
   expect_ndim(points, 2, "points");
   expect_ndim(reference, 2, "reference");
   expect_ndim(neighbors, 2, "neighbors");
@@ -74,11 +74,14 @@ py::tuple neighbor_jacobians(const Array<double>& points, const Array<double>& r
 
 void bind_covariance(py::module_& m) {
   m.def("whitening_from_jacobians", &from_jacobians, py::arg("jacobians").noconvert(), py::arg("dim"),
-        py::arg("threads"), "(singular_values (n, r), whitening (n, m, dim)) of Jacobians (n, m, p); dim = 0: values only.");
+        py::arg("threads"),
+        "(singular_values (n, r), whitening (n, m, dim)) of Jacobians (n, m, p); dim = 0: values only.");
   m.def("whitening_from_bursts", &from_bursts, py::arg("bursts").noconvert(), py::arg("scale"), py::arg("dim"),
-        py::arg("threads"), "(singular_values (n, r), whitening (n, m, dim)) of bursts (n, K, m); dim = 0: values only.");
+        py::arg("threads"),
+        "(singular_values (n, r), whitening (n, m, dim)) of bursts (n, K, m); dim = 0: values only.");
   m.def("whitening_from_covariances", &from_covariances, py::arg("covariances").noconvert(), py::arg("dim"),
-        py::arg("threads"), "(singular_values (n, m), whitening (n, m, dim)) of covariances (n, m, m); dim = 0: values only.");
+        py::arg("threads"),
+        "(singular_values (n, m), whitening (n, m, dim)) of covariances (n, m, m); dim = 0: values only.");
   m.def("jacobians_from_neighbors", &neighbor_jacobians, py::arg("points").noconvert(),
         py::arg("reference").noconvert(), py::arg("neighbors").noconvert(), py::arg("threads"),
         "(jacobians (n, m, p), conditions (n,)) by local least squares on reference coordinates.");

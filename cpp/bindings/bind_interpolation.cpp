@@ -19,8 +19,8 @@ py::array_t<double> polynomial_fit(const Array<double>& queries, const Array<dou
   double* result_data = result.mutable_data();
   {
     const py::gil_scoped_release release;  // safe: only these arrays are touched, which this call keeps alive
-    local_polynomial_fit(queries.data(), q, d, nodes.data(), values.data(), v, neighbors.data(), k, degree,
-                         result_data, threads);
+    local_polynomial_fit(queries.data(), q, d, nodes.data(), values.data(), v, neighbors.data(), k, degree, result_data,
+                         threads);
   }
   return result;
 }

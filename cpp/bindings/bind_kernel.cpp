@@ -96,10 +96,12 @@ void bind_kernel(py::module_& m) {
            py::arg("threads"))
       .def_property_readonly("size", &MetricTree::size)
       .def_property_readonly("dim", &MetricTree::dim)
-      .def_property_readonly("order", [](const MetricTree& t) { return to_array(t.order()); },
-                             "Caller's row of each tree position, (n,) int32.")
-      .def_property_readonly("position", [](const MetricTree& t) { return to_array(t.position()); },
-                             "Tree position of each of the caller's rows, (n,) int32.")
+      .def_property_readonly(
+          "order", [](const MetricTree& t) { return to_array(t.order()); },
+          "Caller's row of each tree position, (n,) int32.")
+      .def_property_readonly(
+          "position", [](const MetricTree& t) { return to_array(t.position()); },
+          "Tree position of each of the caller's rows, (n,) int32.")
       .def("assemble", &assemble, py::arg("epsilon"), py::arg("truncation"), py::arg("threads"),
            "((indptr, indices, values), gated (n,), n_gated) in tree order.")
       .def("row_statistics", &statistics, py::arg("epsilon"), py::arg("truncation"), py::arg("rows").noconvert(),

@@ -29,8 +29,19 @@ class ThinDecomposition {
   const ColMatrix& left() const { return left_; }
   const Eigen::VectorXd& singular_values() const { return values_; }
 
-  void compute(const ColMatrix& factor) {
-    const Index m = factor.rows(), p = factor.cols();
+  void compute(const ColMatrix& unscaled) {
+    const Index m = unscaled.rows(), p = unscaled.cols();
+    // Squares of extreme units would overflow or vanish: work at size 1, exactly, by a power of two.
+    int exponent = 0;
+    std::frexp(unscaled.cwiseAbs().maxCoeff(), &exponent);
+    const double unit = std::ldexp(1.0, std::clamp(exponent, -1000, 1000));
+    const ColMatrix factor = unscaled / unit;
+    decompose(factor, m, p);
+    values_ *= unit;
+  }
+
+ private:
+  void decompose(const ColMatrix& factor, Index m, Index p) {
     if (p > m) {
       // A^T = Q R gives A = R^T Q^T, whose left vectors and singular values are those of R^T.
       qr_.compute(factor.transpose());
@@ -52,7 +63,6 @@ class ThinDecomposition {
     }
   }
 
- private:
   /// Rotates pairs of columns of work_ until all are orthogonal, then sorts and normalises them.
   void rotate_columns() {
     const Index p = work_.cols();
@@ -72,8 +82,8 @@ class ThinDecomposition {
     for (Index k = 0; k < p; ++k) {
       const Index from = order_[static_cast<std::size_t>(k)];
       values_[k] = norms_[from];
-      sorted_.col(k) = values_[k] > 0 ? Eigen::VectorXd(work_.col(from) / values_[k])
-                                      : Eigen::VectorXd::Zero(work_.rows());
+      sorted_.col(k) =
+          values_[k] > 0 ? Eigen::VectorXd(work_.col(from) / values_[k]) : Eigen::VectorXd::Zero(work_.rows());
     }
     work_.swap(sorted_);
   }
@@ -137,8 +147,8 @@ void whitening_from_jacobians(const double* jacobians, Index n, Index m, Index p
   });
 }
 
-void whitening_from_bursts(const double* bursts, Index n, Index burst_size, Index m, double scale,
-                           WhiteningOutput out, int threads) {
+void whitening_from_bursts(const double* bursts, Index n, Index burst_size, Index m, double scale, WhiteningOutput out,
+                           int threads) {
   const Index r = std::min(m, burst_size);
   check_dim(out, r);
   if (out.whitening != nullptr && burst_size < out.dim + 3) {
@@ -172,7 +182,8 @@ void whitening_from_covariances(const double* covariances, Index n, Index m, Whi
       solver.compute(RowMap(covariances + i * m * m, m, m));
       if (solver.info() != Eigen::Success) throw std::runtime_error("whitening_from_covariances: no convergence");
       left = solver.eigenvectors().rowwise().reverse();
-      values = solver.eigenvalues().reverse().cwiseMax(0.0).cwiseSqrt();
+      values =
+          solver.eigenvalues().reverse().unaryExpr([](double v) { return std::copysign(std::sqrt(std::abs(v)), v); });
       store(left, values, 1.0, i, m, m, out);
     }
   });

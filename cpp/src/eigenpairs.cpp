@@ -59,7 +59,8 @@ void orthonormalise(RowMatrix& z, int threads) {
     const RowMatrix g = gram(z, z, threads);
     Eigen::VectorXd unit = g.diagonal();
     const double largest = unit.maxCoeff();
-    for (Index k = 0; k < unit.size(); ++k) unit[k] = unit[k] > 1e-300 && unit[k] > 1e-40 * largest ? 1.0 / std::sqrt(unit[k]) : 0.0;
+    for (Index k = 0; k < unit.size(); ++k)
+      unit[k] = unit[k] > 1e-300 && unit[k] > 1e-40 * largest ? 1.0 / std::sqrt(unit[k]) : 0.0;
     const SymmetricSolver solver(Eigen::MatrixXd(unit.asDiagonal() * g * unit.asDiagonal()));
     const Eigen::VectorXd& values = solver.eigenvalues();
     const double floor = kDependent * values[values.size() - 1];
@@ -88,8 +89,7 @@ RowMatrix select(const RowMatrix& block, const std::vector<Index>& columns) {
 class BlockIteration {
  public:
   BlockIteration(const DiffusionOperator& op, const double* trivial, const EigenOptions& options)
-      : op_(op), options_(options), threads_(op.threads()),
-        block_(options.n_wanted + guard_vectors(options.n_wanted)) {
+      : op_(op), options_(options), threads_(op.threads()), block_(options.n_wanted + guard_vectors(options.n_wanted)) {
     start(trivial);
     lowest_ = lower_end_of_spectrum();
   }
@@ -97,16 +97,19 @@ class BlockIteration {
   Eigenpairs run() {
     Index iteration = 0;
     for (; iteration < options_.max_iterations; ++iteration) {
-      const RowMatrix residual = residuals();
+      RowMatrix residual = residuals();
       if (worst_residual() <= options_.tolerance) {
         // The images were updated, not recomputed: trust only fresh ones.
         image_ = product(x_);
+        residual = residuals();
+        if (worst_residual() <= options_.tolerance) return finish(iteration);
         rotate_to_ritz();
-        residuals();
-        if (worst_residual() <= options_.tolerance) break;
+        residual = residuals();
       }
       step(residual);
     }
+    image_ = product(x_);
+    residuals();
     return finish(iteration);
   }
 
@@ -190,7 +193,8 @@ class BlockIteration {
     const double low = std::clamp(1.0 - ritz_[ritz_.size() - 1], 1e-7 * high, 0.5 * high);
     const double centre = 0.5 * (high + low), radius = 0.5 * (high - low);
     const double root = std::sqrt(high / low);
-    const int degree = std::clamp(static_cast<int>(std::ceil(0.5 * root * std::log(kReduction))), kMinDegree, kMaxDegree);
+    const int degree =
+        std::clamp(static_cast<int>(std::ceil(0.5 * root * std::log(kReduction))), kMinDegree, kMaxDegree);
     // Three-term recurrence for the error polynomial T_k((centre - t)/radius) / T_k(centre/radius).
     const double sigma = centre / radius;
     double rho = 1.0 / sigma;
@@ -231,10 +235,9 @@ class BlockIteration {
     return std::max(-1.0, solver.eigenvalues()[0] - beta * std::abs(solver.eigenvectors()(steps - 1, 0)));
   }
 
+  /// The wanted pairs as they stand, with residuals from a fresh product. No further rotation: where the border cuts
+  /// a multiple eigenvalue it would mix the last wanted vector with a less converged guard.
   Eigenpairs finish(Index iterations) {
-    image_ = product(x_);
-    rotate_to_ritz();
-    residuals();
     Eigenpairs pairs;
     const Index k = options_.n_wanted;
     pairs.values.assign(ritz_.data(), ritz_.data() + k);

@@ -78,7 +78,8 @@ struct Neighborhood {
   void place(const double* query, const double* nodes, const Index* neighbors) {
     const Index k = offsets.rows(), d = offsets.cols();
     const Eigen::Map<const Eigen::RowVectorXd> x(query, d);
-    for (Index a = 0; a < k; ++a) offsets.row(a) = Eigen::Map<const Eigen::RowVectorXd>(nodes + neighbors[a] * d, d) - x;
+    for (Index a = 0; a < k; ++a)
+      offsets.row(a) = Eigen::Map<const Eigen::RowVectorXd>(nodes + neighbors[a] * d, d) - x;
     const double farthest = offsets.rowwise().norm().maxCoeff();
     unit = farthest > 0.0 ? 2.0 / farthest : 0.0;
     offsets *= unit;

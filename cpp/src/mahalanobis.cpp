@@ -74,8 +74,7 @@ void scatter(const Entries& entries, Index begin, Index end, const Row* upper, R
       const Row j = entries.columns[at];
       rows.indices[place] = j;
       rows.values[place] = entries.values[at];
-      const Index mirror =
-          rows.indptr[j] + std::atomic_ref<Row>(filled[j]).fetch_add(1, std::memory_order_relaxed);
+      const Index mirror = rows.indptr[j] + std::atomic_ref<Row>(filled[j]).fetch_add(1, std::memory_order_relaxed);
       rows.indices[mirror] = static_cast<Row>(i);
       rows.values[mirror] = entries.values[at];
     }
@@ -142,8 +141,8 @@ struct Transposed {
   std::vector<double> whitening, squared_stretches, stretch;
 
   Transposed(const double* source, Index count, Index m, Index dim)
-      : whitening(static_cast<std::size_t>(count * m * dim)),
-        squared_stretches(static_cast<std::size_t>(count * dim)), stretch(static_cast<std::size_t>(count), 0.0) {
+      : whitening(static_cast<std::size_t>(count * m * dim)), squared_stretches(static_cast<std::size_t>(count * dim)),
+        stretch(static_cast<std::size_t>(count), 0.0) {
     for (Index i = 0; i < count; ++i) {
       for (Index k = 0; k < dim; ++k) {
         double norm2 = 0.0;
@@ -180,8 +179,7 @@ Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads)
       std::vector<Index> nearby;
       for (Index leaf = begin; leaf < end; ++leaf) {
         upper_entries_of_leaf(tree, leaves[static_cast<std::size_t>(leaf)], metric, reach, scale, nearby,
-                              chunks[static_cast<std::size_t>(chunk)], upper.data(), lower.data(),
-                              kernel.gated.data());
+                              chunks[static_cast<std::size_t>(chunk)], upper.data(), lower.data(), kernel.gated.data());
       }
     });
   });

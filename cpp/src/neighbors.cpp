@@ -45,11 +45,16 @@ double first_squared_radius(const MetricTree& tree, const MetricTree::Node& leaf
   return *middle;
 }
 
-/// Collects the pairs of sample i within the radius; returns how many samples were within its reach.
+/// How many samples were within the reach of one, and how many of them lay beyond the radius in q.
+struct Crowd {
+  Index within = 0, beyond = 0;
+};
+
+/// Collects the pairs of sample i within the radius that pass the gates, coincident ones aside.
 template <class Metric>
-Index collect(const MetricTree& tree, Index i, double squared_radius, Metric& metric, std::vector<Found>& found) {
+Crowd collect(const MetricTree& tree, Index i, double squared_radius, Metric& metric, std::vector<Found>& found) {
   found.clear();
-  Index crowd = 0;
+  Crowd crowd;
   const SampleView here = view(tree, i);
   const double reach = Gates::kReach * std::sqrt(squared_radius);
   tree.visit_leaves_near_point(tree.search_point(i), here.stretch, reach, [&](Index node) {
@@ -58,8 +63,10 @@ Index collect(const MetricTree& tree, Index i, double squared_radius, Metric& me
       if (j == i) continue;
       double q = std::numeric_limits<double>::quiet_NaN();
       const PairState state = metric(here, view(tree, j), q);
-      if (!std::isnan(q)) ++crowd;
-      if (state == PairState::kept) found.push_back({q, static_cast<Row>(j)});
+      if (std::isnan(q)) continue;
+      ++crowd.within;
+      if (state == PairState::outside) ++crowd.beyond;
+      if (state == PairState::kept && q > 0.0) found.push_back({q, static_cast<Row>(j)});
     }
   });
   return crowd;
@@ -79,11 +86,12 @@ void nearest_neighbors(const MetricTree& tree, Index k, Row* neighbors, double* 
         // All coincident: any radius will do to find them.
         double squared_radius = start > 0.0 ? start : std::numeric_limits<double>::min() * 1e20;
         for (;;) {
-          const Index crowd = with_pair_metric(tree.n_measurements(), tree.dim(), squared_radius, [&](auto metric) {
+          const Crowd crowd = with_pair_metric(tree.n_measurements(), tree.dim(), squared_radius, [&](auto metric) {
             return collect(tree, i, squared_radius, metric, found);
           });
-          if (static_cast<Index>(found.size()) >= k || crowd > kCrowd * k || crowd == tree.size() - 1) break;
-          squared_radius *= crowd == 0 ? 16.0 : 2.0;
+          if (static_cast<Index>(found.size()) >= k || crowd.within > kCrowd * k) break;
+          if (crowd.within == tree.size() - 1 && crowd.beyond == 0) break;
+          squared_radius *= crowd.within == 0 ? 16.0 : 2.0;
           if (!std::isfinite(squared_radius)) break;
         }
         const auto kept = std::min<std::size_t>(found.size(), static_cast<std::size_t>(k));

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <mutex>
+#include <thread>
 
 namespace diffeo {
 namespace {
@@ -38,14 +39,13 @@ void run_tasks(Index count, int threads, void (*task)(void*, Index), void* conte
   std::exception_ptr failure;
   std::mutex guard;
   const int team = static_cast<int>(std::min<Index>(resolve_threads(threads), count));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-  for (Index k = 0; k < count; ++k) {
-    if (stop.load(std::memory_order_relaxed)) continue;
+  const auto run = [&](Index k, bool starter) {
+    if (stop.load(std::memory_order_relaxed)) return;
     try {
-      if (omp_get_thread_num() == 0 && interrupt_requested()) {
+      if (starter && interrupt_requested()) {
         interrupted.store(true);
         stop.store(true);
-        continue;
+        return;
       }
       task(context, k);
     } catch (...) {
@@ -53,7 +53,21 @@ void run_tasks(Index count, int threads, void (*task)(void*, Index), void* conte
       if (!failure) failure = std::current_exception();
       stop.store(true);
     }
-  }
+  };
+#ifdef __SANITIZE_THREAD__
+  // ThreadSanitizer does not see the barriers of libgomp, which is built without it: plain threads instead.
+  std::atomic<Index> next{0};
+  const auto work = [&](bool starter) {
+    for (Index k = next.fetch_add(1); k < count; k = next.fetch_add(1)) run(k, starter);
+  };
+  std::vector<std::jthread> others;
+  for (int t = 1; t < team; ++t) others.emplace_back(work, false);
+  work(true);
+  others.clear();
+#else
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+  for (Index k = 0; k < count; ++k) run(k, omp_get_thread_num() == 0);
+#endif
   if (failure) std::rethrow_exception(failure);
   if (interrupted.load()) throw Interrupted();
 }

@@ -70,8 +70,7 @@ void MetricTree::choose_search_coordinates(const double* points) {
   }
   for (int sweep = 0; sweep < 4; ++sweep) {
     const Eigen::MatrixXd image = rows.transpose() * (rows * basis);
-    basis = Eigen::HouseholderQR<Eigen::MatrixXd>(image).householderQ() *
-            Eigen::MatrixXd::Identity(m_, search_dim_);
+    basis = Eigen::HouseholderQR<Eigen::MatrixXd>(image).householderQ() * Eigen::MatrixXd::Identity(m_, search_dim_);
   }
   projection_ = basis;
 }
@@ -134,7 +133,8 @@ void MetricTree::build(const double* search) {
     stack.push_back({task.begin, middle, node});
   }
   position_.resize(static_cast<std::size_t>(n_));
-  for (Index t = 0; t < n_; ++t) position_[static_cast<std::size_t>(order_[static_cast<std::size_t>(t)])] = static_cast<Row>(t);
+  for (Index t = 0; t < n_; ++t)
+    position_[static_cast<std::size_t>(order_[static_cast<std::size_t>(t)])] = static_cast<Row>(t);
 }
 
 void MetricTree::store_in_tree_order(const double* points, const double* whitening, int threads) {

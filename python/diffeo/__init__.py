@@ -40,7 +40,7 @@ _HOME = {
 }
 _MODULES = ("errors", "reference")
 
-__all__ = [*sorted(_HOME), "__version__", *_MODULES]  # noqa: PLE0604
+__all__ = [*sorted(_HOME), "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,6 +27,7 @@ class MetricTree:
         whitening: NDArray[np.float64] | None,
         threads: int,
     ) -> tuple[Any, ...]: ...
+    def nearest_neighbors(self, k: int, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]: ...
 
 def n_threads(requested: int) -> int: ...
 def whitening_from_jacobians(jacobians: NDArray[np.float64], dim: int, threads: int) -> tuple[Any, ...]: ...
@@ -58,3 +59,12 @@ def local_polynomial_fit(
     degree: int,
     threads: int,
 ) -> NDArray[np.float64]: ...
+def local_hermite_fit(
+    queries: NDArray[np.float64],
+    nodes: NDArray[np.float64],
+    values: NDArray[np.float64],
+    gradients: NDArray[np.float64],
+    neighbors: NDArray[np.int64],
+    degree: int,
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -77,8 +75,7 @@ def check_samples(samples: Samples, covariances: str, batch_size: int) -> None:
         _check_floating("tangents", tangents)
         if tuple(tangents.shape[:-1]) != tuple(inputs.shape):
             raise errors.ShapeError(
-                f"tangents have shape {tuple(tangents.shape)}; for these inputs they must be "
-                f"{(*inputs.shape, 'd')}"
+                f"tangents have shape {tuple(tangents.shape)}; for these inputs they must be {(*inputs.shape, 'd')}"
             )
     elif covariances == "jacobians" and samples.n_directions > _MAX_IDENTITY:
         raise errors.ParameterError(
@@ -120,9 +117,7 @@ def _check_floating(name: str, values: Any) -> None:
         raise errors.ShapeError(f"{name} have shape {tuple(values.shape)}; they must be (n, ...), not empty")
 
 
-def measure_jacobians(
-    layer: Layer, samples: Samples, batch_size: int, bar: Any
-) -> tuple[FloatArray, FloatArray]:
+def measure_jacobians(layer: Layer, samples: Samples, batch_size: int, bar: Any) -> tuple[FloatArray, FloatArray]:
     """Points (n, m) and Jacobians (n, m, d) along the tangents, or along all p coordinates of the input."""
     differentiate = Differentiator(layer)
     for block, inputs, directions in samples.blocks(batch_size):
@@ -187,9 +182,7 @@ def auto_scale(samples: Samples, batch_size: int) -> float:
     variance = sum(np.square(x - mean).sum() for _, x, _ in samples.blocks(batch_size)) / len(samples)
     scale = _AUTO_SCALE * float(np.sqrt(variance / samples.n_directions))
     if not scale > 0:
-        raise errors.ParameterError(
-            "the inputs are all equal, so no scale can be chosen for bursts; give scale"
-        )
+        raise errors.ParameterError("the inputs are all equal, so no scale can be chosen for bursts; give scale")
     return scale
 
 
@@ -221,16 +214,14 @@ class Differentiator:
                     raise
             del self._modes[0]
             if len(self._modes) == 1:
-                _warn(
+                errors.warn(
                     "forward-mode differentiation is not possible, so reverse mode is used, one backward "
                     f"pass per measured neuron; torch says: {text.splitlines()[0]}",
                     errors.ForwardModeWarning,
                 )
 
 
-def _forward(
-    evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Dual numbers, one pass per tangent; a result without a tangent does not depend on the input: zeros."""
     import torch
     from torch.autograd import forward_ad
@@ -244,9 +235,7 @@ def _forward(
     return y, torch.stack(columns, dim=-1)
 
 
-def _reverse(
-    evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _reverse(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One backward pass per column of y; rows are independent, so a column's sum has row-wise gradients."""
     import torch
 
@@ -280,12 +269,10 @@ def _plain_kernels() -> Iterator[None]:
         yield
 
 
-def _check_smooth(
-    layer: Layer, x: torch.Tensor, tangents: torch.Tensor, differentiate: Differentiator
-) -> None:
+def _check_smooth(layer: Layer, x: torch.Tensor, tangents: torch.Tensor, differentiate: Differentiator) -> None:
     """Warn of operators with kinks; without any, make sure that the derivatives are those of the network."""
     if operators := kinked_operators(layer, x):
-        _warn(
+        errors.warn(
             f"{say(layer.target.name)} is computed with piecewise-linear or otherwise kinked operators "
             f"({', '.join(operators)}): Jacobians jump between the pieces, and miss a stretch that acts on a "
             "larger scale than one piece. Use covariances='bursts' with a scale wider than the pieces, or "
@@ -329,17 +316,7 @@ def kinked_operators(evaluate: Evaluate, x: torch.Tensor) -> list[str]:
     return list(found)
 
 
-def _warn(message: str, category: type[errors.DiffeoWarning]) -> None:
-    """Warn at the line that called into diffeo, whether it called `measure`, or `observe` around it."""
-    level, frame = 1, inspect.currentframe()
-    while frame and frame.f_globals.get("__name__", "").startswith("diffeo."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
-
-
-def check_derivative(
-    evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor, jacobians: torch.Tensor
-) -> None:
+def check_derivative(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor, jacobians: torch.Tensor) -> None:
     """Compare Jacobians (b, m, d) with central differences along a random direction in each span of tangents.
 
     Automatic differentiation is silently wrong where a network leaves torch (numpy), detaches part of a
@@ -363,9 +340,7 @@ def check_derivative(
     size = float(torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1).mean()) or 1.0
     step = precision ** (1 / 3) * size
     with torch.no_grad():
-        wide, narrow = (
-            (evaluate(x + h * direction) - evaluate(x - h * direction)) / (2 * h) for h in (step, step / 2)
-        )
+        wide, narrow = ((evaluate(x + h * direction) - evaluate(x - h * direction)) / (2 * h) for h in (step, step / 2))
         floor = 10 * precision * evaluate(x).abs().amax(dim=0) / step * len(x) ** 0.5
 
     def norm(values: torch.Tensor) -> torch.Tensor:

@@ -84,9 +84,7 @@ def call_keys(target: Target, n_calls: int) -> list[tuple[str, int]]:
         _logger.info("%s is left out: it was called %d times", say(name), n_calls)
         return []
     if n_calls == 0:
-        raise errors.CaptureError(
-            f"{say(name)} is not called when the model runs (or runs compiled, out of sight)"
-        )
+        raise errors.CaptureError(f"{say(name)} is not called when the model runs (or runs compiled, out of sight)")
     raise errors.CaptureError(
         f"{say(name)} is called {n_calls} times in one pass; append ':0' to ':{n_calls - 1}' to choose"
     )
@@ -149,9 +147,7 @@ def arguments(
             raise errors.DataTypeError("a batch holds no array and no tensor")
         return [], keywords, size
     if not is_array(batch):
-        raise errors.DataTypeError(
-            f"a batch is an array, a tensor, a tuple or a mapping; got {type(batch).__name__}"
-        )
+        raise errors.DataTypeError(f"a batch is an array, a tensor, a tuple or a mapping; got {type(batch).__name__}")
     return [send("inputs", batch)], {}, len(batch)
 
 
@@ -250,9 +246,7 @@ def all_calls(
     calls: dict[str, list[torch.Tensor]] = {name: [] for name in modules}
 
     def listen(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: calls[name].append(
-            first_tensor(output, name).detach().clone()
-        )
+        return lambda _module, _inputs, output: calls[name].append(first_tensor(output, name).detach().clone())
 
     with ExitStack() as hooks:
         for name, module in modules.items():
@@ -322,9 +316,7 @@ class Layer:
                 f"{say(name)} differs between two passes over the same inputs: something random (dropout, "
                 "noise) is active in eval mode"
             )
-        if half and not np.allclose(
-            y[:half], host(self(x[:half])), rtol=0, atol=precision**0.5 * size, equal_nan=True
-        ):
+        if half and not np.allclose(y[:half], host(self(x[:half])), rtol=0, atol=precision**0.5 * size, equal_nan=True):
             raise errors.CaptureError(
                 f"{say(name)} of a sample depends on which other samples are in its batch (batch "
                 "normalisation without running statistics?), so it has no derivatives of its own"
@@ -354,12 +346,8 @@ def choose_neurons(neurons: Any, width: int, rng: int | np.random.Generator | No
     if index.ndim > 1 or not index.size:
         raise errors.ShapeError(f"neurons has shape {index.shape}; it must be (m,) with m >= 1")
     if index.min() < 0 or index.max() >= width:
-        raise errors.ParameterError(
-            f"neurons run from {index.min()} to {index.max()}; the layer has 0 to {width - 1}"
-        )
+        raise errors.ParameterError(f"neurons run from {index.min()} to {index.max()}; the layer has 0 to {width - 1}")
     values, counts = np.unique(index, return_counts=True)
     if values.size < index.size:
-        raise errors.ParameterError(
-            f"neurons holds some indices more than once: {values[counts > 1][:5].tolist()}"
-        )
+        raise errors.ParameterError(f"neurons holds some indices more than once: {values[counts > 1][:5].tolist()}")
     return index.astype(np.int64)

@@ -31,6 +31,10 @@ def _to_numpy(value: Any, name: str) -> NDArray[Any]:
         if str(value.dtype) in ("torch.bfloat16", "torch.float16"):
             value = value.float()
         value = value.numpy()
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise errors.InputError(
+            f"{name} has {int(np.ma.getmaskarray(value).sum())} masked entries; remove those samples"
+        )
     if hasattr(value, "tocsr"):
         raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
     try:
@@ -132,7 +136,13 @@ def integer(value: Any, name: str, minimum: int) -> int:
 
 
 def real(
-    value: Any, name: str, *, above: float | None = None, at_least: float | None = None, below: float | None = None
+    value: Any,
+    name: str,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
 ) -> float:
     """Check a finite real parameter against its bounds."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(float(value)):
@@ -142,10 +152,16 @@ def real(
         (above is not None and number <= above)
         or (at_least is not None and number < at_least)
         or (below is not None and number >= below)
+        or (at_most is not None and number > at_most)
     ):
         bounds = [
             text
-            for bound, text in ((above, f"> {above}"), (at_least, f">= {at_least}"), (below, f"< {below}"))
+            for bound, text in (
+                (above, f"> {above}"),
+                (at_least, f">= {at_least}"),
+                (below, f"< {below}"),
+                (at_most, f"<= {at_most}"),
+            )
             if bound is not None
         ]
         raise errors.ParameterError(f"{name} must be {' and '.join(bounds)}, not {number}")
@@ -165,10 +181,12 @@ def seed(random_state: Any) -> int:
     """A 64-bit seed from an integer, None (0: results stay reproducible) or a NumPy generator."""
     if random_state is None:
         return 0
-    if isinstance(random_state, numbers.Integral) and not isinstance(random_state, bool) and random_state >= 0:
+    if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool) and 0 <= random_state < 2**63:
         return int(random_state)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(0, 2**31 - 1))
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(0, 2**63 - 1))
-    raise errors.ParameterError(f"random_state must be None, an integer >= 0 or a NumPy generator, not {random_state!r}")
+    raise errors.ParameterError(
+        f"random_state must be None, an integer from 0 to 2**63 - 1 or a NumPy generator, not {random_state!r}"
+    )

@@ -49,8 +49,8 @@ class Alignment:
 
     def backward(self, coordinates: FloatArray) -> FloatArray:
         """From B's coordinates (n, c) to A's."""
-        solved: FloatArray = np.linalg.solve(self.linear.T, (coordinates - self.shift).T).T
-        return np.ascontiguousarray(solved)
+        solved = np.linalg.solve(self.linear.T, (coordinates - self.shift).T).T
+        return np.ascontiguousarray(solved, dtype=np.float64)
 
 
 def align_isometric(coordinates_a: FloatArray, coordinates_b: FloatArray, *, known_unit: bool) -> Alignment:
@@ -126,7 +126,7 @@ def _similarity(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _affine(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
-    solution = np.linalg.lstsq(np.column_stack([p, np.ones(len(p))]), q, rcond=None)[0]
+    solution = np.asarray(np.linalg.lstsq(np.column_stack([p, np.ones(len(p))]), q, rcond=None)[0], dtype=np.float64)
     return solution[:-1], solution[-1]
 
 

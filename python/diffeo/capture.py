@@ -261,9 +261,7 @@ def measure(
     bad = [bad_rows(values) for values in (points, jacobians, bursts) if values is not None]
     raise_non_finite({say(target.name): np.unique(np.concatenate(bad))}, len(points))
     if jacobians is not None and not jacobians.any():
-        raise errors.CaptureError(
-            f"{say(target.name)} does not depend on the input: all its derivatives are zero"
-        )
+        raise errors.CaptureError(f"{say(target.name)} does not depend on the input: all its derivatives are zero")
     return Measurement(points, jacobians, bursts, scale, layer, chosen.neurons)
 
 

@@ -124,11 +124,10 @@ def diffusion_chart(
         fitted = _fit(observation, name, n_components, fitted.epsilon_, seed_value, n_jobs)
         selection = independent_coordinates(fitted, 2 * observation.dim)
     if selection.mixing.shape[1] < observation.dim:
-        warnings.warn(
+        errors.warn(
             f"only {selection.mixing.shape[1]} of {observation.dim} independent coordinates were found among "
             f"{fitted.embedding_.shape[1]} eigenvectors of observation {name}: the domain is very thin in some direction",
             errors.SpectrumWarning,
-            stacklevel=3,
         )
     return DiffusionChart(observation, fitted, selection, fitted.embedding_ @ selection.mixing)
 

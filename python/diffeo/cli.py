@@ -59,13 +59,13 @@ def _info() -> str:
     from diffeo import _core
 
     lines = [
-        f"diffeo      {__version__}",
-        f"python      {platform.python_version()} on {platform.machine()}",
-        f"threads     {_core.n_threads(0)}",
+        f"diffeo       {__version__}",
+        f"python       {platform.python_version()} on {platform.machine()}",
+        f"threads      {_core.n_threads(0)}",
     ]
     for package in ("numpy", "scipy", "scikit-learn", "torch", "matplotlib", "scikit-image"):
         try:
-            lines.append(f"{package:<12}{importlib.metadata.version(package)}")
+            lines.append(f"{package:<13}{importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<12}not installed")
+            lines.append(f"{package:<13}not installed")
     return "\n".join(lines)

@@ -15,16 +15,20 @@ from diffeo.observation import Observation
 # Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
 # coordinates are themselves only right to a few percent.
 CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
-# Generator eigenvalues of one domain agree within a few percent; beyond this factor the domains differ.
+# Generator eigenvalues of one domain agree within a few percent, and within about 1/sqrt(n) for small samples; beyond
+# this factor (and twice that) the domains differ.
 SPECTRUM_FACTOR = 1.25
 # Share of gated pairs beyond which the measurements are suspected not to embed the input.
 SUSPICIOUS_GATED_SHARE = 0.1
-# A smallest singular value below this share of its median is a near-fold ...
-NEAR_FOLD = 0.05
-# ... and so many of the samples in one are a problem.
-NEAR_FOLD_SHARE = 0.002
+# A smallest singular value below this share of its median is a near-fold (a steep but monotone function reaches a
+# few percent without folding) ...
+NEAR_FOLD = 0.01
+# ... and so many of the samples in one are a problem: at a fold the stretch vanishes like the distance to it.
+NEAR_FOLD_SHARE = 0.001
 # Relative stress above this has come with maps that are wrong by a percent or more; below 0.001 all is well.
 SUSPICIOUS_STRESS = 0.004
+# Without convergence, doubts begin here.
+UNSETTLED_STRESS = 3e-4
 # One unit of length on both sides: a larger deviation of the landmarks' spread is suspicious.
 SCALE_TOLERANCE = 0.02
 # Samples of one side this many spacings away from all of the other side have no counterpart there ...
@@ -50,7 +54,7 @@ class Diagnostics:
     gated_share : tuple of float, or None
         Share of the pairs within the kernel radius that the gates dropped, on A and on B; with diffusion coordinates.
     near_folds : tuple of ndarray of int64
-        Samples of A and of B whose smallest stretch is below 5 % of its median.
+        Samples of A and of B whose smallest stretch is below 1 % of its median.
     """
 
     problems: list[str]
@@ -79,6 +83,11 @@ def diagnose_isometric(a: IsometricChart, b: IsometricChart, alignment: Alignmen
                 f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
                 "domain is curved or closed; add neurons, or samples"
             )
+        elif not chart.embedding.converged_ and stress > UNSETTLED_STRESS:
+            problems.append(
+                f"on side {name} the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
+                f"{stress:.4f}): a thin or sparse domain; use more samples"
+            )
         problems += _left_out_problems(name, chart.embedding.left_out_)
         problems += _fold_problems(name, chart.observation)
     problems += _coverage_problems(alignment.forward(a.coordinates), b.coordinates)
@@ -106,7 +115,8 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
     shared = min(len(spectrum) for spectrum in spectra)
     lambda_a, lambda_b = spectra[0][:shared], spectra[1][:shared]
     if known_unit:
-        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6])
+        noise = 2.0 / np.sqrt(min(len(a.observation), len(b.observation)))
+        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6], np.log(SPECTRUM_FACTOR) + noise)
     shares = tuple(chart.diffusion_map.kernel_.gated_share for chart in (a, b))
     for name, chart, share in (("A", a, shares[0]), ("B", b, shares[1])):
         if share > SUSPICIOUS_GATED_SHARE:
@@ -127,7 +137,7 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
 
 
 def near_folds(observation: Observation) -> IntArray:
-    """Samples whose smallest stretch is below 5 % of its median."""
+    """Samples whose smallest stretch is below 1 % of its median."""
     smallest = observation.singular_values[:, observation.dim - 1]
     return np.flatnonzero(smallest < NEAR_FOLD * np.median(smallest))
 
@@ -145,9 +155,21 @@ def _landmark_problems(misfit: float, kind: str) -> list[str]:
     ]
 
 
-def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray) -> list[str]:
-    ratio = np.abs(np.log(np.maximum(lambda_a, 1e-300) / np.maximum(lambda_b, 1e-300)))
-    if ratio.max() <= np.log(SPECTRUM_FACTOR):
+def spectral_scale(lambda_a: FloatArray, lambda_b: FloatArray) -> float:
+    """Unit of length of B over that of A from two spectra: the root of the mean ratio of generator eigenvalues."""
+    return float(np.exp(0.5 * np.mean(_log_ratio(lambda_a, lambda_b))))
+
+
+def _log_ratio(lambda_a: FloatArray, lambda_b: FloatArray) -> FloatArray:
+    """Log of the ratio of generator eigenvalues; those that are 0 or infinite on both sides agree."""
+    least, most = np.finfo(float).tiny, np.finfo(float).max
+    ratio: FloatArray = np.log(np.clip(lambda_a, least, most)) - np.log(np.clip(lambda_b, least, most))
+    return ratio
+
+
+def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: float) -> list[str]:
+    ratio = np.abs(_log_ratio(lambda_a, lambda_b))
+    if ratio.max() <= tolerance:
         return []
     k = int(ratio.argmax())
     return [

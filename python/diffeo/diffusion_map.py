@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, integer, real, rows_text, seed, threads
+from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
 from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel
 from diffeo.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
 MAX_ITERATIONS = 300
-# A correlation with a measurement below this is no base for a sign.
-SIGN_CORRELATION = 1e-3
+# A correlation with a measurement below this is at the level of sampling noise, and no base for a sign.
+SIGN_CORRELATION = 0.1
 
 
 class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -55,7 +54,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         norm(S v_k - lambda_k v_k), each <= tol.
     embedding_ : ndarray of shape (n, n_components)
         phi_1, phi_2, ..., scaled so that sum D_i phi_ik^2 / sum D_i = 1, not multiplied by powers of lambda. Sign: the
-        measurement most correlated with phi_k is positively correlated; where no correlation exceeds 1e-3, the
+        measurement most correlated with phi_k is positively correlated; where no correlation exceeds 0.1, the
         entry of largest absolute value is positive. Rank-deficient samples are placed by extension.
     generator_eigenvalues_ : ndarray of shape (n_components + 1,)
         -log(lambda_k) / epsilon, per squared input unit.
@@ -118,7 +117,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             The graph falls into pieces, so that the eigenvalue 1 is as many-fold.
         """
         n_components = integer(self.n_components, "n_components", 1)
-        alpha = real(self.alpha, "alpha", at_least=0.0)
+        alpha = real(self.alpha, "alpha", at_least=0.0, at_most=1.0)
         tol = real(self.tol, "tol", above=0.0)
         start = seed(self.random_state)
         data = self._checked(X, reset=True)
@@ -168,9 +167,9 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             return self._extend(data.points, None)
         result = np.empty((len(data), self.embedding_.shape[1]))
         rows = data.usable
-        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]))
+        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]), rows)
         if len(data.deficient):
-            result[data.deficient] = self._extend(data.points[data.deficient], None)
+            result[data.deficient] = self._extend(data.points[data.deficient], None, data.deficient)
         return result
 
     @property
@@ -213,12 +212,11 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         sizes = kernel.component_sizes()
         self.n_components_found_ = len(sizes)
         if len(sizes) > 1:
-            warnings.warn(
+            errors.warn(
                 f"the kernel graph falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}"
                 f"{', ...' if len(sizes) > 6 else ''} samples: the eigenvalue 1 is {len(sizes)}-fold and the leading "
                 "eigenvectors only tell the pieces apart; use a larger epsilon or more samples",
                 errors.DisconnectedWarning,
-                stacklevel=3,
             )
         arrays = (kernel.indptr, kernel.indices, kernel.values)
         density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
@@ -227,8 +225,8 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         )
         if not converged:
             raise errors.ConvergenceError(
-                f"the eigensolver stopped after {iterations} iterations with residuals {np.array2string(residuals, precision=2)} "
-                f"above tol = {tol:g}; raise tol or epsilon"
+                f"the eigensolver stopped after {iterations} iterations with residuals "
+                f"{np.array2string(residuals, precision=2)} above tol = {tol:g}; raise tol or epsilon"
             )
         self.kernel_ = kernel
         self.epsilon_ = kernel.epsilon
@@ -257,9 +255,12 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         del self._vectors
         missing = np.setdiff1d(np.arange(n), kernel.rows)
         if len(missing):
-            self.embedding_[missing] = self._extend(np.ascontiguousarray(kernel.points[missing]), None)
+            self.embedding_[missing] = self._extend(np.ascontiguousarray(kernel.points[missing]), None, missing)
 
-    def _extend(self, points: FloatArray, whitening: FloatArray | None) -> FloatArray:
+    def _extend(
+        self, points: FloatArray, whitening: FloatArray | None, caller_rows: IntArray | None = None
+    ) -> FloatArray:
+        """Nystroem extension; `caller_rows` are the row numbers to name in a warning."""
         rows = self.kernel_.cross(points, whitening, threads(self.n_jobs))
         lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
@@ -269,12 +270,12 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if len(lost):
             distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(points[lost])
             extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
-            warnings.warn(
-                f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(lost)}; "
+            named = lost if caller_rows is None else caller_rows[lost]
+            errors.warn(
+                f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(named)}; "
                 f"nearest sample up to {distance.max():.3g} away): they are outside of the sampled domain or off the "
                 "measured manifold, and take the embedding of the nearest sample",
                 errors.OutOfDomainWarning,
-                stacklevel=3,
             )
         return extended
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
+
 __all__ = [
     "CaptureError",
     "ConstantNeuronWarning",
@@ -139,3 +142,11 @@ class ForwardModeWarning(DiffeoWarning):
 
 class SpectrumWarning(DiffeoWarning):
     """The spectrum does not allow what was asked (e.g. too few independent eigenvectors)."""
+
+
+def warn(message: str, category: type[DiffeoWarning]) -> None:
+    """Warn at the line that called into diffeo, however deep inside the reason was found."""
+    level, frame = 1, inspect.currentframe()
+    while frame and frame.f_globals.get("__name__", "").startswith("diffeo."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import _core
-from diffeo._validation import FloatArray, IntArray
+from diffeo._validation import FloatArray, IntArray, check_finite
 
 # Gauss-Newton steps: it converges quadratically from the nearest sample, so 2 or 3 suffice inside of the domain.
 MAX_STEPS = 8
@@ -18,7 +18,7 @@ STARTS = 4
 # A step below this share of the spacing of the samples has converged.
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
-OUTSIDE = 3.0
+OUTSIDE = 4.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
 OFF_MANIFOLD = 0.1
 
@@ -59,6 +59,7 @@ class HermiteChart:
     values: FloatArray
     gradients: FloatArray
     spacing: FloatArray = field(init=False, repr=False)
+    """Typical distance between nodes around each of them, (n,)."""
     _node_tree: cKDTree = field(init=False, repr=False)
     _value_tree: cKDTree = field(init=False, repr=False)
 
@@ -66,9 +67,11 @@ class HermiteChart:
         tree = cKDTree(self.nodes)
         object.__setattr__(self, "_node_tree", tree)
         object.__setattr__(self, "_value_tree", cKDTree(self.values))
-        # Distance to the (d + 1)-th other node: the size of the simplices that fill the domain.
-        k = min(len(self.nodes), self.nodes.shape[1] + 2)
-        object.__setattr__(self, "spacing", tree.query(self.nodes, k, workers=-1)[0].reshape(len(self.nodes), -1)[:, -1])
+        # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
+        # steadier than the distance to the nearest.
+        k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
+        radius = tree.query(self.nodes, k, workers=-1)[0].reshape(len(self.nodes), -1)[:, -1]
+        object.__setattr__(self, "spacing", 0.5 * radius)
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d)."""
@@ -82,7 +85,8 @@ class HermiteChart:
         """
         count = len(points)
         starts = min(STARTS, len(self.nodes))
-        _, nearest = self._value_tree.query(points, starts, workers=n_threads or -1)
+        distance, nearest = self._value_tree.query(points, starts, workers=n_threads or -1)
+        check_finite(distance.reshape(count, starts), "distances from the points to the samples")
         nearest = nearest.reshape(count, starts)
         coordinates, residual = self._descend(points, nearest[:, 0], n_threads)
         unit = self._unit(nearest[:, 0])
@@ -101,7 +105,8 @@ class HermiteChart:
     def _unit(self, node: IntArray) -> FloatArray:
         """How far one spacing moves the measurements at the nodes."""
         stretch = np.sqrt((self.gradients[node] ** 2).sum(axis=(1, 2)))
-        return stretch * self.spacing[node]
+        unit: FloatArray = stretch * self.spacing[node]
+        return unit
 
     def _descend(self, points: FloatArray, start: IntArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Gauss-Newton from one node each; steps are limited to the trusted neighbourhood of the start."""
@@ -128,7 +133,9 @@ class HermiteChart:
         offset = x - self.nodes[node]
         limit = 2.0 * OUTSIDE * self.spacing[node]
         size = np.linalg.norm(offset, axis=1)
-        return self.nodes[node] + offset * np.minimum(1.0, limit / np.maximum(size, np.finfo(float).tiny))[:, None]
+        scale = np.where(size > limit, limit, 1.0) / np.where(size > limit, size, 1.0)
+        pulled: FloatArray = self.nodes[node] + offset * scale[:, None]
+        return pulled
 
     def _evaluate(self, coordinates: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Values and slopes by cubic fits; first-order expansion about the nearest node far outside."""
@@ -137,9 +144,11 @@ class HermiteChart:
         queries = np.ascontiguousarray(coordinates)
         distance, neighbors = self._node_tree.query(queries, k, workers=n_threads or -1)
         distance = distance.reshape(len(queries), k)
+        check_finite(distance, "distances from the points to the samples")
         neighbors = np.ascontiguousarray(neighbors.reshape(len(queries), k), dtype=np.int64)
+        degree = degree_that_fits(k, d)
         value, slope = _core.local_hermite_fit(
-            queries, self.nodes, self.values, self.gradients, neighbors, 3, n_threads
+            queries, self.nodes, self.values, self.gradients, neighbors, degree, n_threads
         )
         nearest = neighbors[:, 0]
         far = np.flatnonzero(distance[:, 0] > OUTSIDE * self.spacing[nearest])
@@ -149,6 +158,12 @@ class HermiteChart:
             value[far] = self.values[node] + np.einsum("nmd,nd->nm", self.gradients[node], offset)
             slope[far] = self.gradients[node]
         return value, slope
+
+
+def degree_that_fits(nodes: int, dim: int) -> int:
+    """Largest degree up to 3 that `nodes` values with gradients overdetermine; 1 for a handful of nodes."""
+    equations = nodes * (1 + dim)
+    return max([1, *(degree for degree in (2, 3) if 2 * equations >= 3 * math.comb(dim + degree, degree))])
 
 
 def nodes_of_a_cubic(dim: int) -> int:

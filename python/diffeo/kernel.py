@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -109,7 +108,9 @@ class Kernel:
 
     def __repr__(self) -> str:
         n = self.n_samples
-        return f"Kernel({n} samples, epsilon={self.epsilon:.3g}, {self.nnz / n:.0f} entries a row, {self.n_gated} gated)"
+        return (
+            f"Kernel({n} samples, epsilon={self.epsilon:.3g}, {self.nnz / n:.0f} entries a row, {self.n_gated} gated)"
+        )
 
     @property
     def points(self) -> FloatArray:
@@ -329,10 +330,7 @@ def choose_epsilon(
 def _curve(trials: dict[float, tuple[float, float, float]], target: float) -> EpsilonCurve:
     epsilon = np.array(sorted(trials))
     row_sum, entries, share = np.array([trials[e] for e in epsilon]).T
-    if len(epsilon) > 1:
-        dimension = 2.0 * np.gradient(np.log(row_sum), np.log(epsilon))
-    else:
-        dimension = np.full(1, np.nan)
+    dimension = 2.0 * np.gradient(np.log(row_sum), np.log(epsilon)) if len(epsilon) > 1 else np.full(1, np.nan)
     return EpsilonCurve(epsilon, row_sum, entries, share, dimension, target)
 
 
@@ -388,11 +386,10 @@ def _warn_of_duplicates(kernel: Kernel) -> None:
         return
     positions = np.searchsorted(kernel.indptr, ones, side="right") - 1
     twins = np.sort(kernel.rows[np.unique(positions[kernel.indices[ones] != positions])])
-    warnings.warn(
+    errors.warn(
         f"{len(twins)} samples have the same measurements as another one ({rows_text(twins)}); they count double in "
         "the density; remove repeated rows unless that is meant",
         errors.DuplicateWarning,
-        stacklevel=3,
     )
 
 
@@ -401,10 +398,9 @@ def _warn_of_curvature(kernel: Kernel) -> None:
     if share <= MAX_GATED_SHARE:
         return
     order = np.argsort(-kernel.gated, kind="stable")[:5]
-    warnings.warn(
+    errors.warn(
         f"{100 * share:.0f} % of the pairs within the kernel radius fail the gates, most of them around "
         f"{rows_text(kernel.rows[order])}: epsilon = {kernel.epsilon:.3g} is large for the curvature of the "
         "measurements, or they do not embed the input; use more samples, a smaller epsilon, or more neurons",
         errors.CurvatureWarning,
-        stacklevel=3,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -210,14 +209,19 @@ class Observation:
                 f"covariances of {len(bad)} samples are not symmetric ({rows_text(bad)}); pass (C + C^T)/2 if the "
                 "difference is noise"
             )
-        negative = np.flatnonzero(np.einsum("nii->ni", c).min(axis=1) < -1e-12 * size)
+        smallest = _core.whitening_from_covariances(c, 0, 0)[0][:, -1]
+        negative = np.flatnonzero(-smallest * np.abs(smallest) > 1e-10 * size)
         if len(negative):
             raise errors.InputError(
-                f"covariances of {len(negative)} samples have negative variances ({rows_text(negative)})"
+                f"covariances of {len(negative)} samples have negative eigenvalues ({rows_text(negative)}): they are not "
+                "covariances; check how they were computed"
             )
-        return _build(
-            cls, y, lambda d: _core.whitening_from_covariances(c, d, 0), dim, m, COVARIANCE_FLOOR, "covariances"
-        )
+
+        def decompose(d: int) -> tuple[FloatArray, FloatArray]:
+            values, whitening = _core.whitening_from_covariances(c, d, 0)
+            return np.maximum(values, 0.0), whitening
+
+        return _build(cls, y, decompose, dim, m, COVARIANCE_FLOOR, "covariances")
 
     @classmethod
     def from_neighbors(
@@ -362,11 +366,10 @@ def _points(points: Any) -> FloatArray:
     if len(constant) == y.shape[1]:
         raise errors.RankError(f"all {y.shape[1]} measurements are constant over the {len(y)} samples: nothing varies")
     if len(constant):
-        warnings.warn(
+        errors.warn(
             f"{len(constant)} of {y.shape[1]} measurements are constant over all samples (columns "
             f"{', '.join(map(str, constant[:5]))}): they carry no information; leave those neurons out",
             errors.ConstantNeuronWarning,
-            stacklevel=4,
         )
     return y
 
@@ -401,11 +404,10 @@ def _build(
             f"({rows_text(deficient)}); lower dim, or measure neurons that respond to every input direction"
         )
     if len(deficient):
-        warnings.warn(
+        errors.warn(
             f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
             f"({rows_text(deficient)}); they are left out of the graph and placed by extension",
             errors.RankWarning,
-            stacklevel=4,
         )
         whitening[deficient] = 0.0
     return cls(points, whitening, values, dim, deficient, source)
@@ -438,9 +440,10 @@ def _rank_by_floor(values: FloatArray, limit: int, floor: float) -> int:
 
 def _rank_by_gap(values: FloatArray, limit: int, floor: float) -> int:
     """Rank after which the median singular value falls most, the floor standing in below the last."""
-    median = np.median(values[:, : limit + 1] / _scales(values)[:, None], axis=0)
-    if not median[0] > 0:
+    if not values.max() > 0:
         raise errors.RankError("all local covariances are zero: the measurements do not depend on the inputs")
+    scales = np.maximum(_scales(values), np.finfo(float).tiny)
+    median = np.median(values[:, : limit + 1] / scales[:, None], axis=0)
     levels = np.append(np.maximum(median[:limit], 1e-12), floor)
     if len(median) > limit:
         levels[-1] = max(median[limit], 1e-12)
@@ -466,7 +469,8 @@ def _from_own_neighbors(cls: type[Observation], points: FloatArray, n_neighbors:
         )
     neighborhoods = points[_nearest(points, n_neighbors)]
     _, tangents = _core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
-    unit = tangents / np.linalg.norm(tangents, axis=1, keepdims=True)
-    values, whitening = _core.whitening_from_jacobians(unit, 1, 0)
-    empty = np.empty(0, dtype=np.int64)
-    return cls(points, whitening, values, 1, empty, "neighbors", known_unit=False)
+    size = np.linalg.norm(tangents, axis=1, keepdims=True)
+    # Neighbours that all coincide have no tangent; the zero left there is listed as rank-deficient.
+    unit = np.ascontiguousarray(tangents / np.where(size > 0.0, size, 1.0))
+    built = _build(cls, points, lambda d: _core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
+    return replace(built, known_unit=False)

@@ -89,7 +89,13 @@ def plot_prediction(true: FloatArray, predicted: FloatArray, ax: Any, *, title: 
 
 
 def plot_neuron_sweep(
-    counts: FloatArray, errors_by_count: list[FloatArray], refusals: FloatArray, whitney: int, ax: Any, *, title: str = ""
+    counts: FloatArray,
+    errors_by_count: list[FloatArray],
+    refusals: FloatArray,
+    whitney: int,
+    ax: Any,
+    *,
+    title: str = "",
 ) -> Any:
     """Held-out error of every draw against the number of neurons, and the draws that were flagged or refused.
 
@@ -98,18 +104,22 @@ def plot_neuron_sweep(
     for count, found in zip(counts, errors_by_count, strict=True):
         ax.semilogy(np.full(len(found), count), found, "o", color=COLOR_A, alpha=0.7, markersize=6)
     middle = [(c, float(np.median(e))) for c, e in zip(counts, errors_by_count, strict=True) if len(e)]
-    ax.semilogy(*zip(*middle, strict=True), "-", color=COLOR_A, linewidth=1.5, label="held-out error (median, each draw)")
+    ax.semilogy(
+        *zip(*middle, strict=True), "-", color=COLOR_A, linewidth=1.5, label="held-out error (median, each draw)"
+    )
     ax.axvline(whitney, color="0.5", linestyle="--", linewidth=1)
     ax.annotate(f" 2d+1 = {whitney}", (whitney, 1.0), xycoords=("data", "axes fraction"), va="top", color="0.35")
     ax.set_xlabel("neurons of each network")
     ax.set_ylabel("relative error")
     ax.set_xticks(counts)
+    low, high = ax.get_ylim()
+    ax.set_ylim(10.0 ** np.floor(np.log10(low)), 10.0 ** np.ceil(np.log10(high)))
     ax.set_title(title)
     flagged = ax.twinx()
     flagged.bar(counts, refusals, width=0.35, color=COLOR_PROBLEM, alpha=0.25)
     flagged.set_ylim(0, 1)
     flagged.set_ylabel("share of draws flagged or refused", color=COLOR_PROBLEM)
-    ax.legend(frameon=False, loc="lower left")
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return ax
 
 

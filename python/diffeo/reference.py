@@ -44,7 +44,8 @@ def whitening_from_jacobians(jacobians: FloatArray, dim: int) -> tuple[FloatArra
 def burst_covariances(bursts: FloatArray, scale: float) -> FloatArray:
     """C_i = sum_k (y_ik - mean)(y_ik - mean)^T / ((K - 1) scale^2) of bursts (n, K, m)."""
     centred = bursts - bursts.mean(axis=1, keepdims=True)
-    return np.einsum("nka,nkb->nab", centred, centred) / ((bursts.shape[1] - 1) * scale**2)
+    covariances: FloatArray = np.einsum("nka,nkb->nab", centred, centred) / ((bursts.shape[1] - 1) * scale**2)
+    return covariances
 
 
 def whitening_from_covariances(covariances: FloatArray, dim: int) -> tuple[FloatArray, FloatArray]:
@@ -84,7 +85,9 @@ def squared_distances(points: FloatArray, whitening: FloatArray) -> FloatArray:
     return 0.5 * (a + a.T)
 
 
-def gates(points: FloatArray, whitening: FloatArray, squared_radius: float, limits: Gates = GATES) -> tuple[BoolArray, BoolArray]:
+def gates(
+    points: FloatArray, whitening: FloatArray, squared_radius: float, limits: Gates = GATES
+) -> tuple[BoolArray, BoolArray]:
     """Which pairs are within reach, and which of them pass the other gates: two (n, n) masks.
 
     The stretches are sigma_k = 1 / norm(column k of W), and U_k = sigma_k W_k.
@@ -101,7 +104,7 @@ def gates(points: FloatArray, whitening: FloatArray, squared_radius: float, limi
 
     tangent = (stretch[:, None, :] ** 2 * coordinates**2).sum(axis=2)
     share = 1.0 - limits.off_tangent
-    tame &= (tangent >= share * distance2) & (tangent.T >= share * distance2)
+    tame &= (tangent >= share * distance2) & (share * distance2 <= tangent.T)
 
     # pinv(W_j^T) = U_j Sigma_j = W_j Sigma_j^2.
     i, j = np.nonzero(reach)
@@ -113,7 +116,9 @@ def gates(points: FloatArray, whitening: FloatArray, squared_radius: float, limi
     return reach, tame & both & both.T
 
 
-def kernel(points: FloatArray, whitening: FloatArray, epsilon: float, truncation: float = 1e-4) -> tuple[FloatArray, int]:
+def kernel(
+    points: FloatArray, whitening: FloatArray, epsilon: float, truncation: float = 1e-4
+) -> tuple[FloatArray, int]:
     """Dense kernel (n, n) with zeros where pairs are cut or gated, and the number of gated pairs (each once)."""
     squared_radius = 4.0 * epsilon * np.log(1.0 / truncation)
     q = squared_distances(points, whitening)
@@ -165,7 +170,8 @@ def extension(
     kept = (q <= squared_radius) & (distance2 <= GATES.reach**2 * squared_radius * stretch.max(axis=1) ** 2)
     kept &= tangent >= (1.0 - GATES.off_tangent) * distance2
     row = np.where(kept, np.exp(-q / (4.0 * epsilon)), 0.0) * weights
-    return (row @ embedding) / row.sum(axis=1, keepdims=True) / eigenvalues
+    extended: FloatArray = (row @ embedding) / row.sum(axis=1, keepdims=True) / eigenvalues
+    return extended
 
 
 def local_polynomial_fit(
@@ -255,5 +261,5 @@ def _extreme_singular_values(matrices: FloatArray) -> tuple[FloatArray, FloatArr
         det = matrices[:, 0, 0] * matrices[:, 1, 1] - matrices[:, 0, 1] * matrices[:, 1, 0]
         root = np.sqrt(np.maximum(total**2 - 4.0 * det**2, 0.0))
         return np.sqrt(0.5 * (total + root)), np.sqrt(np.maximum(0.5 * (total - root), 0.0))
-    values = np.linalg.svd(matrices, compute_uv=False)
+    values = np.asarray(np.linalg.svd(matrices, compute_uv=False), dtype=np.float64)
     return values[:, 0], values[:, -1]

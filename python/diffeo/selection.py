@@ -16,7 +16,7 @@ REGRESSION_SAMPLE = 4000
 # Neighbours of each local linear regression: several times the number of coefficients for up to four coordinates.
 REGRESSION_NEIGHBORS = 24
 # Generator eigenvalues within this factor count as one block, whose basis is arbitrary.
-BLOCK_RATIO = 1.12
+BLOCK_RATIO = 1.05
 # A unit direction of a block is new when at least this much of it (root mean square) remains unexplained.
 UNEXPLAINED = 0.5
 
@@ -45,11 +45,11 @@ class IndependentCoordinates:
 def independent_coordinates(diffusion_map: DiffusionMap, max_coordinates: int) -> IndependentCoordinates:
     """Choose eigenvectors that are not harmonics of the ones before (after Dsilva, Talmon, Coifman, Kevrekidis 2018).
 
-    Block by block of near-equal eigenvalues, every direction is regressed on the coordinates found so far (local
-    linear fits, leaving the point itself out). The direction of the block with the largest remainder becomes a
-    coordinate if the remainder is large, and so on with the rest of the block. Taking directions instead of single
-    eigenvectors matters: in a block that holds a harmonic and a new coordinate (a 1 by 1/4 strip has both at
-    16 pi^2) the eigensolver returns an arbitrary mixture.
+    Block by block of near-equal eigenvalues, every direction is regressed on the coordinates of the blocks before
+    (local linear fits, leaving the point itself out), and the directions with a large remainder become coordinates.
+    Taking directions instead of single eigenvectors matters: in a block that holds a harmonic and a new coordinate
+    (a 1 by 1/4 strip has both at 16 pi^2) the eigensolver returns an arbitrary mixture. Directions of one block are
+    not regressed on each other: two observations would choose differently among them.
 
     Parameters
     ----------
@@ -73,16 +73,12 @@ def independent_coordinates(diffusion_map: DiffusionMap, max_coordinates: int) -
     for block in _blocks(diffusion_map.generator_eigenvalues_[1:]):
         basis = np.eye(n_components)[:, block]
         unexplained[block] = np.sqrt((_remainder(phi[:, block], coordinates) ** 2).mean(axis=0))
-        while basis.shape[1] > 0 and len(columns) < max_coordinates:
-            remainder = _remainder(phi @ basis, coordinates)
-            _, sizes, directions = np.linalg.svd(remainder, full_matrices=False)
-            if sizes[0] / np.sqrt(len(phi)) < UNEXPLAINED:
-                break
-            column = basis @ _oriented(directions[0])
-            columns.append(column)
-            coordinates = np.column_stack([coordinates, phi @ column])
-            # What is left of the block: the directions orthogonal to the one just taken.
-            basis = basis @ directions[1:].T if len(directions) == basis.shape[1] else basis[:, :0]
+        remainder = _remainder(phi @ basis, coordinates)
+        _, sizes, directions = np.linalg.svd(remainder, full_matrices=False)
+        new = sizes / np.sqrt(len(phi)) >= UNEXPLAINED
+        fresh = directions[new][: max_coordinates - len(columns)]
+        columns += [basis @ _oriented(direction) for direction in fresh]
+        coordinates = phi @ np.array(columns).T if columns else coordinates
     mixing = np.array(columns).T.reshape(n_components, len(columns))
     return IndependentCoordinates(mixing, np.abs(mixing).argmax(axis=0).astype(np.int64), unexplained)
 
@@ -99,7 +95,8 @@ def _blocks(generator_eigenvalues: FloatArray) -> list[list[int]]:
 
 def _oriented(direction: FloatArray) -> FloatArray:
     """Fix the sign of a unit vector: its largest entry is positive."""
-    return direction * np.sign(direction[np.argmax(np.abs(direction))])
+    oriented: FloatArray = direction * np.sign(direction[np.argmax(np.abs(direction))])
+    return oriented
 
 
 def _remainder(values: FloatArray, coordinates: FloatArray) -> FloatArray:

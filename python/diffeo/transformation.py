@@ -10,17 +10,25 @@ import numpy as np
 from diffeo import errors
 from diffeo._validation import FloatArray, float_array, index_array, seed, threads
 from diffeo.alignment import Alignment, align_diffusion, align_isometric
-from diffeo.charts import Chart, IsometricChart, common_coordinates, diffusion_chart, isometric_chart, landmark_coordinates
-from diffeo.diagnostics import Diagnostics, diagnose_diffusion, diagnose_isometric
+from diffeo.charts import (
+    Chart,
+    IsometricChart,
+    common_coordinates,
+    diffusion_chart,
+    isometric_chart,
+    landmark_coordinates,
+)
+from diffeo.diagnostics import Diagnostics, diagnose_diffusion, diagnose_isometric, spectral_scale
 from diffeo.kernel import automatic_epsilon
 from diffeo.observation import Observation
 
 if TYPE_CHECKING:
     import os
 
-# Beyond this relative stress no isometric chart exists (a circle flattened to a line has 0.2 and more), and
-# coordinates="auto" takes diffusion coordinates.
+# Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.
 NOT_ISOMETRIC = 0.05
+# A layout in which more than this share of the samples lies on another sheet is not one to one: the domain is closed.
+TWO_SHEETS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +65,7 @@ class Transformation:
 
     @property
     def coordinates(self) -> str:
-        """ "isometric" or "diffusion"."""
+        """Which intrinsic coordinates the charts have: isometric or diffusion."""
         return "isometric" if isinstance(self.a, IsometricChart) else "diffusion"
 
     def transform(self, points_a: Any) -> FloatArray:
@@ -144,8 +152,7 @@ def match(
         if coordinates == "isometric":
             raise
         return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, [f"no isometric coordinates: {error}"])
-    stress = max(a.embedding.stress_, b.embedding.stress_)
-    if coordinates == "auto" and stress > NOT_ISOMETRIC:
+    if coordinates == "auto" and not all(_is_chart(side) for side in (a, b)):
         return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs)
     known_unit = obs_a.known_unit and obs_b.known_unit
     at_a = landmark_coordinates(a, parsed[0], "A", n_jobs)
@@ -153,6 +160,11 @@ def match(
     alignment = align_isometric(at_a, at_b, known_unit=known_unit)
     diagnostics = diagnose_isometric(a, b, alignment, known_unit)
     return Transformation(a, b, alignment, [alignment], alignment.scale, diagnostics, n_jobs)
+
+
+def _is_chart(side: IsometricChart) -> bool:
+    """Whether the layout keeps lengths and is one to one."""
+    return side.embedding.stress_ <= NOT_ISOMETRIC and side.embedding.overlap_ <= TWO_SHEETS
 
 
 def _match_diffusion(
@@ -176,8 +188,7 @@ def _match_diffusion(
     alignment = align_diffusion(at_a, at_b)
     diagnostics = diagnose_diffusion(a, b, alignment, known_unit)
     diagnostics.problems[:0] = problems or []
-    lambda_a, lambda_b = diagnostics.generator_eigenvalues or (np.ones(1), np.ones(1))
-    scale = float(np.exp(0.5 * np.mean(np.log(np.maximum(lambda_a, 1e-300) / np.maximum(lambda_b, 1e-300)))))
+    scale = spectral_scale(*diagnostics.generator_eigenvalues) if diagnostics.generator_eigenvalues else 1.0
     return Transformation(a, b, alignment, [alignment], scale, diagnostics, n_jobs)
 
 
@@ -185,7 +196,7 @@ def _check_arguments(obs_a: Any, obs_b: Any, coordinates: str, observables: Any)
     for name, obs in (("obs_a", obs_a), ("obs_b", obs_b)):
         if not isinstance(obs, Observation):
             raise errors.DataTypeError(f"{name} must be a diffeo.Observation, not {type(obs).__name__}")
-    if coordinates not in ("auto", "isometric", "diffusion"):
+    if not isinstance(coordinates, str) or coordinates not in ("auto", "isometric", "diffusion"):
         raise errors.ParameterError(f'coordinates must be "auto", "isometric" or "diffusion", not {coordinates!r}')
     if observables is not None:
         raise errors.ParameterError("observables is not available in this version; pass landmarks")
@@ -208,7 +219,15 @@ def _parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation) -> 
         at_a = float_array(landmarks[0], "landmarks[0]", 2, shape=(None, m_a), axes="(L, m_a)")
         at_b = float_array(landmarks[1], "landmarks[1]", 2, shape=(len(at_a), m_b), axes="(L, m_b)")
         return at_a, at_b
-    pairs = np.asarray(landmarks)
+    if isinstance(landmarks, tuple) and len(landmarks) == 2 and np.ndim(landmarks[0]) == 1:
+        raise errors.LandmarkError(
+            "landmarks is a tuple of two one-dimensional sequences; give row numbers as one (L, 2) array, e.g. "
+            "np.column_stack([rows_a, rows_b])"
+        )
+    try:
+        pairs = np.asarray(landmarks)
+    except ValueError as error:
+        raise errors.LandmarkError(f"landmarks are not pairs of equal length: {error}") from error
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise errors.LandmarkError(
             f"landmarks has shape {pairs.shape}; expected (points_a (L, m_a), points_b (L, m_b)) or row numbers (L, 2)"

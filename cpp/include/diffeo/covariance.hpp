@@ -26,11 +26,11 @@ void whitening_from_jacobians(const double* jacobians, Index n, Index m, Index p
 /// The inverse of a sample covariance of rank d is too large by (K - 1)/(K - d - 2) on average (inverse
 /// Wishart distribution), so W_i is multiplied by sqrt((K - d - 2)/(K - 1)). Singular values stay those of C_i.
 /// Requires K >= dim + 3.
-void whitening_from_bursts(const double* bursts, Index n, Index burst_size, Index m, double scale,
-                           WhiteningOutput out, int threads);
+void whitening_from_bursts(const double* bursts, Index n, Index burst_size, Index m, double scale, WhiteningOutput out,
+                           int threads);
 
 /// Whitening from symmetric positive semi-definite covariances (n, m, m); singular values are square roots
-/// of their eigenvalues (negative rounding noise counts as zero), r = m.
+/// of their eigenvalues, r = m. Negative eigenvalues keep their sign, -sqrt(-lambda), so that the caller can see them.
 void whitening_from_covariances(const double* covariances, Index n, Index m, WhiteningOutput out, int threads);
 
 /// Local least-squares Jacobians J_i = argmin sum_j |(y_j - mean y) - J (x_j - mean x)|^2 over the k listed

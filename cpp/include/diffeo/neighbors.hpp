@@ -9,8 +9,9 @@ namespace diffeo {
 /// For every sample its k nearest others by q_ij (see pair_metric.hpp) among the pairs that pass the gates.
 ///
 /// `neighbors` and `squared_distances` (n, k), in tree positions and order, nearest first; missing ones are -1 and
-/// infinity. The radius of the search grows by sqrt(2) until k pairs are found. A sample whose reach holds many more
-/// others than k, with too few of them passing the gates, keeps what it has: its surroundings bend too sharply.
+/// infinity. Coincident samples (q = 0) are skipped: they say nothing of lengths. The radius of the search grows until
+/// k pairs are found. A sample whose reach holds many more others than k, with too few of them passing the gates,
+/// keeps what it has: its surroundings bend too sharply.
 /// Thread-safe; the same bits for any number of threads; throws Interrupted on Ctrl-C.
 void nearest_neighbors(const MetricTree& tree, Index k, Row* neighbors, double* squared_distances, int threads);
 

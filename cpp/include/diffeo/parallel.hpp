@@ -43,11 +43,13 @@ void parallel_chunks(Index n, Index chunk_size, int threads, Body&& body) {
     Index n, chunk_size;
     Body* body;
   } context{n, chunk_size, &body};
-  detail::run_tasks((n + chunk_size - 1) / chunk_size, threads, [](void* raw, Index chunk) {
-    auto& c = *static_cast<Context*>(raw);
-    const Index begin = chunk * c.chunk_size;
-    (*c.body)(chunk, begin, std::min(c.n, begin + c.chunk_size));
-  }, &context);
+  detail::run_tasks((n + chunk_size - 1) / chunk_size, threads,
+                    [](void* raw, Index chunk) {
+                      auto& c = *static_cast<Context*>(raw);
+                      const Index begin = chunk * c.chunk_size;
+                      (*c.body)(chunk, begin, std::min(c.n, begin + c.chunk_size));
+                    },
+                    &context);
 }
 
 /// Gram matrix x^T y of two row-major blocks: partial products of fixed chunks, added in chunk order.

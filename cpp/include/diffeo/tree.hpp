@@ -57,20 +57,24 @@ class MetricTree {
   /// distance(query, s) <= factor * min(query_stretch, stretch of s), in tree order.
   template <class Visit>
   void visit_leaves_near_point(const double* query, double query_stretch, double factor, Visit&& visit) const {
-    visit_if([&](Index node) {
-      const double reach = factor * std::min(query_stretch, nodes_[static_cast<std::size_t>(node)].max_stretch);
-      return squared_distance_to_box(query, node) <= reach * reach;
-    }, visit);
+    visit_if(
+        [&](Index node) {
+          const double reach = factor * std::min(query_stretch, nodes_[static_cast<std::size_t>(node)].max_stretch);
+          return squared_distance_to_box(query, node) <= reach * reach;
+        },
+        visit);
   }
 
   /// The same for all samples of the node `query`.
   template <class Visit>
   void visit_leaves_near_node(Index query, double factor, Visit&& visit) const {
     const double stretch = nodes_[static_cast<std::size_t>(query)].max_stretch;
-    visit_if([&](Index node) {
-      const double reach = factor * std::min(stretch, nodes_[static_cast<std::size_t>(node)].max_stretch);
-      return squared_distance_of_boxes(query, node) <= reach * reach;
-    }, visit);
+    visit_if(
+        [&](Index node) {
+          const double reach = factor * std::min(stretch, nodes_[static_cast<std::size_t>(node)].max_stretch);
+          return squared_distance_of_boxes(query, node) <= reach * reach;
+        },
+        visit);
   }
 
  private:

@@ -45,8 +45,8 @@ class Size:
     draws: int
 
 
-FULL = Size(steps=3000, samples_1d=2000, samples_2d=8000, draws=5)
-QUICK = Size(steps=800, samples_1d=800, samples_2d=2500, draws=2)
+FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, draws=5)
+QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, draws=2)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Outcome:
     baselines: dict[str, float]
     problems: list[str]
     transformation: Transformation | None = None
+    paper: Transformation | None = None
     true: FloatArray | None = None
     predicted: FloatArray | None = None
     inputs: tuple[FloatArray, FloatArray] | None = None
@@ -81,8 +82,8 @@ class Outcome:
         """What to print."""
         if self.error is None:
             return ["  refused: " + self.problems[0]]
-        text = [f"  held-out relative error   A -> B {self.error:.4f}   B -> A {self.error_back:.4f}"]
-        text += [f"  {name:<26}A -> B {value:.4f}" for name, value in self.baselines.items()]
+        text = [f"  held-out relative error   A -> B {self.error:.2g}   B -> A {self.error_back:.2g}"]
+        text += [f"    {name + ', same landmarks':<40}{value:.2g}" for name, value in self.baselines.items()]
         return text + [f"  problem: {problem}" for problem in self.problems]
 
 
@@ -114,17 +115,14 @@ def run(out: Path, *, quick: bool = False) -> None:
     print(f"\nwrote {out / 'scalar.html'} and its pictures in {time.perf_counter() - started:.0f} s")
 
 
-def observed(network: Any, inputs: FloatArray, *, layer: str | None, neurons: Any, dim: int) -> Observation:
-    """Observe with warnings turned into their text: the demo lists them with the problems."""
-    return observe(network, inputs, layer=layer, neurons=neurons, dim=dim)
-
-
 def attempt(
     pair: Pair,
     layer: str | None,
     neurons: tuple[Any, Any],
     n: int,
     extra: FloatArray | None = None,
+    *,
+    opponents: bool = False,
 ) -> Outcome:
     """Observe both networks at different inputs, match them, and test on held-out pairs."""
     x_a, x_b = pair.inputs(n), pair.inputs(n)
@@ -133,35 +131,35 @@ def attempt(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            a = observed(pair.a, x_a, layer=layer, neurons=neurons[0], dim=pair.n_inputs)
-            b = observed(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
+            a = observe(pair.a, x_a, layer=layer, neurons=neurons[0], dim=pair.n_inputs)
+            b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
             x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
             landmarks = (activations(pair.a, x_l, layer, a.neurons), activations(pair.b, x_l, layer, b.neurons))
             found = match(a, b, landmarks=landmarks)
-            test_a, test_b = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
-            predicted, back = found.transform(test_a), found.inverse_transform(test_b)
+            test = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
+            predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
         except errors.DiffeoError as error:
             return Outcome(None, None, {}, [str(error)])
+        paper, baselines = _opponents(a, b, landmarks, test) if opponents else (None, {})
     problems = list(found.diagnostics.problems)
     problems += sorted({str(w.message) for w in caught if issubclass(w.category, errors.RankWarning)})
-    baselines = {
-        f"affine fit, {LANDMARKS} landmarks": relative_error(affine_fit(*landmarks)(test_a), test_b),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        baselines[f"Gaussian process, {LANDMARKS}"] = relative_error(
-            gaussian_process_fit(*landmarks)(test_a), test_b
-        )
-    return Outcome(
-        relative_error(predicted, test_b),
-        relative_error(back, test_a),
-        baselines,
-        problems,
-        found,
-        test_b,
-        predicted,
-        (x_a, x_b),
-    )
+    forward, backward = relative_error(predicted, test[1]), relative_error(back, test[0])
+    return Outcome(forward, backward, baselines, problems, found, paper, test[1], predicted, (x_a, x_b))
+
+
+def _opponents(
+    a: Observation, b: Observation, landmarks: tuple[FloatArray, FloatArray], test: tuple[FloatArray, FloatArray]
+) -> tuple[Transformation | None, dict[str, float]]:
+    """The paper's own coordinates, and plain fits to the same landmarks."""
+    found = {}
+    try:
+        paper = match(a, b, landmarks=landmarks, coordinates="diffusion")
+        found["the paper's coordinates"] = relative_error(paper.transform(test[0]), test[1])
+    except errors.DiffeoError:
+        paper = None
+    found["affine fit"] = relative_error(affine_fit(*landmarks)(test[0]), test[1])
+    found["Gaussian process"] = relative_error(gaussian_process_fit(*landmarks)(test[0]), test[1])
+    return paper, found
 
 
 def activations(network: Any, inputs: FloatArray, layer: str | None, neurons: Any) -> FloatArray:
@@ -182,11 +180,20 @@ def _one_input(size: Size, out: Path, page: Page) -> None:
 
     a, error_a = train(f, n_inputs=1, widths=(16, 16), activation="Tanh", seed=0, steps=size.steps, name="A on f")
     b, error_b = train(
-        lambda x: torch.exp(f(x)), n_inputs=1, widths=(24, 24), activation="SiLU", seed=1, steps=size.steps, name="B on exp f"
+        lambda x: torch.exp(f(x)),
+        n_inputs=1,
+        widths=(24, 24),
+        activation="SiLU",
+        seed=1,
+        steps=size.steps,
+        name="B on exp f",
     )
     pair = Pair(a, b, 1, np.random.default_rng(2))
-    outcome = attempt(pair, None, (None, None), size.samples_1d)
-    lines = [f"  training errors {error_a:.4f} and {error_b:.4f}; {size.samples_1d} inputs each, none shared", *outcome.lines()]
+    outcome = attempt(pair, None, (None, None), size.samples_1d, opponents=True)
+    lines = [
+        f"  training errors {error_a:.4f} and {error_b:.4f}; {size.samples_1d} inputs each, none shared",
+        *outcome.lines(),
+    ]
     print("\n".join(lines))
     picture = out / "one-input.png"
     _draw_one_input(pair, outcome, picture)
@@ -204,7 +211,10 @@ def _draw_one_input(pair: Pair, outcome: Outcome, path: Path) -> None:
         raise errors.CaptureError("the monotone pair did not match; there is nothing to draw")
     t = outcome.transformation
     figure, axes = pyplot().subplots(1, 3, figsize=(13, 4), layout="constrained")
-    for side, x, color, name in ((t.a, outcome.inputs[0], COLOR_A, "A: f"), (t.b, outcome.inputs[1], COLOR_B, "B: exp f")):
+    for side, x, color, name in (
+        (t.a, outcome.inputs[0], COLOR_A, "A: f"),
+        (t.b, outcome.inputs[1], COLOR_B, "B: exp f"),
+    ):
         axes[0].plot(x[:, 0], side.observation.points[:, 0], ".", color=color, markersize=3, label=name)
     axes[0].set_title("what the networks put out")
     axes[0].set_xlabel("input (never shown to diffeo)")
@@ -217,7 +227,7 @@ def _draw_one_input(pair: Pair, outcome: Outcome, path: Path) -> None:
     axes[1].set_xlabel("input (never shown to diffeo)")
     axes[1].set_ylabel("intrinsic coordinate")
     axes[1].legend(frameon=False, markerscale=3)
-    plot_prediction(outcome.true, outcome.predicted, axes[2], title=f"held out: relative error {outcome.error:.4f}")
+    plot_prediction(outcome.true, outcome.predicted, axes[2], title=f"held out: relative error {outcome.error:.2g}")
     figure.savefig(path, dpi=130)
     pyplot().close(figure)
 
@@ -232,16 +242,22 @@ def _folded(size: Size, out: Path, page: Page) -> None:
     def monotone(x: Any) -> Any:
         return torch.tanh(2.0 * x[:, 0] - 0.8) + 0.5 * x[:, 0]
 
-    a, error_a = train(turning, n_inputs=1, widths=(16, 16), activation="Tanh", seed=3, steps=size.steps, name="A, turning")
-    b, error_b = train(monotone, n_inputs=1, widths=(24, 24), activation="SiLU", seed=4, steps=size.steps, name="B, monotone")
+    a, error_a = train(
+        turning, n_inputs=1, widths=(16, 16), activation="Tanh", seed=3, steps=size.steps, name="A, turning"
+    )
+    b, error_b = train(
+        monotone, n_inputs=1, widths=(24, 24), activation="SiLU", seed=4, steps=size.steps, name="B, monotone"
+    )
     pair = Pair(a, b, 1, np.random.default_rng(5))
     extrema = output_extrema(a)
-    lines = [f"  training errors {error_a:.4f} and {error_b:.4f}; A's sample holds its extremum x = {extrema[0, 0]:.3f}"]
+    lines = [
+        f"  training errors {error_a:.4f} and {error_b:.4f}; A's sample holds its extremum x = {extrema[0, 0]:.3f}"
+    ]
     lines.append("  outputs only:")
-    outputs = attempt(pair, None, (None, None), size.samples_1d, extrema)
+    outputs = attempt(pair, None, (None, None), size.samples_1d, extrema, opponents=True)
     lines += outputs.lines()
     lines.append("  three hidden neurons of each:")
-    neurons = attempt(pair, HIDDEN, (3, 3), size.samples_1d, extrema)
+    neurons = attempt(pair, HIDDEN, (3, 3), size.samples_1d, extrema, opponents=True)
     lines += neurons.lines()
     print("\n".join(lines))
     sweep = neuron_sweep(pair, size.samples_1d, size.draws)
@@ -301,12 +317,15 @@ def _two_inputs(size: Size, out: Path, page: Page) -> None:
         return torch.sin(3.0 * x[:, 0]) * torch.cos(2.0 * x[:, 1]) + x[:, 0] * x[:, 1]
 
     a, error_a = train(target, n_inputs=2, widths=(32, 32), activation="Tanh", seed=6, steps=size.steps, name="A")
-    b, error_b = train(target, n_inputs=2, widths=(48, 48), activation="Softplus", seed=7, steps=size.steps, name="B")
+    b, error_b = train(target, n_inputs=2, widths=(48, 48), activation="SiLU", seed=7, steps=size.steps, name="B")
     pair = Pair(a, b, 2, np.random.default_rng(8))
     outcome = first_without_problems(pair, size.samples_2d)
-    lines = [f"  training errors {error_a:.4f} and {error_b:.4f}; {size.samples_2d} inputs each, none shared", *outcome.lines()]
+    lines = [
+        f"  training errors {error_a:.4f} and {error_b:.4f}; {size.samples_2d} inputs each, none shared",
+        *outcome.lines(),
+    ]
     print("\n".join(lines))
-    sweep = neuron_sweep(pair, min(size.samples_2d, 4000), size.draws)
+    sweep = neuron_sweep(pair, min(size.samples_2d, 3000), size.draws)
     lines += sweep_lines(sweep)
     print("\n".join(sweep_lines(sweep)))
     pictures = [(out / "two-inputs.png", "embeddings, spectra, predictions")]
@@ -332,7 +351,7 @@ def first_without_problems(pair: Pair, n: int, tries: int = 4) -> Outcome:
     """Draw five neurons of each until diffeo names no problem: what a user would do on its advice."""
     for seed in range(tries):
         neurons = _drawn_neurons(pair, 5, seed)
-        outcome = attempt(pair, HIDDEN, neurons, n)
+        outcome = attempt(pair, HIDDEN, neurons, n, opponents=True)
         if not outcome.problems:
             break
         print(f"  draw {seed}: diffeo advises against these neurons: {outcome.problems[0]}")
@@ -364,7 +383,7 @@ def sweep_lines(sweep: dict[int, list[Outcome]]) -> list[str]:
     lines = ["  neurons   median error   draws with problems   refused"]
     for count, outcomes in sweep.items():
         found = [o.error for o in outcomes if o.error is not None]
-        middle = f"{np.median(found):.4f}" if found else "  --  "
+        middle = f"{np.median(found):.2g}" if found else "  --  "
         flagged = sum(bool(o.problems) and o.error is not None for o in outcomes)
         refused = sum(o.error is None for o in outcomes)
         lines.append(f"  {count:>7}   {middle:>12}   {flagged:>12} of {len(outcomes)}   {refused:>7}")
@@ -392,7 +411,10 @@ def _draw_two_inputs(outcome: Outcome, path: Path) -> None:
         ax.set_ylabel("activation")
     plot_embedding(t.alignment.forward(t.a.coordinates), colors[0], axes[0, 1], title="A, embedded and aligned")
     plot_embedding(t.b.coordinates, colors[1], axes[1, 1], title="B, embedded")
-    plot_spectra(*t.diagnostics.generator_eigenvalues, axes[0, 2], title="spectra: one domain seen twice")
-    plot_prediction(outcome.true, outcome.predicted, axes[1, 2], title=f"held out: relative error {outcome.error:.3f}")
+    if outcome.paper is not None and outcome.paper.diagnostics.generator_eigenvalues is not None:
+        plot_spectra(
+            *outcome.paper.diagnostics.generator_eigenvalues, axes[0, 2], title="spectra: one domain seen twice"
+        )
+    plot_prediction(outcome.true, outcome.predicted, axes[1, 2], title=f"held out: relative error {outcome.error:.2g}")
     figure.savefig(path, dpi=130)
     pyplot().close(figure)

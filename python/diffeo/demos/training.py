@@ -53,7 +53,7 @@ def train(
     torch.set_num_threads(1)
     try:
         network = perceptron(n_inputs, widths, activation)
-        optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for _ in trange(steps, desc=f"training {name}", leave=False, disable=None):
             x = torch.rand(BATCH, n_inputs, dtype=torch.double)

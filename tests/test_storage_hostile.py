@@ -1,0 +1,383 @@
+"""Loading refuses everything damaged, forged or hostile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import diffeo
+import numpy as np
+import pytest
+import safetensors.numpy
+from diffeo import errors, storage
+from test_storage import KINDS, assert_same, parts, write_files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def copy_of(files, tmp_path):
+    def copy(kind):
+        return shutil.copy(files[kind][0], tmp_path / "copy.safetensors")
+
+    return copy
+
+
+def forge(path, description, tensors, *, digest=True):
+    """Write what an attacker would, who knows how to make the digest fit."""
+    description = {key: value for key, value in description.items() if key != "sha256"}
+    if digest:
+        description["sha256"] = storage._digest(description, tensors)
+    path.write_bytes(safetensors.numpy.save(tensors, {"diffeo": json.dumps(description)}))
+
+
+# Reading what is damaged
+
+
+def test_missing_file_names_the_path_and_keeps_the_cause(tmp_path):
+    with pytest.raises(errors.StorageError, match="absent") as caught:
+        diffeo.load(tmp_path / "absent.safetensors")
+    assert isinstance(caught.value, OSError)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert caught.value.filename == str(tmp_path / "absent.safetensors")
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(errors.StorageError, match="not a regular file"):
+            diffeo.load(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_truncated_files_are_refused(kind, files, tmp_path):
+    data, path = files[kind][0].read_bytes(), tmp_path / "cut.safetensors"
+    lengths = {*range(12), *np.linspace(0, len(data) - 1, 120).astype(int).tolist(), len(data) - 1}
+    for length in sorted(lengths):
+        path.write_bytes(data[:length])
+        with pytest.raises(errors.StorageError):
+            diffeo.load(path)
+    path.write_bytes(data + b"\0")
+    with pytest.raises(errors.StorageError, match="damaged or truncated"):
+        diffeo.load(path)
+
+
+def loads_equal_or_is_refused(path, saved):
+    try:
+        loaded = diffeo.load(path)
+    except errors.StorageError:
+        return False
+    assert_same(saved, loaded)
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_flipped_bits_are_refused(kind, files, tmp_path):
+    saved, data, path = files[kind][1], files[kind][0].read_bytes(), tmp_path / "flipped.safetensors"
+    header = 8 + int.from_bytes(data[:8], "little")
+    rng = np.random.default_rng(1)
+    places = np.concatenate([rng.integers(0, header, 400), rng.integers(header, len(data), 100), np.arange(16)])
+    harmless = 0
+    for place in places:
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        harmless += loads_equal_or_is_refused(path, saved)
+    # Such as 1e-08 that became 1E-08.
+    assert harmless <= 0.02 * len(places)
+
+
+def test_overwritten_bytes_are_refused(files, tmp_path):
+    (source, saved), path = files["observation"], tmp_path / "overwritten.safetensors"
+    data, rng = source.read_bytes(), np.random.default_rng(2)
+    for _ in range(300):
+        damaged = bytearray(data)
+        start, count = int(rng.integers(0, len(data))), int(rng.integers(1, 9))
+        damaged[start : start + count] = rng.bytes(count)
+        path.write_bytes(damaged[: len(data)])
+        loads_equal_or_is_refused(path, saved)
+
+
+# Reading what is hostile
+
+
+def refused(path, message):
+    with pytest.raises(errors.StorageError, match=message) as caught:
+        diffeo.load(path)
+    assert str(path) in str(caught.value)
+
+
+def raw(header, body=b"", length=None):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(header) if length is None else length).to_bytes(8, "little") + header + body
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "truncated"),
+        (b"PK\x03\x04" + bytes(200), "header too large|truncated"),
+        (raw(b"{}", length=2**64 - 1), "header too large"),
+        (raw(b"{}", length=2**20 + 1, body=bytes(2**21)), "header too large"),
+        (raw(b"{}", length=1000), "truncated"),
+        (raw(b"\xff\xfe{}"), "not a safetensors file"),
+        (raw(b"[" * 100_000), "not a safetensors file"),
+        (raw(b'{"a":' * 100_000), "not a safetensors file"),
+        (raw(b"1" * 10_000), "not a safetensors file"),
+        (raw([]), "not one that diffeo wrote"),
+        (
+            raw({"x": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}}, bytes(8)),
+            "not one that diffeo wrote",
+        ),
+        (raw({"__metadata__": {"format": "pt"}}), "not one that diffeo wrote"),
+        (raw({"__metadata__": {"diffeo": "[]"}}), "not one that diffeo wrote"),
+        (raw({"__metadata__": {"diffeo": "[" * 100_000}}), "not one that diffeo wrote"),
+        (raw({"__metadata__": {"diffeo": '{"format": 1}'}}), "not one that diffeo wrote"),
+    ],
+    ids=range(15),
+)
+def test_hostile_bytes_are_refused(data, message, tmp_path):
+    path = tmp_path / "hostile.safetensors"
+    path.write_bytes(data)
+    refused(path, message)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F64", "shape": [2**62, 2], "data_offsets": [0, 8]},
+        {"dtype": "F64", "shape": [2**62, 0], "data_offsets": [0, 0]},
+        {"dtype": "F64", "shape": [-1], "data_offsets": [0, 8]},
+        {"dtype": "F64", "shape": [1], "data_offsets": [8, 0]},
+        {"dtype": "F64", "shape": [1], "data_offsets": [2**63, 2**63 + 8]},
+        {"dtype": "F64", "shape": [1], "data_offsets": [0, 800]},
+        {"dtype": "F99", "shape": [1], "data_offsets": [0, 8]},
+        {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]},
+        {"dtype": "F64", "shape": [1]},
+        {"dtype": ["F64"], "shape": 1, "data_offsets": None},
+        None,
+    ],
+    ids=range(11),
+)
+def test_hostile_tensor_tables_are_refused(entry, files, tmp_path):
+    description, path = json.dumps(parts(files["observation"][0])[0]), tmp_path / "hostile.safetensors"
+    path.write_bytes(raw({"__metadata__": {"diffeo": description}, "points": entry}, bytes(8)))
+    refused(path, "damaged or truncated")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2, "entries": "of another form"}, "version 2; .* reads version 1: update diffeo"),
+        ({"format_version": "1"}, "its format is 'diffeo', version '1'"),
+        ({"format": "other"}, "its format is 'other'"),
+        ({"kind": "kernel"}, "unknown kind, 'kernel'"),
+        ({"kind": ["observation"]}, "unknown kind"),
+        ({"kind": "isometric"}, "entries are missing: a.observation.points"),
+        ({"kind": "diffusion"}, "entries are missing: a.observation.points"),
+        ({"entries": None}, "damaged"),
+        ({"entries": [1]}, "damaged"),
+        ({"fortran": None}, "damaged"),
+        ({"fortran": 5}, "damaged"),
+    ],
+    ids=str,
+)
+def test_forged_descriptions_are_refused(change, message, copy_of):
+    path = copy_of("observation")
+    description, tensors = parts(path)
+    forge(path, description | change, tensors)
+    refused(path, message)
+
+
+def test_missing_digest_is_refused(copy_of):
+    path = copy_of("observation")
+    forge(path, *parts(path), digest=False)
+    refused(path, "damaged or truncated")
+
+
+def test_altered_number_is_detected(copy_of):
+    path = copy_of("observation")
+    description, tensors = parts(path)
+    tensors["points"][0, 0] += 1e-12
+    path.write_bytes(safetensors.numpy.save(tensors, {"diffeo": json.dumps(description)}))
+    refused(path, "SHA-256 does not fit")
+
+
+def with_nan(array):
+    array = array.copy()
+    array.flat[-1] = np.nan
+    return array
+
+
+REMOVED = object()
+OBSERVATION_FORGERIES = [
+    ("points", REMOVED, "entries are missing: points"),
+    ("dim", REMOVED, "entries are missing: dim"),
+    ("extra", np.zeros(3), "unexpected entries: 'extra'"),
+    ("extra", 1, "unexpected entries: 'extra'"),
+    ("points", 7, "points is <class 'int'>; an array"),
+    ("points", lambda x: x.astype(np.float32), "points is float32; an array of float64"),
+    ("points", lambda x: x.astype(bool), "points is bool"),
+    ("points", lambda x: x[:-1], "whitening has shape"),
+    ("points", lambda x: x[..., None], "points has shape"),
+    ("points", lambda x: x[:0], "points has shape"),
+    ("points", with_nan, "points holds NaN"),
+    ("whitening", with_nan, "whitening holds NaN"),
+    ("whitening", lambda x: x[:, :, :1], "dim = 2 does not fit"),
+    ("singular_values", with_nan, "singular_values holds NaN"),
+    ("singular_values", lambda x: -x, "negative or not in descending order"),
+    ("singular_values", lambda x: x[:, ::-1].copy(), "descending order"),
+    ("singular_values", lambda x: x[:, :1].copy(), "dim = 2 does not fit"),
+    ("dim", 3, "dim = 3 does not fit"),
+    ("dim", True, "dim must be an integer"),
+    ("dim", 10**400, "dim = 1000"),
+    ("deficient", np.array([40]), "outside of"),
+    ("deficient", np.array([-1]), "outside of"),
+    ("deficient", np.array([1, 1]), "lists a sample twice"),
+    ("deficient", np.array([1.0]), "deficient is float64"),
+    ("neurons", np.arange(4), "neurons has shape"),
+    ("neurons", np.array([0, 1, -2]), "outside of"),
+    ("neurons", [0, 1, 2], "neurons is <class 'list'>"),
+    ("source", 1, "source must be str"),
+    ("layer", ["net"], "layer must be str"),
+    ("known_unit", 1, "known_unit must be bool"),
+    ("scale", 0.0, "scale must be > 0"),
+    ("scale", float("nan"), "scale must be a finite number"),
+    ("scale", 10**400, "scale|too large"),
+    ("scale", "1", "scale must be a finite number"),
+]
+TRANSFORMATION_FORGERIES = [  # of both kinds
+    ("b.observation.dim", 3, "dim = 3 does not fit"),
+    ("b.observation.whitening", lambda x: x[:, :, :1].copy(), "b.observation.whitening has shape"),
+    ("alignments.linear", np.zeros_like, "singular matrix"),
+    ("alignments.linear", lambda x: x[:, :1].copy(), "alignments.linear has shape"),
+    ("alignments.linear", lambda x: x[:1], "shape"),
+    ("alignments.kind", ["orthogonal"], "lists 1 of 2"),
+    ("alignments.kind", ["orthogonal", 1], "alignments.kind must be texts"),
+    ("alignments.scale", with_nan, "alignments.scale holds NaN"),
+    ("alignments.scale", lambda x: x[:1], "alignments.scale has shape"),
+    ("problems", "none", "problems must be texts"),
+    ("a.diagnosed.near_folds", np.array([300]), "outside of"),
+    ("landmark_residual", np.zeros(2), "landmark_residual has shape"),
+    ("n_jobs", 2.5, "n_jobs must be an integer"),
+    ("b.fitted.n_jobs", 10**9, "n_jobs must be < 4097"),
+    ("b.fitted.n_jobs", 0, "n_jobs must be at least 1"),
+    ("b.fitted.random_state", -1, "random_state must be at least 0"),
+    ("b.fitted.fit", 1, "unexpected entries: 'b.fitted.fit'"),
+    ("b.curve.target", 20.0, "unexpected entries: 'b.curve.target'"),
+]
+ISOMETRIC_FORGERIES = [
+    ("a.rows", lambda x: x[:-1], "do not list every sample once"),
+    ("a.rows", lambda x: np.r_[x[:-1], x[0]], "do not list every sample once"),
+    ("a.rows", lambda x: np.r_[x, 7], "do not list every sample once"),
+    ("a.rows", lambda x: np.r_[x[:-1], 300], "outside of"),
+    ("a.rows", lambda x: np.r_[x[:-1], -1], "outside of"),
+    ("a.rows", lambda x: x.astype(float), "a.rows is float64"),
+    ("a.fitted.left_out_", lambda x: x[:1], "do not list every sample once"),
+    ("a.fitted.left_out_", np.array([7, 300]), "outside of"),
+    ("a.fitted.embedding_", lambda x: x[:, :1].copy(), "embedding_ has shape"),
+    ("a.fitted.embedding_", lambda x: np.column_stack([x, x]), "embedding_ has shape"),
+    ("a.fitted.embedding_", with_nan, "embedding_ holds NaN"),
+    ("a.fitted.jacobians_", lambda x: x[:, :, ::-1] * 1.001, "not those of its observation"),
+    ("a.fitted.jacobians_", lambda x: x * 1e200, "not those of its observation"),
+    ("a.fitted.jacobians_", np.zeros_like, "not those of its observation"),
+    ("a.fitted.jacobians_", lambda x: x[:, :-1].copy(), "jacobians_ has shape"),
+    ("a.observation.whitening", lambda x: x[::-1].copy(), "not those of its observation"),
+    ("b.fitted.misfit_", lambda x: x[:-1], "misfit_ has shape"),
+    ("b.fitted.stress_", -0.1, "stress_ must be >= 0"),
+    ("b.fitted.converged_", 1, "converged_ must be bool"),
+    ("b.fitted.n_iter_", 0, "n_iter_ must be at least 1"),
+    ("b.fitted.n_neighbors", 0, "n_neighbors must be at least 1"),
+    ("b.diagnosed.stress", None, "stress must be a finite number"),
+    ("b.diagnosed.gated_share", 0.0, "gated_share must be null"),
+    ("b.diagnosed.generator_eigenvalues", np.ones(3), "generator_eigenvalues must be null"),
+    ("b.coordinates", np.zeros((250, 2)), "unexpected entries: 'b.coordinates'"),
+]
+DIFFUSION_FORGERIES = [
+    ("a.observation.deficient", lambda x: x[:1], "not those of the kernel|not|weights"),
+    ("a.coordinates", lambda x: x[:, :1].copy(), "shape"),
+    ("a.coordinates", lambda x: np.column_stack([x, x]), "inconsistent"),
+    ("b.coordinates", with_nan, "b.coordinates holds NaN"),
+    ("a.observation.points", lambda x: x + 0.1 * np.sin(30 * x), "eigenvectors are not those of the kernel"),
+    ("b.fitted.eigenvectors_", lambda x: x[::-1].copy(), "eigenvectors are not those"),
+    ("b.fitted.eigenvalues_", lambda x: x * 0.9, "eigenvectors are not those"),
+    ("b.fitted.embedding_", lambda x: x[:, :-1].copy(), "inconsistent|shape"),
+    ("b.fitted._degree", lambda x: -x, "not those of the kernel"),
+    ("b.fitted._sample_weights", np.zeros_like, "not those of the kernel"),
+    ("b.fitted._scaling", lambda x: x[:-1], "_scaling has shape"),
+    ("b.fitted.generator_eigenvalues_", lambda x: x[:-1], "generator_eigenvalues_ has shape"),
+    ("b.fitted.epsilon_", 1e300, "eigenvectors are not those|epsilon"),
+    ("b.fitted.epsilon_", 1e-300, "eigenvectors are not those|epsilon"),
+    ("b.fitted.epsilon_", -1.0, "epsilon_ must be > 0"),
+    ("b.fitted.n_iter_", -1, "n_iter_ must be at least 0"),
+    ("b.fitted.epsilon", "large", "epsilon must be a finite number"),
+    ("b.fitted.tol", 0.0, "tol must be > 0"),
+    ("b.truncation", 2.0, "truncation must be"),
+    ("b.selection.components", np.array([0, 99]), "outside of"),
+    ("b.selection.components", np.array([0]), "shape"),
+    ("b.selection.mixing", with_nan, "holds NaN"),
+    ("a.diagnosed.gated_share", -0.1, "gated_share must be"),
+    ("a.diagnosed.stress", 0.1, "stress must be null"),
+    ("a.rows", np.arange(300), "unexpected entries: 'a.rows'"),
+]
+FORGERIES = [("observation", *forgery) for forgery in OBSERVATION_FORGERIES]
+FORGERIES += [(kind, *forgery) for kind in KINDS[1:] for forgery in TRANSFORMATION_FORGERIES]
+FORGERIES += [("isometric", *forgery) for forgery in ISOMETRIC_FORGERIES]
+FORGERIES += [("diffusion", *forgery) for forgery in DIFFUSION_FORGERIES]
+
+
+@pytest.mark.parametrize(("kind", "name", "change", "message"), FORGERIES, ids=range(len(FORGERIES)))
+def test_forgeries_are_refused(kind, name, change, message, copy_of):
+    path = copy_of(kind)
+    description, tensors = parts(path)
+    old = tensors.pop(name, None)
+    description["entries"].pop(name, None)
+    value = change(old) if callable(change) else change
+    if isinstance(value, np.ndarray):
+        tensors[name] = np.ascontiguousarray(value)
+    elif value is not REMOVED:
+        description["entries"][name] = value
+    description["fortran"] = []
+    forge(path, description, tensors)
+    refused(path, message)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_is_required(kind, files, tmp_path):
+    path, (description, tensors) = tmp_path / "lacking.safetensors", parts(files[kind][0])
+    for name in [*tensors, *description["entries"]]:
+        entries = {key: value for key, value in description["entries"].items() if key != name}
+        rest = {key: value for key, value in tensors.items() if key != name}
+        forge(path, description | {"entries": entries}, rest)
+        refused(path, "entries are missing")
+
+
+def test_name_in_both_tables_is_refused(copy_of):
+    path = copy_of("observation")
+    description, tensors = parts(path)
+    description["entries"]["points"] = 3
+    forge(path, description, tensors)
+    refused(path, "multiple values .* 'points'")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    path = tmp_path / "bomb.pkl"
+    path.write_bytes(pickle.dumps(Bomb()))
+    refused(path, "header too large|truncated|not a safetensors")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_file_above_the_memory_limit_is_refused_before_it_is_read(files, monkeypatch):
+    monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", "1000")
+    with pytest.raises(errors.MemoryLimitError):
+        diffeo.load(files["observation"][0])
