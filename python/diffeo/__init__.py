@@ -1,8 +1,8 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules: capture -> observation -> kernel -> diffusion_map -> alignment ->
-transformation. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn
-nor matplotlib.
+The pipeline is the list of modules: capture -> observation -> kernel -> diffusion_map -> selection, and layout ->
+frames -> isometry -> interpolation; then charts -> alignment -> diagnostics -> transformation. Names load when first
+used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations

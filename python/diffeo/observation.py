@@ -12,26 +12,25 @@ from numpy.typing import NDArray
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, float_array, integer, real, rows_text
+from diffeo.rank import (
+    BURST_FLOOR,
+    COVARIANCE_FLOOR,
+    JACOBIAN_FLOOR,
+    MAX_DEFICIENT,
+    NEIGHBOR_FLOOR,
+    SINGLE_FLOOR,
+    deficient_samples,
+    rank_by_floor,
+    rank_by_gap,
+)
 
 if TYPE_CHECKING:
     import os
 
 _logger = logging.getLogger("diffeo")
 
-# A singular value below this share of the largest counts as zero: Jacobians are exact up to rounding.
-JACOBIAN_FLOOR = 1e-6
-# The same for Jacobians that came in single precision.
-SINGLE_FLOOR = 1e-5
-# Square roots of eigenvalues: a covariance in double precision resolves ratios of singular values to 1e-8.
-COVARIANCE_FLOOR = 1e-6
-# Bursts: curvature shows as singular values of a second order, a few percent of the first at sensible scales.
-BURST_FLOOR = 0.02
-# Local least squares on neighbours: the same, from the curvature across a neighbourhood.
-NEIGHBOR_FLOOR = 0.02
 # Neighbours whose reference positions are flatter than this do not determine a Jacobian.
 FLAT_REFERENCE = 1e-8
-# At most this share of the samples may be rank-deficient; they are listed and left out of the graph.
-MAX_DEFICIENT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -388,7 +387,7 @@ def _build(
     """Choose the rank from the singular values, list deficient samples, and whiten."""
     if dim is None:
         values = decompose(0)[0]
-        dim = _rank_by_gap(values, limit, floor) if by_gap else _rank_by_floor(values, limit, floor)
+        dim = rank_by_gap(values, limit, floor) if by_gap else rank_by_floor(values, limit, floor)
     else:
         dim = integer(dim, "dim", 1)
         if dim > limit:
@@ -397,7 +396,7 @@ def _build(
             )
     values, whitening = decompose(dim)
     # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
-    deficient = _deficient(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
+    deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
     if len(deficient) > MAX_DEFICIENT * len(points):
         raise errors.RankError(
             f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
@@ -411,45 +410,6 @@ def _build(
         )
         whitening[deficient] = 0.0
     return cls(points, whitening, values, dim, deficient, source)
-
-
-def _scales(values: FloatArray) -> FloatArray:
-    """Per sample: its largest singular value, or the median of those where its own nearly vanishes."""
-    largest = values[:, 0]
-    return np.maximum(largest, np.median(largest))
-
-
-def _deficient(values: FloatArray, dim: int, floor: float) -> IntArray:
-    scales = _scales(values)
-    if not scales.max() > 0:
-        raise errors.RankError("all local covariances are zero: the measurements do not depend on the inputs")
-    return np.flatnonzero(~(values[:, dim - 1] > floor * scales))
-
-
-def _rank_by_floor(values: FloatArray, limit: int, floor: float) -> int:
-    """Largest d whose singular value is above the floor on 99 % of the samples."""
-    share = (values[:, :limit] > floor * _scales(values)[:, None]).mean(axis=0)
-    enough = np.flatnonzero(share >= 1.0 - MAX_DEFICIENT)
-    if len(enough) == 0:
-        raise errors.RankError(
-            f"the largest singular value is below {floor:g} of its median on {100 * (1 - share[0]):.0f} % of the samples: "
-            "the measurements barely depend on the inputs"
-        )
-    return int(enough[-1]) + 1
-
-
-def _rank_by_gap(values: FloatArray, limit: int, floor: float) -> int:
-    """Rank after which the median singular value falls most, the floor standing in below the last."""
-    if not values.max() > 0:
-        raise errors.RankError("all local covariances are zero: the measurements do not depend on the inputs")
-    scales = np.maximum(_scales(values), np.finfo(float).tiny)
-    median = np.median(values[:, : limit + 1] / scales[:, None], axis=0)
-    levels = np.append(np.maximum(median[:limit], 1e-12), floor)
-    if len(median) > limit:
-        levels[-1] = max(median[limit], 1e-12)
-    drops = np.log(levels[:-1] / levels[1:])
-    drops[levels[:-1] < floor] = -np.inf
-    return int(np.argmax(drops)) + 1
 
 
 def _nearest(coordinates: FloatArray, k: int) -> IntArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._validation import FloatArray
@@ -95,20 +96,25 @@ def plot_neuron_sweep(
     whitney: int,
     ax: Any,
     *,
+    flagged_draws: list[NDArray[np.bool_]] | None = None,
     title: str = "",
 ) -> Any:
     """Held-out error of every draw against the number of neurons, and the draws that were flagged or refused.
 
-    `errors_by_count` holds the errors of the draws that gave a map; `refusals` the share of draws with a named problem.
+    `errors_by_count` holds the errors of the draws that gave a map, `flagged_draws` which of those came with a named
+    problem (drawn red), and `refusals` the share of all draws that were flagged or refused.
     """
-    for count, found in zip(counts, errors_by_count, strict=True):
-        ax.semilogy(np.full(len(found), count), found, "o", color=COLOR_A, alpha=0.7, markersize=6)
+    for k, (count, found) in enumerate(zip(counts, errors_by_count, strict=True)):
+        doubted = np.zeros(len(found), dtype=bool) if flagged_draws is None else flagged_draws[k]
+        for color, rows in ((COLOR_A, ~doubted), (COLOR_PROBLEM, doubted)):
+            chosen = np.asarray(found)[rows]
+            ax.semilogy(np.full(len(chosen), count), chosen, "o", color=color, alpha=0.7, markersize=6)
     middle = [(c, float(np.median(e))) for c, e in zip(counts, errors_by_count, strict=True) if len(e)]
     ax.semilogy(
         *zip(*middle, strict=True), "-", color=COLOR_A, linewidth=1.5, label="held-out error (median, each draw)"
     )
     ax.axvline(whitney, color="0.5", linestyle="--", linewidth=1)
-    ax.annotate(f" 2d+1 = {whitney}", (whitney, 1.0), xycoords=("data", "axes fraction"), va="top", color="0.35")
+    ax.annotate(f" 2d+1 = {whitney}", (whitney, 0.97), xycoords=("data", "axes fraction"), va="top", color="0.35")
     ax.set_xlabel("neurons of each network")
     ax.set_ylabel("relative error")
     ax.set_xticks(counts)

@@ -228,7 +228,7 @@ def _draw_one_input(pair: Pair, outcome: Outcome, path: Path) -> None:
     axes[1].set_ylabel("intrinsic coordinate")
     axes[1].legend(frameon=False, markerscale=3)
     plot_prediction(outcome.true, outcome.predicted, axes[2], title=f"held out: relative error {outcome.error:.2g}")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     pyplot().close(figure)
 
 
@@ -275,7 +275,7 @@ def _folded(size: Size, out: Path, page: Page) -> None:
     axes[0].set_ylabel("output")
     axes[0].legend(frameon=False)
     _draw_sweep(sweep, 1, axes[1])
-    figure.savefig(picture, dpi=130)
+    figure.savefig(picture, dpi=110)
     pyplot().close(figure)
     page.add(
         "A function that turns back",
@@ -336,7 +336,7 @@ def _two_inputs(size: Size, out: Path, page: Page) -> None:
     sweep_picture = out / "neurons-two-inputs.png"
     figure, ax = pyplot().subplots(figsize=(6.5, 4.2), layout="constrained")
     _draw_sweep(sweep, 2, ax)
-    figure.savefig(sweep_picture, dpi=130)
+    figure.savefig(sweep_picture, dpi=110)
     pyplot().close(figure)
     page.add(
         "Two inputs, five neurons",
@@ -394,7 +394,12 @@ def _draw_sweep(sweep: dict[int, list[Outcome]], dim: int, ax: Any) -> None:
     counts = np.array(list(sweep), dtype=float)
     found = [np.array([o.error for o in outcomes if o.error is not None]) for outcomes in sweep.values()]
     flagged = np.array([np.mean([bool(o.problems) for o in outcomes]) for outcomes in sweep.values()])
-    plot_neuron_sweep(counts, found, flagged, 2 * dim + 1, ax, title="how many neurons does it take?")
+    doubted = [
+        np.array([bool(o.problems) for o in outcomes if o.error is not None], dtype=bool) for outcomes in sweep.values()
+    ]
+    plot_neuron_sweep(
+        counts, found, flagged, 2 * dim + 1, ax, flagged_draws=doubted, title="how many neurons does it take?"
+    )
 
 
 def _draw_two_inputs(outcome: Outcome, path: Path) -> None:
@@ -416,5 +421,5 @@ def _draw_two_inputs(outcome: Outcome, path: Path) -> None:
             *outcome.paper.diagnostics.generator_eigenvalues, axes[0, 2], title="spectra: one domain seen twice"
         )
     plot_prediction(outcome.true, outcome.predicted, axes[1, 2], title=f"held out: relative error {outcome.error:.2g}")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=110)
     pyplot().close(figure)

@@ -1,0 +1,61 @@
+"""The intrinsic dimension that singular values show, and the samples that fall short of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._validation import FloatArray, IntArray
+
+# A singular value below this share of the largest counts as zero: Jacobians are exact up to rounding.
+JACOBIAN_FLOOR = 1e-6
+# The same for Jacobians that came in single precision.
+SINGLE_FLOOR = 1e-5
+# Square roots of eigenvalues: a covariance in double precision resolves ratios of singular values to 1e-8.
+COVARIANCE_FLOOR = 1e-6
+# Bursts: curvature shows as singular values of a second order, a few percent of the first at sensible scales.
+BURST_FLOOR = 0.02
+# Local least squares on neighbours: the same, from the curvature across a neighbourhood.
+NEIGHBOR_FLOOR = 0.02
+# At most this share of the samples may be rank-deficient; they are listed and left out of the graph.
+MAX_DEFICIENT = 0.01
+
+
+def _scales(values: FloatArray) -> FloatArray:
+    """Per sample: its largest singular value, or the median of those where its own nearly vanishes."""
+    largest = values[:, 0]
+    return np.maximum(largest, np.median(largest))
+
+
+def deficient_samples(values: FloatArray, dim: int, floor: float) -> IntArray:
+    """Samples whose d-th singular value is not above the floor times their scale."""
+    scales = _scales(values)
+    if not scales.max() > 0:
+        raise errors.RankError("all local covariances are zero: the measurements do not depend on the inputs")
+    return np.flatnonzero(~(values[:, dim - 1] > floor * scales))
+
+
+def rank_by_floor(values: FloatArray, limit: int, floor: float) -> int:
+    """Largest d whose singular value is above the floor on 99 % of the samples."""
+    share = (values[:, :limit] > floor * _scales(values)[:, None]).mean(axis=0)
+    enough = np.flatnonzero(share >= 1.0 - MAX_DEFICIENT)
+    if len(enough) == 0:
+        raise errors.RankError(
+            f"the largest singular value is below {floor:g} of its median on {100 * (1 - share[0]):.0f} % of the samples: "
+            "the measurements barely depend on the inputs"
+        )
+    return int(enough[-1]) + 1
+
+
+def rank_by_gap(values: FloatArray, limit: int, floor: float) -> int:
+    """Rank after which the median singular value falls most, the floor standing in below the last."""
+    if not values.max() > 0:
+        raise errors.RankError("all local covariances are zero: the measurements do not depend on the inputs")
+    scales = np.maximum(_scales(values), np.finfo(float).tiny)
+    median = np.median(values[:, : limit + 1] / scales[:, None], axis=0)
+    levels = np.append(np.maximum(median[:limit], 1e-12), floor)
+    if len(median) > limit:
+        levels[-1] = max(median[limit], 1e-12)
+    drops = np.log(levels[:-1] / levels[1:])
+    drops[levels[:-1] < floor] = -np.inf
+    return int(np.argmax(drops)) + 1
