@@ -11,7 +11,7 @@ STYLE = """
 body{font:17px/1.55 Georgia,serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
 h1,h2{font-family:system-ui,sans-serif;line-height:1.2}h1{font-size:1.9rem}h2{font-size:1.3rem;margin-top:2.2rem}
 img{max-width:100%;height:auto;border:1px solid #ddd}
-pre{background:#f5f5f2;padding:.8rem;overflow-x:auto;font-size:.85rem;line-height:1.4}
+pre{background:#f5f5f2;padding:.8rem;white-space:pre-wrap;font-size:.85rem;line-height:1.4}
 @media (prefers-color-scheme:dark){body{background:#16181b;color:#e6e6e6}pre{background:#22262b}img{background:#fff}}
 """
 
