@@ -255,7 +255,7 @@ def test_pieces_of_the_graph_are_counted():
     x = np.vstack([square(400, seed=1), square(250, seed=2) + 10.0, square(150, seed=3) - 10.0])
     with pytest.warns(errors.DisconnectedWarning, match=r"3 pieces of 400, 250, 150 samples"):
         fitted = DiffusionMap(n_components=5, epsilon=0.02).fit(x)
-    assert fitted.n_components_found_ == 3
+    assert fitted.n_connected_components_ == 3
     np.testing.assert_allclose(fitted.eigenvalues_[:3], 1.0, atol=1e-10)
     assert fitted.eigenvalues_[3] < 0.999
     pieces = np.repeat(np.eye(3), [400, 250, 150], axis=0)

@@ -111,10 +111,10 @@ def diffusion_chart(
 ) -> DiffusionChart:
     """Diffusion coordinates of an observation, with enough eigenvectors for d independent ones."""
     fitted = _fit(observation, name, N_COMPONENTS[0], epsilon, seed_value, n_jobs)
-    if fitted.n_components_found_ > 1:
+    if fitted.n_connected_components_ > 1:
         observation = _without_strays(fitted, observation, name)
         fitted = _fit(observation, name, N_COMPONENTS[0], epsilon, seed_value, n_jobs)
-        if fitted.n_components_found_ > 1:
+        if fitted.n_connected_components_ > 1:
             raise errors.DisconnectedError(_pieces(fitted, name))
     # A closed domain of dimension d embeds in 2d coordinates, as the flat torus does.
     selection = independent_coordinates(fitted, 2 * observation.dim)

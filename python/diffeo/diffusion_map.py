@@ -61,7 +61,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     epsilon_ : float
     epsilon_curve_ : EpsilonCurve or None
     kernel_ : Kernel
-    n_components_found_ : int
+    n_connected_components_ : int
         Connected pieces of the graph.
     n_iter_ : int
         Iterations of the eigensolver (0: dense).
@@ -210,7 +210,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     def _solve(self, kernel: Kernel, n_components: int, alpha: float, tol: float, start: int) -> None:
         n_threads = threads(self.n_jobs)
         sizes = kernel.component_sizes()
-        self.n_components_found_ = len(sizes)
+        self.n_connected_components_ = len(sizes)
         if len(sizes) > 1:
             errors.warn(
                 f"the kernel graph falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}"
