@@ -199,13 +199,29 @@ def test_locate_and_measurements_are_inverse_to_each_other():
 
 
 def test_residual_is_the_distance_to_the_manifold():
+    # Each measurement counts in units of its root mean square slope; the defect is normal to the manifold in these.
     chart, measure = chart_of(2, 2000)
     y, jacobians = measure(0.1 + 0.8 * square(50, seed=3))
     normals = np.linalg.svd(jacobians)[0][:, :, 4]
+    units = 1.0 / np.sqrt((chart.gradients**2).sum(axis=2).mean(axis=0))
     for offset in (1e-3, 0.05):
         located = chart.locate(y + offset * normals, 1)
-        np.testing.assert_allclose(located.residual, offset, rtol=0.01)
-        np.testing.assert_allclose(chart.measurements(located.coordinates, 1), y, atol=1e-4)
+        value, slope = chart._evaluate(located.coordinates, 1)
+        defect = (y + offset * normals - value) * units
+        np.testing.assert_allclose(located.residual, np.linalg.norm(defect, axis=1), rtol=1e-12)
+        along = np.einsum("nmd,nm->nd", slope * units[:, None], defect)
+        assert np.abs(along).max() < 1e-3 * offset
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e3, 1e6])
+def test_units_of_one_measurement_do_not_matter(factor):
+    chart, measure = chart_of(2, 1500)
+    units = np.array([1.0, 1.0, 1.0, 1.0, factor])
+    other = HermiteChart(chart.nodes, chart.values * units, chart.gradients * units[:, None])
+    y = measure(square(200, seed=5))[0]
+    one, two = chart.locate(y, 1), other.locate(y * units, 1)
+    np.testing.assert_allclose(two.coordinates, one.coordinates, atol=1e-7)
+    np.testing.assert_array_equal(two.outside, one.outside)
 
 
 def test_outside_flags_points_off_the_manifold_and_beyond_the_domain():

@@ -6,6 +6,7 @@
 #include <random>
 #include <stdexcept>
 
+#include "diffeo/block.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -30,8 +31,12 @@ constexpr int kMaxDegree = 60;
 // Steps of the Lanczos process that bounds the lower end of the spectrum.
 constexpr Index kLanczosSteps = 12;
 
-/// Vectors beyond the wanted ones: they keep a multiple eigenvalue whole at the border and widen the gap.
-Index guard_vectors(Index n_wanted) { return std::max<Index>(6, n_wanted / 2); }
+/// Vectors beyond the wanted ones: they keep a multiple eigenvalue whole at the border and widen the gap. The block is
+/// filled up to a multiple of 8 columns, which the products take in groups of 16 and 8.
+Index guard_vectors(Index n_wanted) {
+  const Index least = n_wanted + std::max<Index>(6, n_wanted / 2);
+  return (least + 7) / 8 * 8 - n_wanted;
+}
 
 /// Largest columns first: eigenvectors of a symmetric matrix, eigenvalues descending.
 struct Ritz {
@@ -201,10 +206,8 @@ class BlockIteration {
     RowMatrix update = r / centre;
     RowMatrix w = update;
     for (int k = 1; k < degree; ++k) {
-      const RowMatrix defect = r - w + product(w);
       const double next = 1.0 / (2.0 * sigma - rho);
-      update = (next * rho) * update + (2.0 * next / radius) * defect;
-      w += update;
+      chebyshev_step(r, product(w), next * rho, 2.0 * next / radius, update, w, threads_);
       rho = next;
     }
     return w;

@@ -13,8 +13,8 @@ constexpr Index kRows = 1024;
 
 /// Rows [begin, end) of diag(s) K diag(s) x for B columns starting at `first`, with the sums in registers.
 template <int B>
-void multiply_rows(const SparseView& k, const double* s, const double* x, double* y, Index stride, Index first,
-                   Index begin, Index end) {
+void multiply_columns(const SparseView& k, const double* s, const double* x, double* y, Index stride, Index first,
+                      Index begin, Index end) {
   for (Index i = begin; i < end; ++i) {
     double sum[B] = {};
     for (Index e = k.indptr[i]; e < k.indptr[i + 1]; ++e) {
@@ -26,6 +26,16 @@ void multiply_rows(const SparseView& k, const double* s, const double* x, double
     double* out = y + i * stride + first;
     for (int c = 0; c < B; ++c) out[c] = s[i] * sum[c];
   }
+}
+
+/// The same for all columns: the rows of one task stay in cache while the columns go by in groups of 16, 8, 4 and 1.
+void multiply_rows(const SparseView& k, const double* s, const double* x, double* y, Index columns, Index begin,
+                   Index end) {
+  Index first = 0;
+  for (; first + 16 <= columns; first += 16) multiply_columns<16>(k, s, x, y, columns, first, begin, end);
+  for (; first + 8 <= columns; first += 8) multiply_columns<8>(k, s, x, y, columns, first, begin, end);
+  for (; first + 4 <= columns; first += 4) multiply_columns<4>(k, s, x, y, columns, first, begin, end);
+  for (; first < columns; ++first) multiply_columns<1>(k, s, x, y, columns, first, begin, end);
 }
 
 }  // namespace
@@ -58,17 +68,7 @@ void DiffusionOperator::apply(const RowMatrix& x, RowMatrix& y) const {
   const Index columns = x.cols();
   y.resize(x.rows(), columns);
   parallel_chunks(kernel_.n, kRows, threads_, [&](Index, Index begin, Index end) {
-    // The matrix rows of one task stay in cache while the columns go by in groups of 8, 4 and 1.
-    Index first = 0;
-    for (; first + 8 <= columns; first += 8) {
-      multiply_rows<8>(kernel_, scaling_, x.data(), y.data(), columns, first, begin, end);
-    }
-    for (; first + 4 <= columns; first += 4) {
-      multiply_rows<4>(kernel_, scaling_, x.data(), y.data(), columns, first, begin, end);
-    }
-    for (; first < columns; ++first) {
-      multiply_rows<1>(kernel_, scaling_, x.data(), y.data(), columns, first, begin, end);
-    }
+    multiply_rows(kernel_, scaling_, x.data(), y.data(), columns, begin, end);
   });
 }
 

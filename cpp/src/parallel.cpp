@@ -1,6 +1,7 @@
 #include "diffeo/parallel.hpp"
 
 #include <omp.h>
+#include <pthread.h>
 
 #include <chrono>
 #include <mutex>
@@ -11,8 +12,9 @@ namespace {
 
 std::atomic<InterruptCheck> interrupt_check{nullptr};
 
-// Rows of a block that one chunk handles: 2,048 rows of 16 doubles are 256 KiB, which stays in a second-level cache.
-constexpr Index kBlockRows = 2048;
+// A forked child inherits an OpenMP runtime without its threads, which would wait for them for ever: it works alone.
+std::atomic<bool> forked{false};
+[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 
 }  // namespace
 
@@ -38,7 +40,7 @@ void run_tasks(Index count, int threads, void (*task)(void*, Index), void* conte
   std::atomic<bool> interrupted{false};
   std::exception_ptr failure;
   std::mutex guard;
-  const int team = static_cast<int>(std::min<Index>(resolve_threads(threads), count));
+  const int team = forked.load() ? 1 : static_cast<int>(std::min<Index>(resolve_threads(threads), count));
   const auto run = [&](Index k, bool starter) {
     if (stop.load(std::memory_order_relaxed)) return;
     try {
@@ -54,49 +56,28 @@ void run_tasks(Index count, int threads, void (*task)(void*, Index), void* conte
       stop.store(true);
     }
   };
+  if (team == 1) {
+    for (Index k = 0; k < count; ++k) run(k, true);
+  } else {
 #ifdef __SANITIZE_THREAD__
-  // ThreadSanitizer does not see the barriers of libgomp, which is built without it: plain threads instead.
-  std::atomic<Index> next{0};
-  const auto work = [&](bool starter) {
-    for (Index k = next.fetch_add(1); k < count; k = next.fetch_add(1)) run(k, starter);
-  };
-  std::vector<std::jthread> others;
-  for (int t = 1; t < team; ++t) others.emplace_back(work, false);
-  work(true);
-  others.clear();
+    // ThreadSanitizer does not see the barriers of libgomp, which is built without it: plain threads instead.
+    std::atomic<Index> next{0};
+    const auto work = [&](bool starter) {
+      for (Index k = next.fetch_add(1); k < count; k = next.fetch_add(1)) run(k, starter);
+    };
+    std::vector<std::jthread> others;
+    for (int t = 1; t < team; ++t) others.emplace_back(work, false);
+    work(true);
+    others.clear();
 #else
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
-  for (Index k = 0; k < count; ++k) run(k, omp_get_thread_num() == 0);
+    for (Index k = 0; k < count; ++k) run(k, omp_get_thread_num() == 0);
 #endif
+  }
   if (failure) std::rethrow_exception(failure);
   if (interrupted.load()) throw Interrupted();
 }
 
 }  // namespace detail
-
-RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
-  const Index n = x.rows();
-  const Index chunks = (n + kBlockRows - 1) / kBlockRows;
-  std::vector<RowMatrix> partial(static_cast<std::size_t>(chunks));
-  parallel_chunks(n, kBlockRows, threads, [&](Index chunk, Index begin, Index end) {
-    partial[static_cast<std::size_t>(chunk)].noalias() =
-        x.middleRows(begin, end - begin).transpose() * y.middleRows(begin, end - begin);
-  });
-  RowMatrix total = RowMatrix::Zero(x.cols(), y.cols());
-  for (const RowMatrix& part : partial) total += part;
-  return total;
-}
-
-void multiply(const RowMatrix& x, const RowMatrix& coefficients, RowMatrix& target, bool accumulate, int threads) {
-  if (!accumulate) target.resize(x.rows(), coefficients.cols());
-  parallel_chunks(x.rows(), kBlockRows, threads, [&](Index, Index begin, Index end) {
-    auto rows = target.middleRows(begin, end - begin);
-    if (accumulate) {
-      rows.noalias() += x.middleRows(begin, end - begin) * coefficients;
-    } else {
-      rows.noalias() = x.middleRows(begin, end - begin) * coefficients;
-    }
-  });
-}
 
 }  // namespace diffeo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
+import os
 from typing import Any
 
 import numpy as np
@@ -145,9 +146,14 @@ def real(
     at_most: float | None = None,
 ) -> float:
     """Check a finite real parameter against its bounds."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not np.isfinite(float(value)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise errors.ParameterError(f"{name} must be a finite number, not {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf
+    if not np.isfinite(number):
+        raise errors.ParameterError(f"{name} must be a finite number, not {number}")
     if (
         (above is not None and number <= above)
         or (at_least is not None and number < at_least)
@@ -174,7 +180,8 @@ def threads(n_jobs: Any) -> int:
         return 0
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or (n_jobs < 1 and n_jobs != -1):
         raise errors.ParameterError(f"n_jobs must be None, -1 or a positive integer, not {n_jobs!r}")
-    return 0 if n_jobs == -1 else int(n_jobs)
+    # More threads than processors only wait for each other, and results do not depend on their number.
+    return 0 if n_jobs == -1 else min(int(n_jobs), 4 * (os.cpu_count() or 1))
 
 
 def seed(random_state: Any) -> int:

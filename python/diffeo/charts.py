@@ -146,6 +146,12 @@ def common_coordinates(a: DiffusionChart, b: DiffusionChart) -> tuple[DiffusionC
 def landmark_coordinates(chart: Chart, landmarks: Any, name: str, n_jobs: int | None) -> FloatArray:
     """Intrinsic coordinates (L, c) of landmarks given as rows (L,) or as measurements (L, m)."""
     if landmarks.ndim == 1:
+        left_out = chart.embedding.left_out_ if isinstance(chart, IsometricChart) else chart.observation.deficient
+        bad = np.intersect1d(landmarks, left_out)
+        if len(bad):
+            raise errors.LandmarkError(
+                f"landmarks on side {name}: {rows_text(bad)} are rank-deficient or were left out of the graph; take others"
+            )
         coordinates: FloatArray = chart.coordinates[landmarks]
         return coordinates
     with warnings.catch_warnings(record=True) as caught:

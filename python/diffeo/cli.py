@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             demo.run(Path(options.out), quick=options.quick)
         else:
             print(_info())
-    except errors.DiffeoError as error:
+    except (errors.DiffeoError, OSError) as error:
         print(f"diffeo: error: {error}", file=sys.stderr)
         return 2
     return 0

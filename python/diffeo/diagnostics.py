@@ -29,6 +29,8 @@ NEAR_FOLD_SHARE = 0.001
 SUSPICIOUS_STRESS = 0.004
 # Without convergence, doubts begin here.
 UNSETTLED_STRESS = 3e-4
+# Reach of the samples over the narrowest spread of the landmarks, beyond which small errors become large ones.
+LEVERAGE = 25.0
 # One unit of length on both sides: a larger deviation of the landmarks' spread is suspicious.
 SCALE_TOLERANCE = 0.02
 # Samples of one side this many spacings away from all of the other side have no counterpart there ...
@@ -65,10 +67,12 @@ class Diagnostics:
     near_folds: tuple[IntArray, IntArray]
 
 
-def diagnose_isometric(a: IsometricChart, b: IsometricChart, alignment: Alignment, known_unit: bool) -> Diagnostics:
+def diagnose_isometric(
+    a: IsometricChart, b: IsometricChart, alignment: Alignment, landmarks_b: FloatArray, known_unit: bool
+) -> Diagnostics:
     """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
     misfit = _misfit(alignment)
-    problems = _landmark_problems(misfit, "isometric")
+    problems = _landmark_problems(misfit, "isometric") + _leverage_problems(landmarks_b, b.coordinates)
     if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
         problems.append(
             f"the landmarks are {alignment.scale:.3f} times as far apart on B as on A, although both sides measure in "
@@ -165,6 +169,19 @@ def _log_ratio(lambda_a: FloatArray, lambda_b: FloatArray) -> FloatArray:
     least, most = np.finfo(float).tiny, np.finfo(float).max
     ratio: FloatArray = np.log(np.clip(lambda_a, least, most)) - np.log(np.clip(lambda_b, least, most))
     return ratio
+
+
+def _leverage_problems(landmarks: FloatArray, coordinates: FloatArray) -> list[str]:
+    """Landmarks close together or nearly in a hyperplane turn their own errors into large ones far away."""
+    offsets = landmarks - landmarks.mean(axis=0)
+    base = float(np.linalg.svd(offsets, compute_uv=False)[-1]) / np.sqrt(len(landmarks))
+    reach = float(np.sqrt(((coordinates - landmarks.mean(axis=0)) ** 2).sum(axis=1).mean()))
+    if reach <= LEVERAGE * base:
+        return []
+    return [
+        f"the {len(landmarks)} landmarks span {base:.3g} in their narrowest direction, the samples reach {reach:.3g} from "
+        f"them: errors of the landmarks are multiplied by {reach / base:.0f}; spread the landmarks over the domain"
+    ]
 
 
 def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: float) -> list[str]:

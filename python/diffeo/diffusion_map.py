@@ -197,6 +197,8 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             elif m != self.n_features_in_:
                 raise errors.ShapeError(f"the observation has {m} measurements, the fit had {self.n_features_in_}")
             return X
+        if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
+            X = X.detach().cpu().numpy()
         try:
             checked: FloatArray = validate_data(
                 self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
@@ -228,6 +230,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 f"the eigensolver stopped after {iterations} iterations with residuals "
                 f"{np.array2string(residuals, precision=2)} above tol = {tol:g}; raise tol or epsilon"
             )
+        vectors = _trivial_first(vectors, np.sqrt(degree), min(len(sizes), n_components + 1))
         self.kernel_ = kernel
         self.epsilon_ = kernel.epsilon
         self.epsilon_curve_: EpsilonCurve | None = kernel.curve
@@ -278,6 +281,15 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 errors.OutOfDomainWarning,
             )
         return extended
+
+
+def _trivial_first(vectors: FloatArray, trivial: FloatArray, multiplicity: int) -> FloatArray:
+    """Rotate the eigenspace of the eigenvalue 1, as many-fold as the graph has pieces, so that sqrt(D) comes first."""
+    if multiplicity == 1:
+        return vectors
+    components = vectors[:, :multiplicity].T @ trivial
+    basis = np.linalg.qr(np.column_stack([components, np.eye(multiplicity)]))[0]
+    return np.column_stack([vectors[:, :multiplicity] @ basis, vectors[:, multiplicity:]])
 
 
 def _signs(phi: FloatArray, points: FloatArray, degree: FloatArray) -> FloatArray:

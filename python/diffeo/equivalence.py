@@ -25,7 +25,10 @@ def relative_error(predicted: Any, true: Any) -> float:
     """
     p = float_array(predicted, "predicted", 2, axes="(n, m)")
     t = float_array(true, "true", 2, shape=p.shape, axes="the shape of predicted")
-    spread = float(np.linalg.norm(t - t.mean(axis=0)))
-    if spread == 0.0:
+    # In units of the largest deviation, so that no square overflows or vanishes.
+    half = 0.5 * t
+    deviation = 2.0 * (half - half.mean(axis=0))
+    unit = float(np.abs(deviation).max())
+    if not unit > 8.0 * np.finfo(float).eps * float(np.abs(t).max()):
         raise errors.InputError("true is constant over the held-out pairs: a relative error has no scale")
-    return float(np.linalg.norm(p - t)) / spread
+    return float(np.linalg.norm(p / unit - t / unit) / np.linalg.norm(deviation / unit))

@@ -18,7 +18,7 @@ STARTS = 4
 # A step below this share of the spacing of the samples has converged.
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
-OUTSIDE = 4.0
+OUTSIDE = 2.5
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
 OFF_MANIFOLD = 0.1
 
@@ -31,7 +31,8 @@ class Located:
     ----------
     coordinates : ndarray of shape (count, d)
     residual : ndarray of shape (count,)
-        Distance of each point from the measurement at its coordinates (units of the measurements).
+        Distance of each point from the measurement at its coordinates, each measurement in units of its root mean
+        square slope (so that the residual is in units of the coordinates).
     outside : ndarray of int64
         Points off the measured manifold or outside of the sampled domain.
     """
@@ -60,13 +61,19 @@ class HermiteChart:
     gradients: FloatArray
     spacing: FloatArray = field(init=False, repr=False)
     """Typical distance between nodes around each of them, (n,)."""
+    _units: FloatArray = field(init=False, repr=False)
     _node_tree: cKDTree = field(init=False, repr=False)
     _value_tree: cKDTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         tree = cKDTree(self.nodes)
         object.__setattr__(self, "_node_tree", tree)
-        object.__setattr__(self, "_value_tree", cKDTree(self.values))
+        # One measurement may be a million times another: residuals and nearest samples count in units of the root
+        # mean square slope of each, and a measurement that does not respond counts for nothing.
+        slope = np.sqrt((self.gradients**2).sum(axis=2).mean(axis=0))
+        units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
+        object.__setattr__(self, "_units", units)
+        object.__setattr__(self, "_value_tree", cKDTree(self.values * units))
         # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
         # steadier than the distance to the nearest.
         k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
@@ -85,7 +92,7 @@ class HermiteChart:
         """
         count = len(points)
         starts = min(STARTS, len(self.nodes))
-        distance, nearest = self._value_tree.query(points, starts, workers=n_threads or -1)
+        distance, nearest = self._value_tree.query(points * self._units, starts, workers=n_threads or -1)
         check_finite(distance.reshape(count, starts), "distances from the points to the samples")
         nearest = nearest.reshape(count, starts)
         coordinates, residual = self._descend(points, nearest[:, 0], n_threads)
@@ -104,28 +111,29 @@ class HermiteChart:
 
     def _unit(self, node: IntArray) -> FloatArray:
         """How far one spacing moves the measurements at the nodes."""
-        stretch = np.sqrt((self.gradients[node] ** 2).sum(axis=(1, 2)))
+        stretch = np.sqrt(((self.gradients[node] * self._units[:, None]) ** 2).sum(axis=(1, 2)))
         unit: FloatArray = stretch * self.spacing[node]
         return unit
 
     def _descend(self, points: FloatArray, start: IntArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Gauss-Newton from one node each; steps are limited to the trusted neighbourhood of the start."""
-        inverse = np.linalg.pinv(self.gradients[start])
-        x = self.nodes[start] + np.einsum("ndm,nm->nd", inverse, points - self.values[start])
+        scale = self._units
+        inverse = np.linalg.pinv(self.gradients[start] * scale[:, None])
+        x = self.nodes[start] + np.einsum("ndm,nm->nd", inverse, (points - self.values[start]) * scale)
         x = self._near(x, start)
         active = np.arange(len(points))
         residual = np.empty(len(points))
         for _ in range(MAX_STEPS):
             value, slope = self._evaluate(x[active], n_threads)
-            defect = points[active] - value
+            defect = (points[active] - value) * scale
             residual[active] = np.linalg.norm(defect, axis=1)
-            step = np.einsum("ndm,nm->nd", np.linalg.pinv(slope), defect)
+            step = np.einsum("ndm,nm->nd", np.linalg.pinv(slope * scale[:, None]), defect)
             x[active] = self._near(x[active] + step, start[active])
             moving = np.linalg.norm(step, axis=1) > SETTLED * self.spacing[start[active]]
             active = active[moving]
             if len(active) == 0:
                 break
-        residual[:] = np.linalg.norm(points - self._evaluate(x, n_threads)[0], axis=1)
+        residual[:] = np.linalg.norm((points - self._evaluate(x, n_threads)[0]) * scale, axis=1)
         return x, residual
 
     def _near(self, x: FloatArray, node: IntArray) -> FloatArray:

@@ -43,7 +43,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     Graph distances to a few landmarks give a start (landmark multidimensional scaling: de Silva and Tenenbaum 2004),
     whose stress sum_edges w_ij (norm(X_i - X_j) - l_ij)^2, l_ij = sqrt(q_ij), is then minimised by majorisation (de
     Leeuw 1977): each step solves one graph Laplacian, which is factored once, with Anderson acceleration (Anderson
-    1965). Only local lengths enter the stress, so that holes and non-convex domains do no harm. The layout gives the
+    1965). Only local lengths enter the stress, so that holes do no harm; but the start bends strongly non-convex or very
+    thin domains, and the refinement can be caught on the way, which `stress_` shows. The layout gives the
     derivatives of the measurements along its own coordinates, and these correct the lengths to the next order
     (`corrected_lengths`), for a second refinement that is more accurate by one to two orders of magnitude.
 
@@ -122,6 +123,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         whole, observation = observation, _without_repeats(observation)
         if len(observation.usable) < 2:
             raise errors.SampleSizeError(f"n_samples = {len(whole)}, all of them at one point: nothing to lay out")
+        if n_neighbors <= observation.dim and not is_array:
+            raise errors.ParameterError(
+                f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
+                f"{observation.dim + 1}, better 12"
+            )
         graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
         graph = self._connected(graph, observation, is_array)
         # The coordinates of a plain array are those of the array: the refinement only confirms it.
@@ -130,7 +136,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         points = np.ascontiguousarray(observation.points[graph.rows])
         whitening = observation.whitening[graph.rows]
         gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
-        for _ in range(CORRECTION_ROUNDS):
+        for _ in range(0 if is_array else CORRECTION_ROUNDS):
             before = relative_stress(graph, layout)
             better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
             moved, steps, settled = refine(better, layout)
@@ -193,6 +199,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             elif X.points.shape[1] != self.n_features_in_:
                 raise errors.ShapeError(f"{X.points.shape[1]} measurements, the fit had {self.n_features_in_}")
             return X, False
+        if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
+            X = X.detach().cpu().numpy()
         try:
             points = validate_data(
                 self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
@@ -253,7 +261,8 @@ def _without_repeats(observation: Observation) -> Observation:
     rows = observation.usable
     points, whitening = observation.points[rows], observation.whitening[rows]
     # Equal up to the rounding of a matrix product.
-    grid = np.round((points - points.mean(axis=0)) / max(TWIN * float(np.ptp(points)), np.finfo(float).tiny))
+    unit = np.maximum(TWIN * np.ptp(points, axis=0), 4.0 * np.finfo(float).eps * np.abs(points).max(axis=0))
+    grid = np.round((points - points.mean(axis=0)) / np.maximum(unit, np.finfo(float).tiny))
     _, first, place = np.unique(grid, axis=0, return_index=True, return_inverse=True)
     twin = first[place.ravel()]
     repeats = np.flatnonzero(twin != np.arange(len(rows)))

@@ -31,6 +31,8 @@ LARGE_SAMPLE = 200_000
 GATED_SHARE_FOR_AUTO = 0.03
 # Rows from which the median row sum is estimated: its standard error is then some 3 % of the spread.
 PROBE_ROWS = 512
+# Bandwidths tried before the search gives up: each doubles or halves the last.
+MAX_TRIALS = 100
 # Samples among which the first guess of epsilon looks for neighbours.
 GUESS_SAMPLE = 20_000
 # When the gates drop more than this share of the pairs within the radius, epsilon is large for the curvature.
@@ -303,15 +305,18 @@ def choose_epsilon(
     low = high = np.log(_guess_epsilon(observation, n))
     while row_sum(low) >= target:
         low -= np.log(2.0)
-        if low < np.log(np.finfo(float).tiny) + 10:
+        if len(trials) > MAX_TRIALS or low < np.log(np.finfo(float).tiny) + 10:
             raise errors.InputError("more than half of the samples coincide: no bandwidth separates them")
     while row_sum(high) < target:
         # A kernel that stops growing has met the gates everywhere (or holds all samples): wider only costs more.
         if row_sum(high) > 1.5 and row_sum(high + np.log(2.0)) < 1.02 * row_sum(high):
             break
         high += np.log(2.0)
-        if high > np.log(np.finfo(float).max) - 10:
-            break
+        if len(trials) > MAX_TRIALS:
+            raise errors.InputError(
+                f"no bandwidth up to {np.exp(high):.3g} joins the samples (median row sum {row_sum(high):.3g}): no pairs pass "
+                "the gates, or the scales of measurements and covariances do not fit each other"
+            )
     low = max(low, high - np.log(2.0)) if row_sum(high - np.log(2.0)) < target else low
     for _ in range(12):
         if row_sum(high) < target or abs(row_sum(high) / target - 1.0) < 0.005:
@@ -385,7 +390,12 @@ def _warn_of_duplicates(kernel: Kernel) -> None:
     if len(ones) == len(kernel.rows):
         return
     positions = np.searchsorted(kernel.indptr, ones, side="right") - 1
-    twins = np.sort(kernel.rows[np.unique(positions[kernel.indices[ones] != positions])])
+    rows, others = kernel.rows[positions], kernel.rows[kernel.indices[ones]]
+    # A wide kernel rounds to 1 between distinct samples too.
+    same = (rows != others) & (kernel.points[rows] == kernel.points[others]).all(axis=1)
+    twins = np.unique(rows[same])
+    if len(twins) == 0:
+        return
     errors.warn(
         f"{len(twins)} samples have the same measurements as another one ({rows_text(twins)}); they count double in "
         "the density; remove repeated rows unless that is meant",

@@ -115,8 +115,10 @@ class Observation:
             More than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
         """
         y = _points(points)
-        single = str(getattr(jacobians, "dtype", "")).endswith("float32")
         j = float_array(jacobians, "jacobians", 3, shape=(*y.shape, None), axes="(n, m, p)")
+        # Numbers computed in single precision are multiples of its unit, whatever type they arrive in.
+        with np.errstate(over="ignore", under="ignore"):
+            single = bool((j[:256] == j[:256].astype(np.float32)).all() and np.any(j[:256] % 1.0))
         limit = min(j.shape[1:])
         return _build(
             cls,
@@ -358,7 +360,8 @@ def observe(
 
 def _points(points: Any) -> FloatArray:
     """Check the measurements and warn of neurons that do not vary."""
-    y = float_array(points, "points", 2, axes="(n, m)")
+    # A copy: what the caller does to the array later must not change the observation.
+    y = float_array(points, "points", 2, axes="(n, m)").copy()
     if len(y) < 2:
         raise errors.SampleSizeError("points holds 1 sample; at least 2 are needed")
     constant = np.flatnonzero(np.ptp(y, axis=0) == 0.0)

@@ -153,18 +153,29 @@ def match(
             raise
         return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, [f"no isometric coordinates: {error}"])
     if coordinates == "auto" and not all(_is_chart(side) for side in (a, b)):
-        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs)
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, _no_chart(a, b))
     known_unit = obs_a.known_unit and obs_b.known_unit
     at_a = landmark_coordinates(a, parsed[0], "A", n_jobs)
     at_b = landmark_coordinates(b, parsed[1], "B", n_jobs)
     alignment = align_isometric(at_a, at_b, known_unit=known_unit)
-    diagnostics = diagnose_isometric(a, b, alignment, known_unit)
+    diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
     return Transformation(a, b, alignment, [alignment], alignment.scale, diagnostics, n_jobs)
 
 
 def _is_chart(side: IsometricChart) -> bool:
     """Whether the layout keeps lengths and is one to one."""
     return side.embedding.stress_ <= NOT_ISOMETRIC and side.embedding.overlap_ <= TWO_SHEETS
+
+
+def _no_chart(a: IsometricChart, b: IsometricChart) -> list[str]:
+    """Why diffusion coordinates were taken, unless the domain is simply closed."""
+    return [
+        f"side {name} has no isometric coordinates (relative stress {side.embedding.stress_:.3f}): noise, a curved domain, "
+        "neurons that do not embed, or a thin domain whose layout was caught on the way; diffusion coordinates were "
+        "taken, which are right to a few percent at best"
+        for name, side in (("A", a), ("B", b))
+        if side.embedding.stress_ > NOT_ISOMETRIC and side.embedding.overlap_ <= TWO_SHEETS
+    ]
 
 
 def _match_diffusion(
@@ -207,6 +218,14 @@ def _check_arguments(obs_a: Any, obs_b: Any, coordinates: str, observables: Any)
         )
 
 
+def _has_two_axes(value: Any) -> bool:
+    """Whether an array-like has two axes; ragged lists have none."""
+    try:
+        return int(np.ndim(value)) == 2
+    except ValueError:
+        return False
+
+
 def _parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation) -> tuple[Any, Any]:
     """Landmarks as two float arrays of points, or two integer arrays of rows."""
     if landmarks is None:
@@ -214,12 +233,12 @@ def _parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation) -> 
             "landmarks are needed: a few pairs of measurements (points_a, points_b) of common inputs, or an (L, 2) array "
             "of row numbers"
         )
-    if isinstance(landmarks, (tuple, list)) and len(landmarks) == 2 and np.ndim(landmarks[0]) == 2:
+    if isinstance(landmarks, (tuple, list)) and len(landmarks) == 2 and _has_two_axes(landmarks[0]):
         m_a, m_b = obs_a.points.shape[1], obs_b.points.shape[1]
         at_a = float_array(landmarks[0], "landmarks[0]", 2, shape=(None, m_a), axes="(L, m_a)")
         at_b = float_array(landmarks[1], "landmarks[1]", 2, shape=(len(at_a), m_b), axes="(L, m_b)")
         return at_a, at_b
-    if isinstance(landmarks, tuple) and len(landmarks) == 2 and np.ndim(landmarks[0]) == 1:
+    if isinstance(landmarks, tuple) and len(landmarks) == 2 and not _has_two_axes(landmarks[0]):
         raise errors.LandmarkError(
             "landmarks is a tuple of two one-dimensional sequences; give row numbers as one (L, 2) array, e.g. "
             "np.column_stack([rows_a, rows_b])"

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "diffeo/block.hpp"
 #include "diffeo/covariance.hpp"
 #include "diffeo/eigenpairs.hpp"
 #include "diffeo/interpolation.hpp"

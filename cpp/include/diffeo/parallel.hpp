@@ -52,10 +52,4 @@ void parallel_chunks(Index n, Index chunk_size, int threads, Body&& body) {
                     &context);
 }
 
-/// Gram matrix x^T y of two row-major blocks: partial products of fixed chunks, added in chunk order.
-RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads);
-
-/// target += x * coefficients (accumulate) or target = x * coefficients, row chunk by row chunk.
-void multiply(const RowMatrix& x, const RowMatrix& coefficients, RowMatrix& target, bool accumulate, int threads);
-
 }  // namespace diffeo
