@@ -23,6 +23,7 @@ from diffeo.layout import (
     refine,
     relative_stress,
     start_layout,
+    untangle,
 )
 from diffeo.observation import Observation
 
@@ -132,7 +133,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         graph = self._connected(graph, observation, is_array)
         # The coordinates of a plain array are those of the array: the refinement only confirms it.
         layout = observation.points[graph.rows] if is_array else start_layout(graph, observation.dim)
-        layout, self.n_iter_, self.converged_ = refine(graph, layout)
+        layout, self.n_iter_, self.converged_ = untangle(graph, layout)
         points = np.ascontiguousarray(observation.points[graph.rows])
         whitening = observation.whitening[graph.rows]
         gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))

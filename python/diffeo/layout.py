@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
@@ -25,6 +26,12 @@ MEMORY = 8
 SETTLED = 1e-6
 # Acceleration that lets the stress grow by more than this is forgotten and started anew.
 ALLOWED_GROWTH = 1.05
+# Rounds of freeing samples that were caught folded over.
+UNTANGLING_ROUNDS = 4
+# An edge off by this share of its length, and ten times the usual, has such a sample at an end ...
+CAUGHT = 0.1
+# ... unless so many are that something else is wrong.
+MAX_CAUGHT = 0.3
 # Edges longer than this many times the median do not join pieces: what is that far away is on its own.
 BRIDGE_LENGTH = 8.0
 # Searches for this many times more neighbours try to join pieces of the graph.
@@ -173,6 +180,50 @@ def refine(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, b
         moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
         layout = _accelerated(moves, images).reshape(n, d)
     return majorise(layout)[0], MAX_STEPS, False
+
+
+def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, bool]:
+    """Refine, then free samples that were caught on the wrong side of their neighbours; as `refine`.
+
+    A rough start scrambles samples that are nearer to each other than its error, and a few of them stay folded over in
+    a local minimum. They have by far the largest misfits. Placed anew by harmonic interpolation between the samples
+    around them, they unfold.
+    """
+    layout, total, settled = refine(graph, layout)
+    for _ in range(UNTANGLING_ROUNDS):
+        stress = relative_stress(graph, layout)
+        caught = _caught(graph, layout)
+        if not caught.any() or caught.mean() > MAX_CAUGHT:
+            break
+        trial, steps, trial_settled = refine(graph, _harmonic(graph, layout, caught))
+        total += steps
+        if not relative_stress(graph, trial) < stress:
+            break
+        layout, settled = trial, trial_settled
+    return layout, total, settled
+
+
+def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
+    """Samples with misfits far above the usual, and their neighbours."""
+    n = len(layout)
+    norm = np.linalg.norm(layout[graph.j] - layout[graph.i], axis=1)
+    off = np.abs(norm - graph.lengths) / np.maximum(graph.lengths, np.finfo(float).tiny)
+    worst = np.zeros(n)
+    np.maximum.at(worst, graph.i, off)
+    np.maximum.at(worst, graph.j, off)
+    caught = worst > max(CAUGHT, 10.0 * float(np.median(worst)))
+    around: NDArray[np.bool_] = caught | (graph.matrix(np.ones(len(graph.i))) @ caught > 0)
+    return around if caught.any() else caught
+
+
+def _harmonic(graph: NeighborGraph, layout: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
+    """The layout with the free samples placed where each is the mean of its neighbours."""
+    adjacency = graph.matrix(np.ones(len(graph.i)))
+    degree = np.asarray(adjacency.sum(axis=1)).ravel()
+    inner = sp.diags_array(degree[free] * (1.0 + 1e-9)).tocsc() - adjacency[free][:, free].tocsc()
+    placed = layout.copy()
+    placed[free] = splu(inner.tocsc()).solve(adjacency[free][:, ~free] @ layout[~free])
+    return placed
 
 
 def relative_stress(graph: NeighborGraph, layout: FloatArray) -> float:

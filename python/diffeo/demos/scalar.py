@@ -45,7 +45,7 @@ class Size:
     draws: int
 
 
-FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, draws=5)
+FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, draws=4)
 QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, draws=2)
 
 
