@@ -167,7 +167,7 @@ def test_rotations_of_the_jacobians_change_nothing():
 def test_a_circle_has_no_isometric_chart_and_the_layout_says_so(n):
     # Flattened to a line, only edges at the two turning points are too short: the stress falls like 1/sqrt(n).
     fitted = IsometricEmbedding().fit(circle(n))
-    assert fitted.stress_ > 1.0 / np.sqrt(n)
+    assert fitted.stress_ > 0.5 / np.sqrt(n)
     assert fitted.misfit_.max() > 0.3
     assert 0.3 < fitted.overlap_ <= 1.0
 
