@@ -111,6 +111,16 @@ def check_finite(array: FloatArray, name: str) -> None:
     )
 
 
+def check_units(points: FloatArray, name: str) -> None:
+    """Raise InputError unless squares of differences between rows neither overflow nor vanish."""
+    with np.errstate(over="ignore"):
+        spread = float(np.ptp(points, axis=0).max())
+    if spread > 1e150 or 0.0 < spread < 1e-150:
+        raise errors.InputError(
+            f"{name} vary by {spread:.3g}: squared distances overflow or vanish in double precision; rescale them"
+        )
+
+
 def index_array(value: Any, name: str, upper: int, ndim: int = 1) -> IntArray:
     """Check an array of row numbers in [0, upper) and return it as int64."""
     array = _to_numpy(value, name)

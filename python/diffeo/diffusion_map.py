@@ -12,11 +12,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
-from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel
+from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
 MAX_ITERATIONS = 300
+# More components than one in this many samples are found by a dense solve.
+DENSE_SHARE = 10
 # A correlation with a measurement below this is at the level of sampling noise, and no base for a sign.
 SIGN_CORRELATION = 0.1
 
@@ -220,6 +222,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 "eigenvectors only tell the pieces apart; use a larger epsilon or more samples",
                 errors.DisconnectedWarning,
             )
+        _check_dense_memory(len(kernel.rows), n_components)
         arrays = (kernel.indptr, kernel.indices, kernel.values)
         density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
         values, vectors, residuals, iterations, _, converged = _core.leading_eigenpairs(
@@ -281,6 +284,16 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
                 errors.OutOfDomainWarning,
             )
         return extended
+
+
+def _check_dense_memory(n: int, n_components: int) -> None:
+    """Many eigenvectors beside the sample are found densely, with three n-by-n arrays: refuse what would not fit."""
+    needed = 24 * n * n
+    if DENSE_SHARE * n_components > n and needed > memory_limit():
+        raise errors.MemoryLimitError(
+            f"{n_components} eigenvectors of {n} samples need a dense solve of {needed / 2**30:.1f} GiB, above the limit "
+            f"of {memory_limit() / 2**30:.2f} GiB; ask for fewer components (up to {n // DENSE_SHARE})"
+        )
 
 
 def _trivial_first(vectors: FloatArray, trivial: FloatArray, multiplicity: int) -> FloatArray:

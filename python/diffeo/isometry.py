@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array, integer, rows_text, threads
+from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
 from diffeo.frames import corrected_lengths, gradients_along, local_frames
 from diffeo.interpolation import HermiteChart
 from diffeo.layout import (
@@ -131,6 +131,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
         graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
         graph = self._connected(graph, observation, is_array)
+        if not (np.isfinite(graph.lengths).all() and graph.lengths.max(initial=0.0) > 1e-150):
+            raise errors.NonFiniteError(
+                "lengths overflow or vanish: the inputs behind the measurements are in units too large or too small for "
+                "double precision; rescale them"
+            )
         # The coordinates of a plain array are those of the array: the refinement only confirms it.
         layout = observation.points[graph.rows] if is_array else start_layout(graph, observation.dim)
         layout, self.n_iter_, self.converged_ = untangle(graph, layout)
@@ -210,6 +215,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             raise errors.InputError(str(error)) from error
         except TypeError as error:
             raise errors.DataTypeError(str(error)) from error
+        check_units(points, "points")
         n, m = points.shape
         identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (n, m, m)))
         none = np.empty(0, dtype=np.int64)

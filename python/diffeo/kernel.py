@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, float_array, real, rows_text, threads
+from diffeo._validation import FloatArray, IntArray, check_units, float_array, real, rows_text, threads
 from diffeo.observation import Observation
 
 _logger = logging.getLogger("diffeo")
@@ -31,6 +31,8 @@ LARGE_SAMPLE = 200_000
 GATED_SHARE_FOR_AUTO = 0.03
 # Rows from which the median row sum is estimated: its standard error is then some 3 % of the spread.
 PROBE_ROWS = 512
+# Below this the exponent of the kernel overflows.
+SMALLEST_EPSILON = 1e-290
 # Bandwidths tried before the search gives up: each doubles or halves the last.
 MAX_TRIALS = 100
 # Samples among which the first guess of epsilon looks for neighbours.
@@ -238,13 +240,14 @@ def mahalanobis_kernel(
     """
     if not isinstance(observation, Observation):
         observation = float_array(observation, "points", 2, axes="(n, m)")
+        check_units(observation, "points")
     truncation = real(truncation, "truncation", above=0.0, below=1.0)
     n_threads = threads(n_jobs)
     automatic = isinstance(epsilon, str)
     if automatic and epsilon != "auto":
         raise errors.ParameterError(f'epsilon must be a positive number or "auto", not {epsilon!r}')
     if not automatic:
-        epsilon = real(epsilon, "epsilon", above=0.0)
+        epsilon = real(epsilon, "epsilon", above=SMALLEST_EPSILON)
     tree = build_tree(observation, n_threads)
     curve = None
     if automatic:
@@ -252,6 +255,12 @@ def mahalanobis_kernel(
     bandwidth = float(epsilon)
     _check_memory(tree, bandwidth, truncation, n_threads)
     (indptr, indices, values), gated, n_gated = tree.assemble(bandwidth, truncation, n_threads)
+    # Infinite distances turn into NaN; the sum shows one at the cost of one pass.
+    if not np.isfinite(values.sum()):
+        raise errors.NonFiniteError(
+            "squared distances overflow or vanish: the measurements (or their covariances) are too large or too small for "
+            "double precision; rescale them"
+        )
     rows = tree.order.astype(np.int64)
     if isinstance(observation, Observation):
         rows = observation.usable[rows]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, float_array, integer, real, rows_text
+from diffeo._validation import FloatArray, IntArray, check_units, float_array, integer, real, rows_text
 from diffeo.rank import (
     BURST_FLOOR,
     COVARIANCE_FLOOR,
@@ -364,6 +364,7 @@ def _points(points: Any) -> FloatArray:
     y = float_array(points, "points", 2, axes="(n, m)").copy()
     if len(y) < 2:
         raise errors.SampleSizeError("points holds 1 sample; at least 2 are needed")
+    check_units(y, "points")
     constant = np.flatnonzero(np.ptp(y, axis=0) == 0.0)
     if len(constant) == y.shape[1]:
         raise errors.RankError(f"all {y.shape[1]} measurements are constant over the {len(y)} samples: nothing varies")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import smooth_map, square
-from diffeo import DiffusionMap, Observation, errors, mahalanobis_kernel, match, relative_error
+from diffeo import DiffusionMap, IsometricEmbedding, Observation, errors, mahalanobis_kernel, match, relative_error
 
 
 def test_a_forked_child_does_not_wait_for_threads_it_does_not_have():
@@ -78,3 +78,21 @@ def test_the_trivial_eigenvector_is_constant_on_a_graph_in_pieces():
     scaled = operator @ fitted.eigenvectors_[:, 0] - fitted.eigenvectors_[:, 0]
     assert np.abs(scaled).max() < 1e-8
     assert (degree > 0).all()
+
+
+@pytest.mark.parametrize("factor", [1e160, 1e-170])
+def test_units_beyond_double_precision_are_refused(factor):
+    for fit in (mahalanobis_kernel, DiffusionMap(n_components=2).fit, IsometricEmbedding().fit):
+        with pytest.raises(errors.DiffeoError):
+            fit(square(100) * factor)
+
+
+def test_tiny_epsilon_is_refused():
+    with pytest.raises(errors.ParameterError, match="epsilon"):
+        mahalanobis_kernel(square(100), epsilon=1e-320)
+
+
+def test_a_dense_solve_asks_for_memory_first(monkeypatch):
+    monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", "5e6")
+    with pytest.raises(errors.MemoryLimitError, match="dense solve"):
+        DiffusionMap(n_components=300, epsilon=1e-3).fit(square(1000))
