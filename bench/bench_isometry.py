@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import IsometricEmbedding, Observation
-from diffeo.layout import neighbor_graph, start_layout
+from diffeo.graph import neighbor_graph
+from diffeo.layout import start_layout
 
 DOMAINS = ("square", "strip 1 x 0.25", "round hole", "uneven density", "cube")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -261,3 +262,103 @@ def test_charts_of_a_few_nodes_extrapolate_linearly_and_stay_finite(n):
     np.testing.assert_allclose(chart.measurements(x, 1), x @ linear.T, atol=1e-6)
     located = chart.locate(x @ linear.T, 1)
     assert np.isfinite(located.coordinates).all()
+
+
+# --- closed domains -----------------------------------------------------------------------------------------
+
+PERIODS = {
+    "circle": [[2.0]],
+    "torus": [[1.0, 0.0], [0.4, 1.1]],
+    "cylinder": [[0.6, 0.8]],
+}
+
+
+@functools.cache
+def closed_chart(name, n=1200):
+    """A chart with periods, and the map that it interpolates."""
+    periods = np.array(PERIODS[name])
+    k, d = periods.shape
+    across = np.linalg.svd(periods)[2][k:]
+    turn = 2 * np.pi * np.linalg.pinv(periods)
+    outer = smooth_map(2 * k + d - k, 6, bend=0.2)
+
+    def measure(x):
+        cos, sin = np.cos(x @ turn), np.sin(x @ turn)
+        rest = np.broadcast_to(across, (len(x), d - k, d))
+        slopes = np.concatenate([-sin[:, :, None] * turn.T, cos[:, :, None] * turn.T, rest], axis=1)
+        y, jacobians = outer(np.hstack([cos, sin, x @ across.T]))
+        return y, np.ascontiguousarray(jacobians @ slopes)
+
+    # Nodes several periods away, too: the chart moves them into one cell.
+    rng = np.random.default_rng(1)
+    nodes = rng.uniform(-2.0, 2.0, (n, k)) @ periods + rng.uniform(0.0, 0.7, (n, d - k)) @ across
+    chart = HermiteChart(np.ascontiguousarray(nodes), *measure(nodes), periods)
+    return chart, measure, across
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_nodes_lie_in_one_cell_with_images_around_it(name):
+    chart, measure, _ = closed_chart(name)
+    turns = chart.nodes @ np.linalg.pinv(chart.periods)
+    assert (turns > -1e-12).all()
+    assert (turns < 1 + 1e-12).all()
+    np.testing.assert_allclose(measure(chart.nodes)[0], chart.values, atol=1e-9)
+    n = len(chart.nodes)
+    assert len(chart._images) > n
+    np.testing.assert_array_equal(chart._origin[:n], np.arange(n))
+    apart = (chart._images - chart.nodes[chart._origin]) @ np.linalg.pinv(chart.periods)
+    np.testing.assert_allclose(apart, np.round(apart), atol=1e-9)
+    assert np.abs(np.round(apart[n:])).max(axis=1).min() == 1
+    assert len(np.unique(np.round(chart._images, 9), axis=0)) == len(chart._images)
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_wrapping_moves_by_whole_periods(name):
+    chart = closed_chart(name)[0]
+    x = np.random.default_rng(2).normal(size=(200, chart.nodes.shape[1])) * 3
+    moved = chart.wrapped(x)
+    turns = (x - moved) @ np.linalg.pinv(chart.periods)
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
+    np.testing.assert_allclose(turns @ chart.periods, x - moved, atol=1e-9)
+    np.testing.assert_allclose(chart.wrapped(moved), moved, atol=1e-12)
+    open_chart = chart_of(2, 30)[0]
+    assert open_chart.wrapped(x) is x
+
+
+@pytest.mark.parametrize("name", PERIODS)
+def test_interpolation_knows_no_seam(name):
+    chart, measure, across = closed_chart(name)
+    k, d = chart.periods.shape
+    moved = 0.37 * chart.periods.sum(axis=0)
+    other = HermiteChart(chart.nodes + moved, chart.values, chart.gradients, chart.periods)
+    rng = np.random.default_rng(3)
+    height = rng.uniform(0.05, 0.65, (300, d - k)) @ across
+    border = np.round(rng.uniform(-3, 3, (300, k))) + rng.uniform(-0.01, 0.01, (300, k))
+    # All over the cell; and within a hundredth of a period of its border.
+    for turns in (rng.uniform(-3.0, 3.0, (300, k)), border):
+        x = turns @ chart.periods + height
+        y = measure(x)[0]
+        found = chart.measurements(x, 1)
+        assert np.sqrt(np.mean((found - y) ** 2)) < 2e-3
+        # The same wherever the seam is, and whole periods away.
+        np.testing.assert_allclose(other.measurements(x + moved, 1), found, atol=1e-8)
+        for shift in chart.periods:
+            np.testing.assert_allclose(chart.measurements(x + shift, 1), found, atol=1e-8)
+        located = chart.locate(found, 1)
+        assert len(located.outside) == 0
+        off = located.coordinates - x
+        whole = np.round(off @ np.linalg.pinv(chart.periods))
+        miss = np.abs(off - whole @ chart.periods).max(axis=1)
+        # Where samples are sparse the nodes of the fit change between steps, and a few stop short.
+        assert np.quantile(miss, 0.97) < 1e-6
+        assert miss.max() < 0.02
+        np.testing.assert_allclose(chart.wrapped(located.coordinates), located.coordinates, atol=1e-12)
+
+
+def test_points_off_a_closed_manifold_are_named():
+    chart, measure, _ = closed_chart("torus")
+    x = np.random.default_rng(4).uniform(-1.0, 1.0, (20, 2))
+    y, jacobians = measure(x)
+    normal = np.linalg.svd(jacobians)[0][:, :, 5]
+    located = chart.locate(np.vstack([y, y + normal]), 1)
+    np.testing.assert_array_equal(located.outside, np.arange(20, 40))

@@ -5,11 +5,17 @@ from __future__ import annotations
 import functools
 import warnings
 
+import domains
 import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, smooth_observation, square
-from diffeo import IsometricEmbedding, Observation, errors, isometry, reference
+from diffeo import IsometricEmbedding, Observation, errors, reference
+from diffeo.charts import isometric_chart
+from diffeo.frames import corrected_lengths
+from diffeo.graph import neighbor_graph
 from diffeo.kernel import build_tree
+from diffeo.smoothing import smoothed
+from diffeo.unfolding import unfold
 from scipy.spatial.distance import pdist
 
 
@@ -37,13 +43,17 @@ def observe_at(x, measure):
     return Observation.from_jacobians(y, np.ascontiguousarray(turned), dim=x.shape[1])
 
 
-def circle(n, seed=0):
-    """A circle of radius 1 seen by five smooth measurements, its Jacobians by arc length."""
-    angle = 2 * np.pi * square(n, 1, seed)
+def ring_map(angle, seed=0):
+    """A circle of radius 1 seen by five smooth measurements, with Jacobians by arc length."""
     ring = np.hstack([np.cos(angle), np.sin(angle)])
     along = np.hstack([-np.sin(angle), np.cos(angle)])[:, :, None]
     y, jacobians = smooth_map(2, 5, seed=seed, bend=0.2)(ring)
-    return Observation.from_jacobians(y, jacobians @ along)
+    return y, jacobians @ along
+
+
+def circle(n, seed=0):
+    angle = 2 * np.pi * square(n, 1, seed)
+    return angle, Observation.from_jacobians(*ring_map(angle, seed))
 
 
 @functools.cache
@@ -164,36 +174,63 @@ def test_rotations_of_the_jacobians_change_nothing():
 
 
 @pytest.mark.parametrize("n", [200, 1000, 4000])
-def test_a_circle_has_no_isometric_chart_and_the_layout_says_so(n):
-    # Flattened to a line, only edges at the two turning points are too short: the stress falls like 1/sqrt(n).
-    fitted = IsometricEmbedding().fit(circle(n))
-    assert fitted.stress_ > 0.5 / np.sqrt(n)
-    assert fitted.misfit_.max() > 0.3
-    assert 0.3 < fitted.overlap_ <= 1.0
+def test_a_circle_is_recovered_modulo_its_period(n):
+    angle, observation = circle(n)
+    fitted = IsometricEmbedding().fit(observation)
+    assert fitted.periods_.shape == (1, 1)
+    period = abs(fitted.periods_[0, 0])
+    assert period == pytest.approx(2 * np.pi, rel=1e-3)
+    assert fitted.stress_ < 2e-3
+    assert fitted.overlap_ == 0.0
+    assert (fitted.embedding_ * np.sign(fitted.periods_) >= 0).all()
+    assert (np.abs(fitted.embedding_) <= period).all()
+    # The angle up to a reflection and an offset, modulo the period.
+    miss = min(
+        np.abs(np.exp(1j * (turned := sign * fitted.embedding_ - angle)) - np.exp(1j * turned).mean()).max()
+        for sign in (1, -1)
+    )
+    assert miss < 5e-3
+    # New points, back and forth, also at the seam.
+    y = ring_map(0.37 + 2 * np.pi * square(300, 1, seed=5))[0]
+    located = fitted.transform(y)
+    assert (np.abs(located) <= period).all()
+    tolerance = 1e-2 if n == 200 else 1e-4
+    np.testing.assert_allclose(fitted.inverse_transform(located), y, atol=tolerance)
+    np.testing.assert_allclose(fitted.inverse_transform(located + fitted.periods_), y, atol=tolerance)
+
+
+@pytest.mark.parametrize("domain", [domains.sphere, domains.moebius])
+def test_domains_without_an_isometric_chart_are_named(domain):
+    with pytest.warns(errors.DistortionWarning, match="no isometric chart: stress 0.*DiffusionMap.*add neurons"):
+        fitted = IsometricEmbedding().fit(domain(1000)[1])
+    assert fitted.stress_ > 0.05
+    assert fitted.overlap_ > 0.1
+    assert fitted.periods_.shape == (0, 2)
+
+
+def test_flat_domains_have_no_periods():
+    fitted = fitted_square()[2]
+    assert fitted.periods_.shape == (0, 2)
 
 
 def test_corrected_lengths_are_an_order_better():
     x, measure, fitted = fitted_square(4000)
     observation = observe_at(x, measure)
-    graph = isometry.neighbor_graph(observation, 12, 1)
+    graph = neighbor_graph(observation, 12, 1)
     rows = graph.rows
     true = np.linalg.norm(x[rows[graph.i]] - x[rows[graph.j]], axis=1)
     layout, gradients = fitted.embedding_[rows], fitted.jacobians_[rows]
-    corrected = isometry.corrected_lengths(graph, layout, observation.points[rows], gradients)
+    corrected = corrected_lengths(graph, layout, observation.points[rows], gradients)
     before, after = (np.sqrt(np.mean((lengths / true - 1) ** 2)) for lengths in (graph.lengths, corrected))
     assert after < 0.3 * before
     assert procrustes_error(fitted.embedding_, x) < 5e-5
 
 
-def test_stress_and_misfit_are_what_they_say(monkeypatch):
-    monkeypatch.setattr(isometry, "CORRECTION_ROUNDS", 0)
-    x = fitted_square()[0]
-    observation = observe_at(x, smooth_map(2, 5, 0))
+def test_stress_and_misfit_are_what_they_say():
+    observation = observe_at(fitted_square()[0], smooth_map(2, 5, 0))
     fitted = IsometricEmbedding().fit(observation)
-    rows, squared = found_neighbors(observation, 12)
-    i, j = np.repeat(np.arange(len(x)), 12), rows.ravel()
-    edges, first = np.unique(np.minimum(i, j) * len(x) + np.maximum(i, j), return_index=True)
-    a, b, lengths = edges // len(x), edges % len(x), np.sqrt(squared.ravel()[first])
+    graph = unfold(observation, 12, 1).graph
+    a, b, lengths = graph.rows[graph.i], graph.rows[graph.j], graph.lengths
     off = (np.linalg.norm(fitted.embedding_[a] - fitted.embedding_[b], axis=1) - lengths) ** 2
     assert fitted.stress_ == pytest.approx(np.sqrt(off.sum() / (lengths**2).sum()), rel=1e-6)
     ends, twice = np.r_[a, b], np.r_[off, off]
@@ -201,13 +238,25 @@ def test_stress_and_misfit_are_what_they_say(monkeypatch):
     np.testing.assert_allclose(fitted.misfit_, misfit, rtol=1e-5)
 
 
-def test_bursts_recover_to_a_percent():
-    x, measure = square(2000), smooth_map(2, 5, 0)
-    noise = np.random.default_rng(9).normal(size=(2000, 100, 2))
-    bursts = measure((x[:, None] + 0.01 * noise).reshape(-1, 2))[0].reshape(2000, 100, 5)
+def test_bursts_are_smoothed_and_recover_to_a_percent():
+    x, measure = square(1000), smooth_map(2, 5, 0)
+    noise = np.random.default_rng(9).normal(size=(1000, 100, 2))
+    bursts = measure((x[:, None] + 0.01 * noise).reshape(-1, 2))[0].reshape(1000, 100, 5)
     observation = Observation.from_bursts(measure(x)[0], bursts, scale=0.01, dim=2)
     fitted = IsometricEmbedding().fit(observation)
-    assert procrustes_error(fitted.embedding_, x) < 0.02
+    assert procrustes_error(fitted.embedding_, x) < 0.01
+    again = IsometricEmbedding().fit(smoothed(observation))
+    assert again.embedding_.tobytes() == fitted.embedding_.tobytes()
+    # A chart of a match belongs to the smoothed observation: its derivatives are those of that metric.
+    chart = isometric_chart(observation, "A", None)
+    assert chart.observation.source == "smoothed"
+    turned = np.einsum("nmd,nme->nde", chart.observation.whitening, chart.embedding.jacobians_)
+    np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.tile(np.eye(2), (1000, 1, 1)), atol=1e-9)
+
+
+def test_charts_of_a_match_leave_the_warning_to_its_diagnostics():
+    chart = isometric_chart(domains.sphere(500)[1], "A", None)
+    assert chart.embedding.stress_ > 0.05
 
 
 def test_jacobians_equal_finite_differences_of_the_true_map():

@@ -54,6 +54,7 @@ py::array_t<T> to_array(const std::vector<T>& v) {
 void bind_parallel(py::module_& m);
 void bind_covariance(py::module_& m);
 void bind_kernel(py::module_& m);
+void bind_edge_lengths(py::module_& m);
 void bind_operator(py::module_& m);
 void bind_interpolation(py::module_& m);
 

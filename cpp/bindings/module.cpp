@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, m) {
   diffeo::bindings::bind_parallel(m);
   diffeo::bindings::bind_covariance(m);
   diffeo::bindings::bind_kernel(m);
+  diffeo::bindings::bind_edge_lengths(m);
   diffeo::bindings::bind_operator(m);
   diffeo::bindings::bind_interpolation(m);
 }

@@ -16,6 +16,7 @@ __all__ = [
     "DimensionMismatchError",
     "DisconnectedError",
     "DisconnectedWarning",
+    "DomainMismatchError",
     "DuplicateWarning",
     "ForwardModeWarning",
     "InputError",
@@ -24,6 +25,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingDependencyError",
     "NonFiniteError",
+    "NotInvertibleError",
     "OutOfDomainWarning",
     "ParameterError",
     "PiecewiseLinearWarning",
@@ -74,6 +76,14 @@ class DisconnectedError(InputError):
 
 class DimensionMismatchError(InputError):
     """Two observations have intrinsic dimensions that the requested map cannot join."""
+
+
+class DomainMismatchError(InputError):
+    """Two observations fill domains of different size, shape or topology, so that no rigid motion joins them."""
+
+
+class NotInvertibleError(DiffeoError, RuntimeError):
+    """A map that loses dimensions has no inverse."""
 
 
 class LandmarkError(InputError):
@@ -138,6 +148,10 @@ class PiecewiseLinearWarning(DiffeoWarning):
 
 class ForwardModeWarning(DiffeoWarning):
     """An operator has no forward-mode rule; reverse mode was used instead."""
+
+
+class DistortionWarning(DiffeoWarning):
+    """No layout keeps the distances between neighbours: coordinates are distorted, or lie in sheets."""
 
 
 class SpectrumWarning(DiffeoWarning):

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from diffeo._validation import FloatArray
-from diffeo.layout import NeighborGraph
+from diffeo.graph import NeighborGraph
 
 # A corrected length that differs more than this from sqrt(q), relatively, is not believed.
 BELIEVABLE = 0.2
@@ -21,9 +21,9 @@ def local_frames(graph: NeighborGraph, layout: FloatArray, points: FloatArray, w
     two ends of an edge see with opposite signs: displacements averaged over both ends are better by an order, and
     need the frames; so frames and averages are computed in turn.
     """
-    n, d = layout.shape
+    n, d = len(graph.rows), layout.shape[1]
     i, j = graph.i, graph.j
-    step = layout[j] - layout[i]
+    step = graph.steps(layout)
     weight = 1.0 / np.maximum((step**2).sum(axis=1), np.finfo(float).tiny)
     delta = points[j] - points[i]
     from_i = np.einsum("em,emd->ed", delta, whitening[i])
@@ -59,13 +59,13 @@ def corrected_lengths(
     """Lengths of the edges to the next order, from the derivatives of the measurements along a layout, (e,).
 
     With s = X_j - X_i, G = dy/dX and D_i = d2y/dX2 [s, s] at i, Hermite quadrature (Euler and Maclaurin) says
-    y_j - y_i = (G_i + G_j) s / 2 + (D_i - D_j) / 12 + O(s^5), where sqrt(q) has a relative error O(s^2). What
+    y_j - y_i = (G_i + G_j) s / 2 + (D_i - D_j) / 12 + O(s^5); without the last term the error is O(s^3). What
     the current s misses of y_j - y_i is turned into a displacement by the pseudo-inverse of the mean derivative.
     Second derivatives come from least squares on the differences of G along the edges; they only enter at third
     order, so the errors of the layout do not matter to the lengths.
     """
     i, j = graph.i, graph.j
-    step = layout[j] - layout[i]
+    step = graph.steps(layout)
     curvature = _second_differences(graph, step, gradients)
     mean = 0.5 * (gradients[i] + gradients[j])
     missing = points[j] - points[i] - np.einsum("emd,ed->em", mean, step) - curvature / 12.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -19,6 +20,10 @@ STARTS = 4
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
 OUTSIDE = 2.5
+# Turns closer than this to a whole one are whole.
+EDGE = 1e-9
+# Images of nodes are kept around the cell of a closed domain, this many radii of a local fit deep.
+IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
 OFF_MANIFOLD = 0.1
 
@@ -54,19 +59,28 @@ class HermiteChart:
         Measurements y_i.
     gradients : ndarray of shape (n, m, d)
         dy/dX at the nodes.
+    periods : ndarray of shape (k, d)
+        X and X + any sum of periods are the same place; nodes and results are moved into one cell.
     """
 
     nodes: FloatArray
     values: FloatArray
     gradients: FloatArray
+    periods: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     spacing: FloatArray = field(init=False, repr=False)
     """Typical distance between nodes around each of them, (n,)."""
     _units: FloatArray = field(init=False, repr=False)
+    _images: FloatArray = field(init=False, repr=False)
+    _origin: IntArray = field(init=False, repr=False)
     _node_tree: cKDTree = field(init=False, repr=False)
     _value_tree: cKDTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        tree = cKDTree(self.nodes)
+        object.__setattr__(self, "nodes", self.wrapped(self.nodes))
+        images, origin = self._with_images()
+        object.__setattr__(self, "_images", images)
+        object.__setattr__(self, "_origin", origin)
+        tree = cKDTree(images)
         object.__setattr__(self, "_node_tree", tree)
         # One measurement may be a million times another: residuals and nearest samples count in units of the root
         # mean square slope of each, and a measurement that does not respond counts for nothing.
@@ -79,6 +93,34 @@ class HermiteChart:
         k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
         radius = tree.query(self.nodes, k, workers=-1)[0].reshape(len(self.nodes), -1)[:, -1]
         object.__setattr__(self, "spacing", 0.5 * radius)
+
+    def wrapped(self, coordinates: FloatArray) -> FloatArray:
+        """Coordinates moved by periods into the cell at the origin."""
+        if len(self.periods) == 0:
+            return coordinates
+        turns = coordinates @ np.linalg.pinv(self.periods)
+        # Idempotent: what rounding left at the far edge of the cell belongs to the near one.
+        moved: FloatArray = np.ascontiguousarray(coordinates - np.floor(turns + EDGE) @ self.periods)
+        return moved
+
+    def _with_images(self) -> tuple[FloatArray, IntArray]:
+        """The nodes, then their images just outside of the cell; and which node each of these is."""
+        n, k = len(self.nodes), len(self.periods)
+        if k == 0:
+            return self.nodes, np.arange(n)
+        inverse = np.linalg.pinv(self.periods)
+        count = min(n, 1 + nodes_of_a_cubic(self.nodes.shape[1]))
+        reach = float(np.median(cKDTree(self.nodes).query(self.nodes, count, workers=-1)[0].reshape(n, -1)[:, -1]))
+        margin = np.minimum(IMAGE_MARGIN * reach * np.linalg.norm(inverse, axis=0), 1.0)
+        turns = self.nodes @ inverse
+        images, origin = [self.nodes], [np.arange(n)]
+        for shift in itertools.product((-1, 0, 1), repeat=k):
+            if any(shift):
+                moved = turns + np.array(shift)
+                near = np.flatnonzero(((moved > -margin) & (moved < 1.0 + margin)).all(axis=1))
+                images.append(self.nodes[near] + np.array(shift) @ self.periods)
+                origin.append(near)
+        return np.ascontiguousarray(np.concatenate(images)), np.concatenate(origin)
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d)."""
@@ -105,7 +147,9 @@ class HermiteChart:
             better = other_residual < residual[left]
             coordinates[left[better]] = other[better]
             residual[left[better]] = other_residual[better]
+        coordinates = self.wrapped(coordinates)
         distance, node = self._node_tree.query(coordinates, workers=n_threads or -1)
+        node = self._origin[node]
         outside = (residual > OFF_MANIFOLD * self._unit(node)) | (distance > OUTSIDE * self.spacing[node])
         return Located(coordinates, residual, np.flatnonzero(outside))
 
@@ -148,21 +192,23 @@ class HermiteChart:
     def _evaluate(self, coordinates: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
         """Values and slopes by cubic fits; first-order expansion about the nearest node far outside."""
         d = self.nodes.shape[1]
-        k = min(len(self.nodes), nodes_of_a_cubic(d))
-        queries = np.ascontiguousarray(coordinates)
+        k = min(len(self._images), nodes_of_a_cubic(d))
+        queries = np.ascontiguousarray(self.wrapped(coordinates))
         distance, neighbors = self._node_tree.query(queries, k, workers=n_threads or -1)
         distance = distance.reshape(len(queries), k)
         check_finite(distance, "distances from the points to the samples")
         neighbors = np.ascontiguousarray(neighbors.reshape(len(queries), k), dtype=np.int64)
         degree = degree_that_fits(k, d)
-        value, slope = _core.local_hermite_fit(
-            queries, self.nodes, self.values, self.gradients, neighbors, degree, n_threads
+        origin = self._origin
+        values, gradients = (
+            (self.values[origin], self.gradients[origin]) if len(self.periods) else (self.values, self.gradients)
         )
-        nearest = neighbors[:, 0]
+        value, slope = _core.local_hermite_fit(queries, self._images, values, gradients, neighbors, degree, n_threads)
+        nearest = origin[neighbors[:, 0]]
         far = np.flatnonzero(distance[:, 0] > OUTSIDE * self.spacing[nearest])
         if len(far):
             node = nearest[far]
-            offset = queries[far] - self.nodes[node]
+            offset = queries[far] - self._images[neighbors[far, 0]]
             value[far] = self.values[node] + np.einsum("nmd,nd->nm", self.gradients[node], offset)
             slope[far] = self.gradients[node]
         return value, slope

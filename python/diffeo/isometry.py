@@ -6,51 +6,45 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from diffeo import errors
 from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
-from diffeo.frames import corrected_lengths, gradients_along, local_frames
-from diffeo.interpolation import HermiteChart
-from diffeo.layout import (
-    NeighborGraph,
-    bridged,
-    joined,
-    neighbor_graph,
-    overlap,
-    refine,
-    relative_stress,
-    start_layout,
-    untangle,
-)
+from diffeo.graph import joined, neighbor_graph, pieces
+from diffeo.layout import untangle
 from diffeo.observation import Observation
+from diffeo.smoothing import smoothed
+from diffeo.unfolding import Unfolding, check_lengths, corrected, pieces_text, unfold
 
-# Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
-CORRECTION_ROUNDS = 3
-# A correction that leaves more than this share of the stress is the last.
-LITTLE_GAIN = 0.7
 # Measurements nearer than this share of their range are the same sample again.
 TWIN = 1e-12
-# Samples in small pieces of the graph, up to this share in all, are left out.
-STRAY_SHARE = 0.01
+# Above this stress, or the noise of the lengths, coordinates are distorted (0.02 to 0.07 were measured where false edges
+# stayed in, 1e-4 to 5e-3 where a chart exists) ...
+DISTORTED = 0.015
+# ... and above this overlap they lie in sheets: 0.3 to 0.5 where a domain is flattened, below 0.01 elsewhere.
+SHEETS = 0.1
 
 
 class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Isometric coordinates of the input domain, recovered from an observation.
 
-    Edges join each sample to its nearest others by squared Mahalanobis distance q among the pairs that pass the gates.
-    Graph distances to a few landmarks give a start (landmark multidimensional scaling: de Silva and Tenenbaum 2004),
-    whose stress sum_edges w_ij (norm(X_i - X_j) - l_ij)^2, l_ij = sqrt(q_ij), is then minimised by majorisation (de
-    Leeuw 1977): each step solves one graph Laplacian, which is factored once, with Anderson acceleration (Anderson
-    1965). Only local lengths enter the stress, so that holes do no harm; but the start bends strongly non-convex or very
-    thin domains, and the refinement can be caught on the way, which `stress_` shows. The layout gives the
-    derivatives of the measurements along its own coordinates, and these correct the lengths to the next order
-    (`corrected_lengths`), for a second refinement that is more accurate by one to two orders of magnitude.
+    Edges join each sample to its nearest others among the pairs that pass the gates and whose step stays in the span of
+    both tangents; their lengths l_ij come from the derivatives at both ends. Graph distances to a few landmarks give a
+    start (landmark multidimensional scaling: de Silva and Tenenbaum 2004), whose stress
+    sum_edges w_ij (norm(X_i - X_j) - l_ij)^2 is then minimised by majorisation (de Leeuw 1977): each step solves one
+    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Only local lengths enter the
+    stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
+    and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders
+    of magnitude.
 
-    An isometric chart exists for flat domains without period (an interval, a square, an annulus). For closed or
-    curved domains (circle, torus, sphere) `stress_` stays large; use `DiffusionMap` there.
+    Where stress is left, local frames are synchronised and developed into a layout that needs no distances, which may
+    close up around `periods_`; and the graph is searched anew among samples that are near in the layout, its edges
+    weighed by how far they agree.
+
+    An isometric chart exists for flat domains (an interval, a square, an annulus), and modulo periods for closed flat
+    ones (a circle, a flat torus, a cylinder). For others (a sphere, a Moebius strip) `stress_` stays large, and a
+    warning says so; use `DiffusionMap` there. Bursts are smoothed first (`diffeo.smoothing.smoothed`).
 
     Parameters
     ----------
@@ -64,7 +58,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     Attributes
     ----------
     embedding_ : ndarray of shape (n, d)
-        Coordinates X in input units, up to a rigid motion (centred).
+        Coordinates X in input units, up to a rigid motion (centred where there are no periods).
     stress_ : float
         sqrt(sum (norm(X_i - X_j) - l_ij)^2 / sum l_ij^2) over the edges; below 1e-3 where all is well.
     misfit_ : ndarray of shape (n,)
@@ -74,6 +68,9 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     overlap_ : float
         Share of the samples whose nearest sample in `embedding_` is not near in the graph: 0 where the layout is one
         to one, about a half where it lies in two sheets (a circle flattened to a line).
+    periods_ : ndarray of shape (k, d)
+        On closed flat domains X and X + any sum of periods are the same place (a circle has k = 1, a torus k = 2),
+        and `embedding_` lies in one cell; k = 0 elsewhere.
     n_iter_ : int
         Steps of the refinement, all rounds together.
     converged_ : bool
@@ -115,10 +112,17 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             Fewer than two samples of full rank.
         DisconnectedError
             The graph of an observation falls into pieces (pieces of an array are joined, with a warning).
+
+        Warns
+        -----
+        DistortionWarning
+            An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains.
         """
         n_neighbors = integer(self.n_neighbors, "n_neighbors", 1)
         n_threads = threads(self.n_jobs)
         observation, is_array = self._checked(X, reset=True)
+        if not is_array:
+            observation = smoothed(observation, n_jobs=self.n_jobs)
         if len(observation.usable) < 2:
             raise errors.SampleSizeError(f"n_samples = {len(observation.usable)} of full rank; at least 2 are needed")
         whole, observation = observation, _without_repeats(observation)
@@ -129,36 +133,17 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
                 f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
                 f"{observation.dim + 1}, better 12"
             )
-        graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
-        graph = self._connected(graph, observation, is_array)
-        if not (np.isfinite(graph.lengths).all() and graph.lengths.max(initial=0.0) > 1e-150):
-            raise errors.NonFiniteError(
-                "lengths overflow or vanish: the inputs behind the measurements are in units too large or too small for "
-                "double precision; rescale them"
-            )
-        # The coordinates of a plain array are those of the array: the refinement only confirms it.
-        layout = observation.points[graph.rows] if is_array else start_layout(graph, observation.dim)
-        layout, self.n_iter_, self.converged_ = untangle(graph, layout)
-        points = np.ascontiguousarray(observation.points[graph.rows])
-        whitening = observation.whitening[graph.rows]
-        gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
-        for _ in range(0 if is_array else CORRECTION_ROUNDS):
-            before = relative_stress(graph, layout)
-            better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
-            moved, steps, settled = refine(better, layout)
-            after = relative_stress(better, moved)
-            if not after < before:
-                break
-            graph, layout, self.converged_ = better, moved, settled
-            self.n_iter_ += steps
-            gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
-            if after > LITTLE_GAIN * before:
-                break
-        self.stress_ = relative_stress(graph, layout)
-        self.overlap_ = overlap(graph, layout)
-        spread = np.linalg.norm(layout[graph.j] - layout[graph.i], axis=1) - graph.lengths
-        self._chart = HermiteChart(np.ascontiguousarray(layout), points, gradients)
-        self._scatter(whole, graph, spread, n_threads)
+        found = (
+            self._array_layout(observation, n_neighbors, n_threads)
+            if is_array
+            else unfold(observation, n_neighbors, n_threads)
+        )
+        self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
+        self.n_iter_, self.converged_ = found.n_iter, found.settled
+        self._chart = found.chart(observation)
+        self._scatter(whole, found, n_threads)
+        if not is_array:
+            _warn_of_distortion(found, observation)
         return self
 
     def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
@@ -221,36 +206,27 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         none = np.empty(0, dtype=np.int64)
         return Observation(points, identity, np.ones((n, m)), m, none, "jacobians"), True
 
-    def _connected(self, graph: NeighborGraph, observation: Observation, is_array: bool) -> NeighborGraph:
-        """The graph in one piece: a few strays left out, pieces of a plain array joined, else an error."""
-        count, labels = connected_components(graph.matrix(np.ones(len(graph.i))), directed=False)
-        if count == 1:
-            return graph
-        sizes = np.bincount(labels)
-        listed = ", ".join(map(str, np.sort(sizes)[::-1][:6])) + (", ..." if count > 6 else "")
-        if is_array:
+    def _array_layout(self, observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
+        """The coordinates of a plain array are those of the array: the refinement only confirms it."""
+        graph = neighbor_graph(observation, n_neighbors, n_threads)
+        count, labels = pieces(graph)
+        if count > 1:
             errors.warn(
-                f"the neighbour graph falls into {count} pieces of {listed} samples; they are joined at their nearest "
-                "samples",
+                f"the neighbour graph falls into {pieces_text(labels)} samples; they are joined at their nearest samples",
                 errors.DisconnectedWarning,
             )
-            return joined(graph, observation.points[graph.rows], labels)
-        keep = labels == sizes.argmax()
-        if (~keep).sum() > STRAY_SHARE * len(observation):
-            raise errors.DisconnectedError(
-                f"the neighbour graph falls into {count} pieces of {listed} samples: the measurements fold or bend too "
-                "sharply for this many samples, or do not cover the domain; add neurons, or samples"
-            )
-        place = np.cumsum(keep) - 1
-        edges = keep[graph.i] & keep[graph.j]
-        return NeighborGraph(graph.rows[keep], place[graph.i[edges]], place[graph.j[edges]], graph.lengths[edges])
+            graph = joined(graph, observation.points[graph.rows], labels)
+        check_lengths(graph.lengths)
+        return corrected(observation, graph, *untangle(graph, observation.points[graph.rows]), rounds=0)
 
-    def _scatter(self, observation: Observation, graph: NeighborGraph, spread: FloatArray, n_threads: int) -> None:
+    def _scatter(self, observation: Observation, found: Unfolding, n_threads: int) -> None:
         """Results in the caller's order; samples outside of the graph are placed by extension."""
         n, d = len(observation), observation.dim
-        chart = self._chart
-        size = np.bincount(np.r_[graph.i, graph.j], np.tile(graph.lengths**2, 2), minlength=len(graph.rows))
-        off = np.bincount(np.r_[graph.i, graph.j], np.tile(spread**2, 2), minlength=len(graph.rows))
+        graph, chart = found.graph, self._chart
+        spread = np.linalg.norm(graph.steps(found.layout), axis=1) - graph.lengths
+        ends = np.concatenate([graph.i, graph.j])
+        size = np.bincount(ends, np.tile(graph.lengths**2, 2), minlength=len(graph.rows))
+        off = np.bincount(ends, np.tile(spread**2, 2), minlength=len(graph.rows))
         self.misfit_ = np.full(n, np.inf)
         self.misfit_[graph.rows] = np.sqrt(off / np.maximum(size, np.finfo(float).tiny))
         self.embedding_ = np.empty((n, d))
@@ -261,6 +237,19 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if len(self.left_out_):
             points = np.ascontiguousarray(observation.points[self.left_out_])
             self.embedding_[self.left_out_] = chart.locate(points, n_threads).coordinates
+
+
+def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
+    """Say when the layout is not isometric to the domain, or not one to one."""
+    if found.stress <= max(DISTORTED, observation.length_noise) and found.overlap <= SHEETS:
+        return
+    errors.warn(
+        f"no isometric chart: stress {found.stress:.2g} (below {DISTORTED:g} where there is one), "
+        f"{100 * found.overlap:.0f} % of the samples lie on others that are not near them; either the domain is curved or "
+        "closed up with a twist (use DiffusionMap), or the measurements do not embed it (add neurons), or bend too "
+        "sharply for this many samples (add samples); misfit_ says where",
+        errors.DistortionWarning,
+    )
 
 
 def _without_repeats(observation: Observation) -> Observation:

@@ -1,20 +1,15 @@
-"""Neighbour graphs, and their layout in the plane or in space by stress."""
+"""Layouts of neighbour graphs in the plane or in space: a start, and its refinement by stress."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
 
-from diffeo._validation import FloatArray, IntArray
-from diffeo.kernel import build_tree
-from diffeo.observation import Observation
+from diffeo._validation import FloatArray
+from diffeo.graph import NeighborGraph
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
@@ -32,81 +27,15 @@ UNTANGLING_ROUNDS = 4
 CAUGHT = 0.1
 # ... unless so many are that something else is wrong.
 MAX_CAUGHT = 0.3
-# Edges longer than this many times the median do not join pieces: what is that far away is on its own.
-BRIDGE_LENGTH = 8.0
-# Searches for this many times more neighbours try to join pieces of the graph.
-BRIDGE_FACTORS = (2, 4, 8)
-
-
-@dataclass(frozen=True, eq=False)
-class NeighborGraph:
-    """Edges between near samples: positions of both ends in `rows`, and lengths sqrt(q).
-
-    `rows` (n,) holds the caller's rows in tree order; `i`, `j` (e,) int64; `lengths` (e,) in input units.
-    """
-
-    rows: IntArray
-    i: IntArray
-    j: IntArray
-    lengths: FloatArray
-
-    def matrix(self, values: FloatArray) -> sp.csr_array:
-        """Symmetric matrix with the given edge values."""
-        n = len(self.rows)
-        both = sp.coo_array((values, (self.i, self.j)), shape=(n, n)).tocsr()
-        return both + both.T
-
-
-def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
-    """Edges from each sample to its nearest others by q among the pairs that pass the gates, each edge once."""
-    tree = build_tree(observation, n_threads)
-    n = tree.size
-    k = min(n_neighbors, n - 1)
-    neighbors, squared = tree.nearest_neighbors(k, n_threads)
-    i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
-    found = j >= 0
-    i, j, squared = i[found], j[found], squared.ravel()[found]
-    low, high = np.minimum(i, j), np.maximum(i, j)
-    _, first = np.unique(low * n + high, return_index=True)
-    rows = observation.usable[tree.order]
-    return NeighborGraph(rows, low[first], high[first], np.sqrt(squared[first]))
-
-
-def bridged(graph: NeighborGraph, observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
-    """Add edges between pieces of the graph from searches for more neighbours.
-
-    Random gaps in one dimension leave clusters whose members all have their nearest neighbours among themselves;
-    wider searches find the gated pairs that join them. Edges within a piece are not added.
-    """
-    for factor in BRIDGE_FACTORS:
-        count, labels = connected_components(graph.matrix(np.ones(len(graph.i))), directed=False)
-        if count == 1:
-            break
-        wide = neighbor_graph(observation, factor * n_neighbors, n_threads)
-        between = (labels[wide.i] != labels[wide.j]) & (wide.lengths <= BRIDGE_LENGTH * np.median(graph.lengths))
-        graph = NeighborGraph(
-            graph.rows,
-            np.concatenate([graph.i, wide.i[between]]),
-            np.concatenate([graph.j, wide.j[between]]),
-            np.concatenate([graph.lengths, wide.lengths[between]]),
-        )
-    return graph
-
-
-def joined(graph: NeighborGraph, points: FloatArray, labels: Any) -> NeighborGraph:
-    """Join every piece to the nearest sample of the pieces joined before."""
-    i, j, lengths = [graph.i], [graph.j], [graph.lengths]
-    inside = labels == labels[0]
-    for label in np.unique(labels[~inside]):
-        members = np.flatnonzero(labels == label)
-        known = np.flatnonzero(inside)
-        distance, nearest = cKDTree(points[known]).query(points[members])
-        closest = int(distance.argmin())
-        i.append(np.array([members[closest]]))
-        j.append(known[nearest[closest : closest + 1]])
-        lengths.append(distance[closest : closest + 1])
-        inside[members] = True
-    return NeighborGraph(graph.rows, np.concatenate(i), np.concatenate(j), np.concatenate(lengths))
+# Rounds of robust reweighting. An edge whose misfit is this many times the usual counts half ...
+ROBUST_ROUNDS = 3
+ROBUST_WIDTH = 3.0
+# ... where the usual is at least this share of its length, and no edge counts less than LEAST_TRUST.
+USUAL_MISFIT = 1e-4
+LEAST_TRUST = 1e-3
+# Steps of a round, and its tolerance: the weights still change.
+ROBUST_STEPS = 60
+ROBUST_SETTLED = 1e-4
 
 
 def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
@@ -136,40 +65,51 @@ def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
     return np.ascontiguousarray(layout)
 
 
-def refine(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, bool]:
-    """Minimise sum_edges (norm(X_i - X_j) - length)^2; returns the layout, the steps, and whether it settled.
+def refine(
+    graph: NeighborGraph,
+    layout: FloatArray,
+    *,
+    trust: FloatArray | None = None,
+    max_steps: int = MAX_STEPS,
+    tolerance: float = SETTLED,
+) -> tuple[FloatArray, int, bool]:
+    """Minimise sum_edges w (norm(step) - length)^2; returns the layout, the steps, and whether it settled.
 
-    The majorisation step solves L X_new = B^T (length * direction) with the fixed Laplacian L = B^T B. Its fixed-point
-    iteration gains a factor of a few per ten steps; Anderson acceleration makes it ten times as fast.
+    A majorisation step solves L X_new = B^T (w length direction) with the fixed Laplacian L = B^T diag(w) B, B the
+    incidence of the graph (periods are unknowns like samples). Its fixed-point iteration gains a factor of a few per
+    ten steps; Anderson acceleration makes it ten times as fast. `trust` (e,) multiplies the weights; the tolerance is
+    relative to the median length.
     """
-    n, d = layout.shape
-    edges = np.arange(len(graph.i))
-    signs = np.concatenate([-np.ones(len(edges)), np.ones(len(edges))])
-    places = (np.tile(edges, 2), np.concatenate([graph.i, graph.j]))
-    incidence = sp.coo_array((signs, places), shape=(len(edges), n)).tocsr()
+    n, d = len(graph.rows), layout.shape[1]
+    weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
+    incidence = graph.incidence()
     transposed = incidence.T.tocsr()
     # One sample is held at the origin, which makes the Laplacian positive definite.
-    weights = edge_weights(graph.lengths)
     laplacian = (transposed @ sp.diags_array(weights) @ incidence).tocsc()[1:, 1:]
     if n > 1:
         solve = splu(
             laplacian, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         ).solve
 
+    def centred(x: FloatArray) -> FloatArray:
+        moved = x.copy()
+        moved[:n] -= x[:n].mean(axis=0)
+        return moved
+
     def majorise(x: FloatArray) -> tuple[FloatArray, float]:
-        step = x[graph.j] - x[graph.i]
+        step = graph.steps(x)
         norm = np.linalg.norm(step, axis=1)
         pull = step * (weights * graph.lengths / np.maximum(norm, np.finfo(float).tiny))[:, None]
         new = np.zeros_like(x)
         new[1:] = solve((transposed @ pull)[1:])
-        return new - new.mean(axis=0), float((weights * (norm - graph.lengths) ** 2).sum())
+        return centred(new), float((weights * (norm - graph.lengths) ** 2).sum())
 
-    layout = layout - layout.mean(axis=0)
-    settled = SETTLED * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
+    layout = centred(layout)
+    settled = tolerance * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
     moves: list[FloatArray] = []
     images: list[FloatArray] = []
     best = np.inf
-    for step in range(MAX_STEPS):
+    for step in range(max_steps):
         image, stress = majorise(layout)
         move = image - layout
         if np.abs(move).max() <= settled:
@@ -178,8 +118,26 @@ def refine(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, b
             moves, images = [], []
         best = min(best, stress)
         moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
-        layout = _accelerated(moves, images).reshape(n, d)
-    return majorise(layout)[0], MAX_STEPS, False
+        layout = _accelerated(moves, images).reshape(len(layout), d)
+    return majorise(layout)[0], max_steps, False
+
+
+def refine_robustly(
+    graph: NeighborGraph, layout: FloatArray, rounds: int = ROBUST_ROUNDS
+) -> tuple[FloatArray, int, bool]:
+    """As `refine`, by iteratively reweighted least squares: edges that most others contradict lose their weight.
+
+    The weight of an edge is 1 / (1 + (r / (3 r_0))^2), r its relative misfit and r_0 the median of all (Cauchy's
+    M-estimator): where the measurements bend sharply some lengths are wrong by ten percent among many right ones.
+    """
+    total, settled = 0, False
+    for _ in range(rounds):
+        misfit = _relative_misfit(graph, layout)
+        usual = ROBUST_WIDTH * max(float(np.median(misfit)), USUAL_MISFIT)
+        trust = np.maximum(1.0 / (1.0 + (misfit / usual) ** 2), LEAST_TRUST)
+        layout, steps, settled = refine(graph, layout, trust=trust, max_steps=ROBUST_STEPS, tolerance=ROBUST_SETTLED)
+        total += steps
+    return layout, total, settled
 
 
 def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, bool]:
@@ -203,14 +161,19 @@ def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int,
     return layout, total, settled
 
 
+def _relative_misfit(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
+    """abs(norm(step) - length) / length, (e,)."""
+    norm = np.linalg.norm(graph.steps(layout), axis=1)
+    misfit: FloatArray = np.abs(norm - graph.lengths) / np.maximum(graph.lengths, np.finfo(float).tiny)
+    return misfit
+
+
 def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
     """Samples with misfits far above the usual, and their neighbours."""
-    n = len(layout)
-    norm = np.linalg.norm(layout[graph.j] - layout[graph.i], axis=1)
-    off = np.abs(norm - graph.lengths) / np.maximum(graph.lengths, np.finfo(float).tiny)
-    worst = np.zeros(n)
-    np.maximum.at(worst, graph.i, off)
-    np.maximum.at(worst, graph.j, off)
+    misfit = _relative_misfit(graph, layout)
+    worst = np.zeros(len(graph.rows))
+    np.maximum.at(worst, graph.i, misfit)
+    np.maximum.at(worst, graph.j, misfit)
     caught = worst > max(CAUGHT, 10.0 * float(np.median(worst)))
     around: NDArray[np.bool_] = caught | (graph.matrix(np.ones(len(graph.i))) @ caught > 0)
     return around if caught.any() else caught
@@ -218,17 +181,19 @@ def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
 
 def _harmonic(graph: NeighborGraph, layout: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
     """The layout with the free samples placed where each is the mean of its neighbours."""
-    adjacency = graph.matrix(np.ones(len(graph.i)))
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    inner = sp.diags_array(degree[free] * (1.0 + 1e-9)).tocsc() - adjacency[free][:, free].tocsc()
+    incidence = graph.incidence()
+    free = np.concatenate([free, np.zeros(graph.n_periods, dtype=bool)])
+    laplacian = (incidence.T @ incidence).tocsr()[free]
+    inner = laplacian[:, free]
+    inner = inner + 1e-9 * sp.diags_array(inner.diagonal())
     placed = layout.copy()
-    placed[free] = splu(inner.tocsc()).solve(adjacency[free][:, ~free] @ layout[~free])
+    placed[free] = splu(inner.tocsc()).solve(-(laplacian[:, ~free] @ layout[~free]))
     return placed
 
 
 def relative_stress(graph: NeighborGraph, layout: FloatArray) -> float:
     """sqrt(sum (norm(X_i - X_j) - l_ij)^2 / sum l_ij^2)."""
-    norm = np.linalg.norm(layout[graph.j] - layout[graph.i], axis=1)
+    norm = np.linalg.norm(graph.steps(layout), axis=1)
     total = max(float((graph.lengths**2).sum()), np.finfo(float).tiny)
     return float(np.sqrt(((norm - graph.lengths) ** 2).sum() / total))
 
@@ -252,16 +217,3 @@ def _accelerated(moves: list[FloatArray], images: list[FloatArray]) -> FloatArra
     weights = np.linalg.lstsq(move_steps @ move_steps.T, move_steps @ moves[-1], rcond=1e-12)[0]
     combined: FloatArray = images[-1] - weights @ image_steps
     return combined
-
-
-def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
-    """Share of samples whose nearest sample in the layout is neither their neighbour nor a neighbour's neighbour.
-
-    Twins aside, a one-to-one layout has the nearest sample among the neighbours; sheets on top of each other do not.
-    """
-    n = len(layout)
-    nearest = cKDTree(layout).query(layout, 2, workers=-1)[1][:, 1]
-    near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
-    # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?
-    shared = near.multiply(near[nearest]).sum(axis=1)
-    return float(np.mean(np.asarray(shared).ravel() == 0))

@@ -85,6 +85,28 @@ def squared_distances(points: FloatArray, whitening: FloatArray) -> FloatArray:
     return 0.5 * (a + a.T)
 
 
+def edge_lengths(
+    points: FloatArray, whitening: FloatArray, i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
+    """Trapezoidal lengths (e,) of the edges i -- j, and the share (e,) of each step outside of the mean tangent space.
+
+    y_j - y_i = (J_i + J_j O^T) v / 2 + rest by least squares, with J = pinv(W^T) and O the orthogonal part of
+    W_i^T J_j + J_i^T W_j; the length is norm(v), the share norm(rest) / norm(y_j - y_i).
+    """
+    lengths, shares = np.zeros(len(i)), np.zeros(len(i))
+    jacobians = np.linalg.pinv(whitening.transpose(0, 2, 1))
+    for k, (a, b) in enumerate(zip(i, j, strict=True)):
+        step = points[b] - points[a]
+        if not step.any():
+            continue
+        u, _, vt = np.linalg.svd(whitening[a].T @ jacobians[b] + jacobians[a].T @ whitening[b])
+        mean = 0.5 * (jacobians[a] + jacobians[b] @ (u @ vt).T)
+        v = np.linalg.lstsq(mean, step, rcond=None)[0]
+        lengths[k] = np.linalg.norm(v)
+        shares[k] = np.linalg.norm(step - mean @ v) / np.linalg.norm(step)
+    return lengths, shares
+
+
 def gates(
     points: FloatArray, whitening: FloatArray, squared_radius: float, limits: Gates = GATES
 ) -> tuple[BoolArray, BoolArray]:

@@ -1,0 +1,256 @@
+"""Neighbour graphs with lengths: which samples are near each other on the manifold, and how far apart their inputs are."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from diffeo import _core
+from diffeo._validation import FloatArray, IntArray
+from diffeo.kernel import build_tree
+from diffeo.observation import Observation
+
+# Candidates for each edge that is kept: those off the tangents are dropped, and the nearest of the others taken.
+CANDIDATES = 2
+# A step that leaves the span of both tangents by more than this share of its length joins two sheets (edges within one
+# sheet were measured to stay below 0.03 at all but a percent, edges between sheets have 0.2 to 0.6) ...
+OFF_TANGENT = 0.03
+# ... unless the usual step leaves it by a fifth of that: a sparse sample, or noisy metrics.
+OFF_TANGENT_FACTOR = 5.0
+# Ends of an edge within a sheet have about half of their neighbours in common; those of an edge between sheets that cross
+# have none but by other such edges. Fewer in common than this share of the neighbours asked for: measured at 0.3 % of the
+# true edges, and at nine in ten of the false ones that the tangents do not show ...
+COMMON_SHARE = 1 / 6
+# ... and at the rest of these once the others are gone.
+COMMON_ROUNDS = 2
+# Edges whose neighbours are compared at a time.
+CHUNK = 1 << 16
+# Edges longer than this many times the median do not join pieces: what is that far away is on its own.
+BRIDGE_LENGTH = 8.0
+# Searches for this many times more neighbours try to join pieces of the graph.
+BRIDGE_FACTORS = (2, 4, 8)
+# A pair that is near in a layout but whose length differs from that by this factor is no edge.
+AGREEMENT = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class NeighborGraph:
+    """Edges between near samples: positions of both ends in `rows`, and lengths.
+
+    `rows` (n,) holds the caller's rows in tree order; `i`, `j` (e,) int64; `lengths` (e,) in input units. On closed
+    domains `windings` (e, k) says how often an edge passes around each of the k periods; a layout then has n + k rows,
+    the last of which are the periods.
+    """
+
+    rows: IntArray
+    i: IntArray
+    j: IntArray
+    lengths: FloatArray
+    windings: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+
+    @property
+    def n_periods(self) -> int:
+        """Number of periods k."""
+        return int(self.windings.shape[1])
+
+    def steps(self, layout: FloatArray) -> FloatArray:
+        """X_j - X_i + windings @ periods, (e, d), of a layout (n + k, d)."""
+        step: FloatArray = layout[self.j] - layout[self.i]
+        return step + self.windings @ layout[len(self.rows) :] if self.n_periods else step
+
+    def incidence(self) -> sp.csr_array:
+        """The matrix (e, n + k) that makes steps from a layout."""
+        e, n = len(self.i), len(self.rows)
+        edges = np.arange(e)
+        signs = np.concatenate([-np.ones(e), np.ones(e)])
+        places = (np.tile(edges, 2), np.concatenate([self.i, self.j]))
+        within = sp.coo_array((signs, places), shape=(e, n)).tocsr()
+        return sp.hstack([within, sp.csr_array(self.windings)], format="csr") if self.n_periods else within
+
+    def matrix(self, values: FloatArray) -> sp.csr_array:
+        """Symmetric matrix (n, n) with the given edge values."""
+        n = len(self.rows)
+        both = sp.coo_array((values, (self.i, self.j)), shape=(n, n)).tocsr()
+        return both + both.T
+
+    def subset(self, edges: NDArray[Any]) -> NeighborGraph:
+        """The graph with these edges only."""
+        windings = self.windings[edges] if self.n_periods else self.windings
+        return replace(self, i=self.i[edges], j=self.j[edges], lengths=self.lengths[edges], windings=windings)
+
+    def restricted(self, keep: NDArray[np.bool_]) -> NeighborGraph:
+        """The graph on these samples only."""
+        place = np.cumsum(keep) - 1
+        inner = self.subset(keep[self.i] & keep[self.j])
+        return replace(inner, rows=self.rows[keep], i=place[inner.i], j=place[inner.j])
+
+
+def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
+    """Edges from each sample to its nearest others among the pairs that pass the gates, each edge once.
+
+    Candidates are the nearest by q. Their trapezoidal lengths (see edge_lengths.hpp) have up to half the error of
+    sqrt(q), and come with the share of the step that leaves the span of both tangents: at edges between sheets that
+    cross it is mostly of order one however close the two samples are, which no test of the pair's q can see. What
+    slips through are steps along the bisector of the two tangents, which look like a bend: see `supported`.
+    """
+    tree = build_tree(observation, n_threads)
+    n = tree.size
+    k = min(CANDIDATES * n_neighbors, n - 1)
+    neighbors, _ = tree.nearest_neighbors(k, n_threads)
+    rows = observation.usable[tree.order]
+    i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
+    found = j >= 0
+    graph = _with_lengths(observation, rows, i[found], j[found], n_threads)
+    return _nearest(graph, n_neighbors)
+
+
+def layout_graph(
+    observation: Observation, rows: IntArray, layout: FloatArray, n_neighbors: int, n_threads: int
+) -> NeighborGraph:
+    """Edges between samples that are near in a layout (n, d) of `rows`, where their own length agrees.
+
+    Where the measurements bend sharply, gates and distances among them starve the graph, or leave it neighbours to one
+    side only. A layout that is right to a few percent knows all the neighbours.
+    """
+    n = len(rows)
+    k = min(CANDIDATES * n_neighbors, n - 1)
+    j = cKDTree(layout).query(layout, k + 1, workers=n_threads or -1)[1][:, 1:].ravel()
+    graph = _with_lengths(observation, rows, np.repeat(np.arange(n), k), j.astype(np.int64), n_threads)
+    there = np.linalg.norm(graph.steps(layout), axis=1)
+    ratio = graph.lengths / np.maximum(there, np.finfo(float).tiny)
+    return _nearest(graph.subset((ratio <= AGREEMENT) & (ratio >= 1.0 / AGREEMENT)), n_neighbors)
+
+
+def _with_lengths(observation: Observation, rows: IntArray, i: IntArray, j: IntArray, n_threads: int) -> NeighborGraph:
+    """The candidates whose step stays in the span of both tangents, each once, with trapezoidal lengths."""
+    n = len(rows)
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    _, first = np.unique(low * n + high, return_index=True)
+    i, j = low[first], high[first]
+    points, whitening = (np.ascontiguousarray(x[rows]) for x in (observation.points, observation.whitening))
+    lengths, off_tangent = _core.edge_lengths(points, whitening, i, j, n_threads)
+    limit = max(OFF_TANGENT, OFF_TANGENT_FACTOR * float(np.median(off_tangent))) if len(off_tangent) else 0.0
+    kept = (off_tangent <= limit) & np.isfinite(lengths)
+    return NeighborGraph(rows, i[kept], j[kept], lengths[kept])
+
+
+def _nearest(graph: NeighborGraph, n_neighbors: int) -> NeighborGraph:
+    """The edges that are among the shortest `n_neighbors` of at least one of their ends."""
+    e = len(graph.i)
+    ends, others = np.concatenate([graph.i, graph.j]), np.tile(np.arange(e), 2)
+    order = np.lexsort((others, graph.lengths[others], ends))
+    ends, others = ends[order], others[order]
+    rank = np.arange(2 * e) - np.searchsorted(ends, ends)
+    kept = np.zeros(e, dtype=bool)
+    kept[others[rank < n_neighbors]] = True
+    return graph.subset(kept)
+
+
+def supported(graph: NeighborGraph, observation: Observation, n_neighbors: int) -> NeighborGraph:
+    """The edges whose ends have enough neighbours in common, but no sample loses half of its edges.
+
+    Edges between sheets that cross have hardly any. So have few true edges, which leave their ends more loosely held:
+    this is for graphs whose layout is in doubt. On a line, edges over a gap have none in common either; they are longer
+    than the usual edge at both ends, and stay.
+    """
+    least = _least_in_common(observation, n_neighbors)
+    n = len(graph.rows)
+    for _ in range(COMMON_ROUNDS if least > 0 else 0):
+        lonely = _in_common(graph, np.arange(len(graph.i))) < least
+        ends = np.concatenate([graph.i, graph.j])
+        degree = np.bincount(ends, minlength=n)
+        spared = 2.0 * np.bincount(ends, np.tile(lonely, 2), minlength=n) > degree
+        kept = ~lonely | spared[graph.i] | spared[graph.j]
+        if observation.dim == 1:
+            usual = np.bincount(ends, np.tile(graph.lengths, 2), minlength=n) / np.maximum(degree, 1)
+            kept |= graph.lengths > np.maximum(usual[graph.i], usual[graph.j])
+        graph = graph.subset(kept)
+    return graph
+
+
+def _least_in_common(observation: Observation, n_neighbors: int) -> int:
+    """Neighbours that the ends of an edge must have in common; none where tangents fill the space: no sheets cross."""
+    crossing = observation.dim < observation.points.shape[1]
+    return int(COMMON_SHARE * min(n_neighbors, len(observation.usable) - 1)) if crossing else 0
+
+
+def _in_common(graph: NeighborGraph, edges: IntArray) -> IntArray:
+    """Number of common neighbours of the ends of these edges."""
+    near = graph.matrix(np.ones(len(graph.i)))
+    counts = np.zeros(len(edges), dtype=np.int64)
+    for begin in range(0, len(edges), CHUNK):
+        part = edges[begin : begin + CHUNK]
+        counts[begin : begin + CHUNK] = near[graph.i[part]].multiply(near[graph.j[part]]).sum(axis=1)
+    return counts
+
+
+def pieces(graph: NeighborGraph) -> tuple[int, IntArray]:
+    """Number of connected components, and the component of each sample."""
+    count, labels = connected_components(graph.matrix(np.ones(len(graph.i))), directed=False)
+    return int(count), labels
+
+
+def bridged(graph: NeighborGraph, observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
+    """Add edges between pieces of the graph from searches for more neighbours.
+
+    Random gaps in one dimension leave clusters whose members all have their nearest neighbours among themselves;
+    wider searches find the gated pairs that join them. Edges within a piece are not added.
+    """
+    for factor in BRIDGE_FACTORS:
+        count, labels = pieces(graph)
+        if count == 1 or len(graph.i) == 0:
+            break
+        wide = neighbor_graph(observation, factor * n_neighbors, n_threads)
+        near = wide.lengths <= BRIDGE_LENGTH * np.median(graph.lengths)
+        between = np.flatnonzero((labels[wide.i] != labels[wide.j]) & near)
+        if observation.dim > 1:
+            between = between[_in_common(wide, between) >= _least_in_common(observation, n_neighbors)]
+        graph = NeighborGraph(
+            graph.rows,
+            np.concatenate([graph.i, wide.i[between]]),
+            np.concatenate([graph.j, wide.j[between]]),
+            np.concatenate([graph.lengths, wide.lengths[between]]),
+        )
+    return graph
+
+
+def joined(graph: NeighborGraph, points: FloatArray, labels: Any) -> NeighborGraph:
+    """Join every piece to the nearest sample of the pieces joined before."""
+    i, j, lengths = [graph.i], [graph.j], [graph.lengths]
+    inside = labels == labels[0]
+    for label in np.unique(labels[~inside]):
+        members = np.flatnonzero(labels == label)
+        known = np.flatnonzero(inside)
+        distance, nearest = cKDTree(points[known]).query(points[members])
+        closest = int(distance.argmin())
+        i.append(np.array([members[closest]]))
+        j.append(known[nearest[closest : closest + 1]])
+        lengths.append(distance[closest : closest + 1])
+        inside[members] = True
+    return NeighborGraph(graph.rows, np.concatenate(i), np.concatenate(j), np.concatenate(lengths))
+
+
+def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
+    """Share of samples whose nearest sample in the layout is neither their neighbour nor a neighbour's neighbour.
+
+    On closed domains, the nearest modulo periods. Twins aside, a one-to-one layout has the nearest sample among the
+    neighbours; sheets on top of each other do not.
+    """
+    n = len(graph.rows)
+    samples, periods = layout[:n], layout[n:]
+    samples = samples - np.floor(samples @ np.linalg.pinv(periods)) @ periods
+    images = [samples + np.array(turns) @ periods for turns in itertools.product((0, 1, -1), repeat=graph.n_periods)]
+    image = cKDTree(np.concatenate(images)).query(samples, 2, workers=-1)[1][:, 1]
+    nearest = image % n
+    near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
+    # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?
+    shared = np.asarray(near.multiply(near[nearest]).sum(axis=1)).ravel()
+    # A sample nearest to its own image has a period that is none.
+    return float(np.mean((shared == 0) | ((nearest == np.arange(n)) & (image >= n))))

@@ -1,0 +1,175 @@
+"""An observation laid out without distortion: graph, start, refinement, corrected lengths, and a second look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._neuron_criteria import or_samples
+from diffeo._validation import FloatArray, IntArray
+from diffeo.development import develop
+from diffeo.frames import corrected_lengths, gradients_along, local_frames
+from diffeo.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
+from diffeo.interpolation import HermiteChart
+from diffeo.layout import refine, refine_robustly, relative_stress, start_layout, untangle
+from diffeo.observation import Observation
+
+# Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
+CORRECTION_ROUNDS = 3
+# A correction that leaves more than this share of the stress is the last.
+LITTLE_GAIN = 0.7
+# Above this relative stress the graph is searched anew in the layout, and edges are weighed by how far they agree.
+SECOND_LOOK = 2e-4
+# Rounds of that.
+SECOND_LOOKS = 2
+# Above this relative stress or overlap the layout is compared with one developed from the local frames.
+DOUBTFUL_STRESS = 0.004
+DOUBTFUL_OVERLAP = 0.01
+# Samples in small pieces of the graph, up to this share in all, are left out.
+STRAY_SHARE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Unfolding:
+    """A layout of a neighbour graph.
+
+    `layout` (n + k, d): coordinates in the order of `graph.rows`, then the periods; `gradients` (n, m, d) = dy/dX;
+    `stress` and `overlap` as in `IsometricEmbedding`; `n_iter` steps of refinement in all; whether the last `settled`.
+    """
+
+    graph: NeighborGraph
+    layout: FloatArray
+    gradients: FloatArray
+    stress: float
+    overlap: float
+    n_iter: int
+    settled: bool
+
+    @property
+    def coordinates(self) -> FloatArray:
+        """Coordinates X (n, d) of the samples."""
+        return np.ascontiguousarray(self.layout[: len(self.graph.rows)])
+
+    @property
+    def periods(self) -> FloatArray:
+        """Periods (k, d): X and X + any sum of them are the same place."""
+        return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
+
+    def chart(self, observation: Observation) -> HermiteChart:
+        """Interpolation between coordinates and measurements."""
+        points = np.ascontiguousarray(observation.points[self.graph.rows])
+        return HermiteChart(self.coordinates, points, self.gradients, self.periods)
+
+
+def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
+    """Lay out an observation; raises DisconnectedError where its graph falls into pieces."""
+    graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
+    graph = _largest_piece(graph, observation)
+    check_lengths(graph.lengths)
+    found = corrected(observation, graph, *untangle(graph, start_layout(graph, observation.dim)))
+    if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP:
+        found = _reconsidered(observation, graph, found, n_neighbors)
+    strays = len(graph.rows) < len(observation.usable)
+    for _ in range(SECOND_LOOKS if strays or found.stress > SECOND_LOOK else 0):
+        again = _second_look(observation, found, n_neighbors, n_threads)
+        if again is None:
+            break
+        found = again
+    return found
+
+
+def check_lengths(lengths: FloatArray) -> None:
+    """Raise unless the lengths can be computed with."""
+    if not (np.isfinite(lengths).all() and lengths.max(initial=0.0) > 1e-150):
+        raise errors.NonFiniteError(
+            "lengths overflow or vanish: the inputs behind the measurements are in units too large or too small for "
+            "double precision; rescale them"
+        )
+
+
+def corrected(
+    observation: Observation,
+    graph: NeighborGraph,
+    layout: FloatArray,
+    n_iter: int,
+    settled: bool,
+    *,
+    rounds: int = CORRECTION_ROUNDS,
+    robust: bool = False,
+) -> Unfolding:
+    """Correct the lengths by the derivatives along the layout, refine it with them, and again."""
+    points = np.ascontiguousarray(observation.points[graph.rows])
+    whitening = observation.whitening[graph.rows]
+    gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+    for _ in range(rounds):
+        before = relative_stress(graph, layout)
+        better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
+        moved, steps, moved_settled = refine_robustly(better, layout, 2) if robust else refine(better, layout)
+        after = relative_stress(better, moved)
+        if not (after < before or robust):
+            break
+        graph, layout, settled, n_iter = better, moved, moved_settled, n_iter + steps
+        gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+        if after > LITTLE_GAIN * before:
+            break
+    return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), n_iter, settled)
+
+
+def _reconsidered(observation: Observation, graph: NeighborGraph, found: Unfolding, n_neighbors: int) -> Unfolding:
+    """The best of the layout found, and of those without doubtful edges from the same start and from local frames."""
+    firm = supported(graph, observation, n_neighbors)
+    if pieces(firm)[0] > 1:
+        firm = graph
+    layouts = [found]
+    if len(firm.i) < len(graph.i):
+        layouts.append(corrected(observation, firm, *untangle(firm, start_layout(firm, observation.dim))))
+    points = np.ascontiguousarray(observation.points[firm.rows])
+    development = develop(firm, points, observation.whitening[firm.rows])
+    if development is not None:
+        layouts.append(corrected(observation, development[0], *untangle(*development)))
+    return min(layouts, key=lambda layout: layout.stress + layout.overlap)
+
+
+def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding | None:
+    """The layout from edges between samples that are near in it, samples left out before included."""
+    rows, layout = found.graph.rows, found.layout
+    n = len(rows)
+    if found.graph.n_periods:
+        graph = found.graph
+    else:
+        strays = np.setdiff1d(observation.usable, rows)
+        if len(strays):
+            located = found.chart(observation).locate(np.ascontiguousarray(observation.points[strays]), n_threads)
+            rows, layout = np.concatenate([rows, strays]), np.concatenate([layout, located.coordinates])
+        graph = layout_graph(observation, rows, layout, n_neighbors, n_threads)
+        count, labels = pieces(graph)
+        if count > 1:
+            keep = labels == np.bincount(labels).argmax()
+            # A layout that is wrong loses most of its edges here: then it is left as it was.
+            if keep.sum() < n - STRAY_SHARE * len(observation):
+                return None
+            graph, layout = graph.restricted(keep), layout[keep]
+    moved, steps, settled = refine_robustly(graph, layout)
+    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, robust=True)
+
+
+def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGraph:
+    """The graph in one piece, a few strays left out; raises where they are many."""
+    count, labels = pieces(graph)
+    if count == 1:
+        return graph
+    keep = labels == np.bincount(labels).argmax()
+    if (~keep).sum() > STRAY_SHARE * len(observation):
+        raise errors.DisconnectedError(
+            f"the neighbour graph falls into {pieces_text(labels)} samples: the measurements fold or bend too "
+            f"sharply for this many samples, or do not cover the domain; add neurons{or_samples(observation)}"
+        )
+    return graph.restricted(keep)
+
+
+def pieces_text(labels: IntArray) -> str:
+    """For example "3 pieces of 500, 20, 1"."""
+    sizes = np.sort(np.bincount(labels))[::-1]
+    return f"{len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}{', ...' if len(sizes) > 6 else ''}"

@@ -1,0 +1,150 @@
+"""The procedure as a whole: robust refinement, the second look, strays, and bits that do not depend on threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import smooth_map, smooth_observation, square
+from diffeo import Observation, errors, unfolding
+from diffeo.frames import gradients_along, local_frames
+from diffeo.graph import neighbor_graph, overlap
+from diffeo.layout import refine, refine_robustly, relative_stress
+from diffeo.unfolding import Unfolding, check_lengths, corrected, unfold
+from domains import closed
+
+
+def error(found, true):
+    """Relative rms error after the best rigid motion."""
+    found, true = found - found.mean(axis=0), true - true.mean(axis=0)
+    u, _, vt = np.linalg.svd(found.T @ true)
+    return np.linalg.norm(found @ (u @ vt) - true) / np.linalg.norm(true)
+
+
+def exact_graph(x, observation):
+    """The neighbour graph with the true lengths, and the truth in its order."""
+    graph = neighbor_graph(observation, 12, 1)
+    place = x[graph.rows]
+    return replace(graph, lengths=np.linalg.norm(place[graph.j] - place[graph.i], axis=1)), place
+
+
+def bent(x, size):
+    """A smooth distortion of the plane."""
+    return x + size * np.sin(5.0 * x[:, ::-1] + [0.3, 1.1])
+
+
+def spiked(n, width=0.015, height=1.0, seed=0):
+    """The square seen by five smooth measurements, and a sixth that bends within a few spacings of the samples."""
+    x = square(n, 2, seed)
+    y, jacobians = smooth_map(2, 5, 0)(x)
+    off = x - 0.5
+    spike = height * np.exp(-(off**2).sum(axis=1) / (2 * width**2))
+    slope = -spike[:, None] * off / width**2
+    return x, Observation.from_jacobians(
+        np.column_stack([y, spike]), np.concatenate([jacobians, slope[:, None]], axis=1)
+    )
+
+
+# --- robust refinement --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05])
+def test_robust_refinement_ignores_planted_wrong_lengths(share):
+    x = square(1500)
+    graph, place = exact_graph(x, smooth_observation(1500, 2, 5))
+    rng = np.random.default_rng(1)
+    wrong = rng.random(len(graph.i)) < share
+    planted = replace(graph, lengths=np.where(wrong, graph.lengths * rng.uniform(1.1, 1.4, len(wrong)), graph.lengths))
+    plain, _, _ = refine(planted, bent(place, 0.01))
+    robust, steps, _ = refine_robustly(planted, plain)
+    assert error(plain, place) > 0.02
+    assert error(robust, place) < 0.5 * error(plain, place)
+    # Most edges are believed, and then kept to a hundredth of what the plain refinement leaves in them.
+    typical = [np.median(np.abs(np.linalg.norm(graph.steps(x), axis=1) / graph.lengths - 1)) for x in (plain, robust)]
+    assert typical[1] < 0.1 * typical[0]
+    assert 3 <= steps <= 180
+    # Where nothing is wrong, it refines like the plain one, to its coarser tolerance.
+    exact, _, settled = refine_robustly(graph, bent(place, 0.01))
+    assert settled
+    assert error(exact, place) < 0.1 * error(bent(place, 0.01), place)
+
+
+# --- the second look ----------------------------------------------------------------------------------------
+
+
+def rough(x, observation, size):
+    """What a first look may leave: the truth distorted, with lengths that agree to the distortion."""
+    graph, place = exact_graph(x, observation)
+    layout = bent(place, size)
+    graph = replace(graph, lengths=np.linalg.norm(layout[graph.j] - layout[graph.i], axis=1))
+    points, whitening = observation.points[graph.rows], observation.whitening[graph.rows]
+    gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+    return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), 10, True)
+
+
+def test_the_second_look_repairs_a_layout_that_is_right_to_a_few_percent():
+    x = square(1500)
+    observation = Observation.from_jacobians(*smooth_map(2, 5)(x))
+    found = rough(x, observation, 0.02)
+    before = error(found.coordinates, x[found.graph.rows])
+    again = unfolding._second_look(observation, found, 12, 1)
+    assert before > 0.02
+    assert error(again.coordinates, x[again.graph.rows]) < 0.01 * before
+    assert again.n_iter > found.n_iter
+    assert len(again.graph.rows) == 1500
+
+
+def test_the_second_look_leaves_a_layout_that_is_wrong():
+    x = square(1500)
+    observation = Observation.from_jacobians(*smooth_map(2, 5)(x))
+    found = rough(x, observation, 0.0)
+    folded = replace(found, layout=np.random.default_rng(0).permutation(found.layout))
+    assert unfolding._second_look(observation, folded, 12, 1) is None
+
+
+def test_strays_are_placed_by_the_second_look(monkeypatch):
+    # Around the spike the pairs fail the gates; a layout of the others knows where those samples are.
+    x, observation = spiked(3000)
+    found = unfold(observation, 12, 1)
+    np.testing.assert_array_equal(np.sort(found.graph.rows), np.arange(3000))
+    assert error(found.coordinates, x[found.graph.rows]) < 5e-3
+    monkeypatch.setattr(unfolding, "SECOND_LOOKS", 0)
+    assert len(unfold(observation, 12, 1).graph.rows) < 3000
+
+
+# --- the rest -----------------------------------------------------------------------------------------------
+
+
+def test_corrections_stop_when_they_gain_nothing():
+    x = square(800)
+    observation = Observation.from_jacobians(x, np.broadcast_to(np.eye(2), (800, 2, 2)))
+    graph, place = exact_graph(x, observation)
+    found = corrected(observation, graph, *refine(graph, place))
+    assert found.n_iter <= 20
+    assert error(found.coordinates, place) < 1e-6
+    assert found.periods.shape == (0, 2)
+
+
+@pytest.mark.parametrize("lengths", [[np.inf, 1.0], [np.nan, 1.0], [0.0, 0.0], [1e-200, 1e-200], []])
+def test_lengths_that_cannot_be_computed_with(lengths):
+    with pytest.raises(errors.NonFiniteError, match="lengths"):
+        check_lengths(np.array(lengths))
+
+
+CASES = {
+    "second look": lambda: spiked(1200, 0.03)[1],
+    "closed": lambda: closed(1000, [[1.0, 0.0], [0.4, 1.1]])[1],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bits_do_not_depend_on_threads(name):
+    observation = CASES[name]()
+    one, two, again = (unfold(observation, 12, threads) for threads in (1, 2, 1))
+    assert one.graph.n_periods == (2 if name == "closed" else 0)
+    for other in (two, again):
+        assert other.layout.tobytes() == one.layout.tobytes()
+        assert other.gradients.tobytes() == one.gradients.tobytes()
+        assert other.graph.lengths.tobytes() == one.graph.lengths.tobytes()
+        assert (other.stress, other.overlap, other.n_iter) == (one.stress, one.overlap, one.n_iter)
