@@ -248,7 +248,7 @@ def test_bursts_that_do_not_fit():
     with pytest.raises(errors.ShapeError, match="bursts"):
         Observation.from_bursts(y, bursts[:, :, :1])
     with pytest.raises(errors.ParameterError, match="shrinkage"):
-        Observation.from_bursts(y, bursts, shrinkage=0.1)
+        Observation.from_bursts(y, bursts, shrinkage="some")
     with pytest.raises(errors.RankError, match="all local covariances are zero"):
         Observation.from_bursts(y, np.zeros_like(bursts))
 

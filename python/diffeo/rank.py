@@ -6,6 +6,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._validation import FloatArray, IntArray
+from diffeo.noise import rounding
 
 # A singular value below this share of the largest counts as zero: Jacobians are exact up to rounding.
 JACOBIAN_FLOOR = 1e-6
@@ -13,8 +14,13 @@ JACOBIAN_FLOOR = 1e-6
 SINGLE_FLOOR = 1e-5
 # Square roots of eigenvalues: a covariance in double precision resolves ratios of singular values to 1e-8.
 COVARIANCE_FLOOR = 1e-6
+# The same in single precision: 3.5e-4 is the root of its unit.
+SINGLE_COVARIANCE_FLOOR = 1e-3
 # Bursts: curvature shows as singular values of a second order, a few percent of the first at sensible scales.
 BURST_FLOOR = 0.02
+# Singular values of bursts below this many standard deviations of the rounding are not resolved: the largest eigenvalue
+# of pure noise is (1 + sqrt(m/K))^2 times its variance, below 4 as long as a burst has no fewer members than neurons.
+ROUNDING_MARGIN = 3.0
 # Local least squares on neighbours: the same, from the curvature across a neighbourhood.
 NEIGHBOR_FLOOR = 0.02
 # At most this share of the samples may be rank-deficient; they are listed and left out of the graph.
@@ -25,6 +31,13 @@ def _scales(values: FloatArray) -> FloatArray:
     """Per sample: its largest singular value, or the median of those where its own nearly vanishes."""
     largest = values[:, 0]
     return np.maximum(largest, np.median(largest))
+
+
+def burst_floor(points: FloatArray, bursts: FloatArray) -> float:
+    """Share of the first singular value below which curvature or rounding explains the others."""
+    spread = float(np.median(np.sqrt(bursts.var(axis=1).sum(axis=1))))
+    resolved = ROUNDING_MARGIN * float(np.linalg.norm(rounding(points))) / max(spread, np.finfo(float).tiny)
+    return max(BURST_FLOOR, resolved)
 
 
 def deficient_samples(values: FloatArray, dim: int, floor: float) -> IntArray:

@@ -1,0 +1,60 @@
+"""What sampling noise of metrics and rounding of measurements do to lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from diffeo._validation import FloatArray
+
+# Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
+# root mean squares of 0.6 to 1.4 were measured over hidden layers of three networks (2 to 5 layers, 24 to 256 wide).
+SINGLE_ROUNDING = 1.0
+# Samples, and neighbours of each, from which the usual length of an edge is estimated.
+TRIAL_SAMPLES, TRIAL_NEIGHBORS = 500, 8
+
+
+def single_precision(values: FloatArray) -> bool:
+    """Whether all values are multiples of the unit of single precision, whatever type they are stored in."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = values.astype(np.float32)
+    # Whole numbers are exact in both, and tell nothing.
+    return bool((values == rounded).all() and np.any(values % 1.0))
+
+
+def rounding(points: FloatArray) -> FloatArray:
+    """Standard deviation (m,) of the rounding of each measurement, by the precision that the points show."""
+    unit = np.finfo(np.float32 if single_precision(points) else np.float64).eps
+    deviation: FloatArray = SINGLE_ROUNDING * float(unit) * np.abs(points).max(axis=0)
+    return deviation
+
+
+def rounding_of_lengths(points: FloatArray, whitening: FloatArray) -> float:
+    """Relative standard deviation of the length of a usual edge from the rounding of its ends: the median over samples.
+
+    Rounding moves both ends by delta, and W^T delta sqrt(2) over the length is what that makes in whitened coordinates.
+    The length is the smaller one-sided distance to the nearest samples in the space of measurements.
+    """
+    rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), TRIAL_SAMPLES)).astype(np.int64))
+    k = min(len(points), 1 + TRIAL_NEIGHBORS)
+    near = cKDTree(points).query(points[rows], k)[1].reshape(len(rows), k)
+    offset = points[near] - points[rows, None]
+    lengths = np.linalg.norm(np.einsum("nkm,nmd->nkd", offset, whitening[rows]), axis=2)[:, 1:]
+    moved = np.sqrt(2.0 * np.einsum("nmd,m->nd", whitening[rows] ** 2, rounding(points) ** 2).mean(axis=1))
+    usual = np.median(lengths, axis=1)
+    return float(np.median(moved / np.maximum(usual, np.finfo(float).tiny)))
+
+
+def sampling_noise_of_lengths(freedom: FloatArray, dim: int, *, independent: bool) -> float:
+    """Relative standard deviation of a length sqrt(q) from the noise of its metrics with `freedom` (n,) degrees nu.
+
+    A one-sided squared distance by an inverse sample covariance is (nu - d - 1)/chi^2 with nu - d + 1 degrees of
+    freedom times the true one: mean 1, variance 2/(nu - d - 3). That of q is half of it where the two ends are
+    independent, and a length has half the relative deviation of its square.
+    """
+    usual = float(np.median(freedom))
+    if not np.isfinite(usual):
+        return 0.0
+    # The smallest bursts have no finite variance; half a degree of freedom then stands for "as large as the length".
+    variance = (1.0 if independent else 2.0) / max(usual - dim - 3.0, 0.5)
+    return 0.5 * float(np.sqrt(variance))

@@ -1,0 +1,125 @@
+"""From a network and inputs to an observation of some of its neurons."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from diffeo import errors
+from diffeo.noise import rounding_of_lengths
+from diffeo.observation import Observation
+
+# Lengths of edges off by more than this from rounding alone are worth a warning.
+ROUNDED_LENGTHS = 0.01
+
+
+def observe(
+    model: Any,
+    inputs: Any,
+    *,
+    layer: str | None = None,
+    neurons: int | NDArray[Any] | None = None,
+    covariances: str = "jacobians",
+    n_bursts: int = 32,
+    scale: float | None = None,
+    shrinkage: str | float | None = None,
+    tangents: Any = None,
+    dim: int | None = None,
+    batch_size: int = 1024,
+    device: Any = None,
+    rng: Any = 0,
+    verbose: bool = False,
+) -> Observation:
+    """Measure a torch module on sampled inputs: activations and their local covariances.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    inputs : array_like or torch.Tensor of shape (n, ...)
+        Points of the common domain.
+    layer : str, optional
+        Dotted module name; None is the output.
+    neurons : int or array_like of int, optional
+        How many neurons to draw with `rng`, or which; None takes all.
+    covariances : {"jacobians", "bursts"}
+        Exact derivatives by forward mode (one pass a tangent), or covariances of perturbed inputs.
+    n_bursts : int
+        Perturbed inputs a sample, for bursts.
+    scale : float, optional
+        Their standard deviation per input coordinate (input units); see `diffeo.capture.measure` for the default.
+    shrinkage : "optimal", float or None
+        For bursts of networks that compute with noise; see `Observation.from_bursts`.
+    tangents : array_like of shape (n, ..., d), optional
+        Orthonormal directions of the input set at each sample, where it fills only a d-dimensional set.
+    dim : int, optional
+        Intrinsic dimension; see the constructors of `Observation`.
+    batch_size, device, rng, verbose
+        Samples a pass; torch device (default: the model's); seed or generator; progress bar.
+
+    Notes
+    -----
+    Networks in single precision round what they compute by about 1e-7 of its range (root mean square, measured on three
+    networks of 2 to 5 layers), and so do not see how far apart two samples are to better than that over the stretch. It is
+    far below everything else where samples are as near as n = 1,000 to 100,000 in a square lie: lengths of edges were off by
+    4e-6 to 2e-4, and the coordinates recovered from 10,000 samples as accurate as in double precision (4e-6 and 3e-5 both
+    ways for two networks). It grows like 1/spacing and 1/stretch: `Observation.length_noise` counts it, floors of the rank
+    respect it, and a warning says when it blurs the usual edge by more than 1 %. Then cast the model (``model.double()``).
+
+    Returns
+    -------
+    Observation
+        Remembers ``layer`` and ``neurons``.
+
+    Raises
+    ------
+    LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError
+        Each says where, how many and what to do.
+
+    Warns
+    -----
+    DiffeoWarning
+        Rounding in single precision blurs distances between neighbouring samples.
+    """
+    from diffeo.capture import measure
+
+    if shrinkage is not None and covariances != "bursts":
+        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+    measured = measure(
+        model,
+        inputs,
+        layer=layer,
+        neurons=neurons,
+        covariances=covariances,
+        n_bursts=n_bursts,
+        scale=scale,
+        tangents=tangents,
+        batch_size=batch_size,
+        device=device,
+        rng=rng,
+        verbose=verbose,
+    )
+    if measured.jacobians is not None:
+        built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
+    else:
+        built = Observation.from_bursts(
+            measured.points, measured.bursts, scale=measured.scale or 1.0, dim=dim, shrinkage=shrinkage
+        )
+    _warn_of_rounding(built)
+    return replace(built, layer=measured.layer, neurons=measured.neurons)
+
+
+def _warn_of_rounding(observation: Observation) -> None:
+    """Say when the precision of the network limits the lengths of edges."""
+    if observation.precision == "double":
+        return
+    rows = observation.usable
+    noise = rounding_of_lengths(observation.points[rows], observation.whitening[rows])
+    if noise > ROUNDED_LENGTHS:
+        errors.warn(
+            f"rounding in single precision blurs the distance between neighbouring samples by {100 * noise:.1f} %: the "
+            "samples are too dense for the precision, or neurons barely respond; cast the model to double "
+            "(model.double()), take fewer samples, or add neurons",
+            errors.DiffeoWarning,
+        )
