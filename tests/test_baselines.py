@@ -82,7 +82,7 @@ def test_a_gaussian_process_interpolates_and_beats_linear_maps_with_many_pairs()
     np.testing.assert_array_equal(gaussian_process_fit(p, q)(new_p), fit(new_p))
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("width", [1, 3])
 def test_shapes(fit, width):
@@ -92,7 +92,7 @@ def test_shapes(fit, width):
     assert np.isfinite(found).all()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("fit", FITS)
 def test_constant_measurements_do_no_harm(fit):
     p, q = pairs(12)
@@ -100,7 +100,7 @@ def test_constant_measurements_do_no_harm(fit):
     assert np.isfinite(fit(p, q)(p)).all()
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("fit", FITS)
 def test_two_pairs_are_enough(fit):
     p, q = pairs(2)

@@ -129,3 +129,14 @@ def test_neuron_sweep(ax):
 
 def test_a_sweep_where_every_draw_was_refused(ax):
     assert plotting.plot_neuron_sweep(np.array([2, 3]), [[], []], np.ones(2), 5, ax) is ax
+
+
+def test_grid(ax):
+    lines = np.random.default_rng(0).random((3, 10, 2))
+    assert plotting.plot_grid(lines, lines + 0.1, square(4), ax, title="input") is ax
+    drawn = [np.column_stack(line.get_data()) for line in ax.get_lines()]
+    np.testing.assert_array_equal(drawn[:3], lines)
+    np.testing.assert_array_equal(drawn[3:6], lines + 0.1)
+    np.testing.assert_array_equal(drawn[6], square(4))
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["true", "reconstructed", "known"]
+    assert ax.get_title() == "input"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -48,14 +49,18 @@ def procrustes_fit(points_a: Any, points_b: Any) -> Map:
 
 
 def gaussian_process_fit(points_a: Any, points_b: Any) -> Map:
-    """Gaussian process with an anisotropic squared-exponential kernel, its scales by maximum likelihood."""
+    """Gaussian process with an anisotropic squared-exponential kernel, its scales by maximum likelihood (scikit-learn)."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     p, q = _pairs(points_a, points_b)
     centre, spread = p.mean(axis=0), np.where(p.std(axis=0) > 0, p.std(axis=0), 1.0)
     prior = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(np.ones(p.shape[1]), (1e-2, 1e3)) + WhiteKernel(1e-8, (1e-12, 1e-1))
-    model = GaussianProcessRegressor(prior, normalize_y=True, random_state=0).fit((p - centre) / spread, q)
+    with warnings.catch_warnings():
+        # A scale at its bound, or a search that stops early, is how good this opponent is; nobody can act on it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = GaussianProcessRegressor(prior, normalize_y=True, random_state=0).fit((p - centre) / spread, q)
     return lambda y: np.asarray(model.predict((y - centre) / spread)).reshape(len(y), -1)
 
 

@@ -89,6 +89,21 @@ def plot_prediction(true: FloatArray, predicted: FloatArray, ax: Any, *, title: 
     return ax
 
 
+def plot_grid(true: FloatArray, found: FloatArray, known: FloatArray, ax: Any, *, title: str = "") -> Any:
+    """Lines (k, count, 2) of the true input under the reconstructed ones, with the known inputs (L, 2)."""
+    for k in range(len(true)):
+        ax.plot(*true[k].T, "-", color="0.75", linewidth=4, label="true" if k == 0 else None)
+    for k in range(len(found)):
+        ax.plot(*found[k].T, "-", color=COLOR_A, linewidth=1, label="reconstructed" if k == 0 else None)
+    ax.plot(*known.T, "o", color=COLOR_B, markersize=9, label="known")
+    ax.set_aspect("equal")
+    ax.set_xlabel("input 1")
+    ax.set_ylabel("input 2")
+    ax.set_title(title)
+    ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
+    return ax
+
+
 def plot_neuron_sweep(
     counts: FloatArray,
     errors_by_count: list[FloatArray],

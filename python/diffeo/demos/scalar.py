@@ -14,9 +14,12 @@ from diffeo import errors
 from diffeo._validation import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.demos.page import Page
+from diffeo.demos.reconstructed import reconstruct_section
 from diffeo.demos.training import import_torch, train
 from diffeo.equivalence import relative_error
-from diffeo.observation import Observation, observe
+from diffeo.matching import match
+from diffeo.observation import Observation
+from diffeo.observing import observe
 from diffeo.plotting import (
     COLOR_A,
     COLOR_B,
@@ -27,7 +30,7 @@ from diffeo.plotting import (
     plot_spectra,
     pyplot,
 )
-from diffeo.transformation import Transformation, match
+from diffeo.transformation import Transformation
 
 # Layer after the second nonlinearity of a perceptron with two hidden layers.
 HIDDEN = "3"
@@ -42,11 +45,12 @@ class Size:
     steps: int
     samples_1d: int
     samples_2d: int
+    samples_sweep: int
     draws: int
 
 
-FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, draws=4)
-QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, draws=2)
+FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, samples_sweep=3000, draws=4)
+QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, samples_sweep=1500, draws=2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def attempt(
     n: int,
     extra: FloatArray | None = None,
     *,
+    coordinates: str = "auto",
     opponents: bool = False,
 ) -> Outcome:
     """Observe both networks at different inputs, match them, and test on held-out pairs."""
@@ -135,7 +140,7 @@ def attempt(
             b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
             x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
             landmarks = (activations(pair.a, x_l, layer, a.neurons), activations(pair.b, x_l, layer, b.neurons))
-            found = match(a, b, landmarks=landmarks)
+            found = match(a, b, landmarks=landmarks, coordinates=coordinates)
             test = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
             predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
         except errors.DiffeoError as error:
@@ -325,7 +330,7 @@ def _two_inputs(size: Size, out: Path, page: Page) -> None:
         *outcome.lines(),
     ]
     print("\n".join(lines))
-    sweep = neuron_sweep(pair, min(size.samples_2d, 3000), size.draws)
+    sweep = neuron_sweep(pair, size.samples_sweep, size.draws)
     lines += sweep_lines(sweep)
     print("\n".join(sweep_lines(sweep)))
     pictures = [(out / "two-inputs.png", "embeddings, spectra, predictions")]
@@ -345,6 +350,17 @@ def _two_inputs(size: Size, out: Path, page: Page) -> None:
         lines,
         [*pictures, (sweep_picture, "error and problems against the number of neurons")],
     )
+    if outcome.transformation is not None and outcome.inputs is not None:
+        chart = outcome.transformation.a
+        reconstruct_section(
+            lambda x: activations(a, x, HIDDEN, chart.observation.neurons),
+            chart,
+            outcome.inputs[0],
+            lambda x: activations(a, x, None, slice(None)),
+            pair.inputs(HELD_OUT),
+            out,
+            page,
+        )
 
 
 def first_without_problems(pair: Pair, n: int, tries: int = 4) -> Outcome:
@@ -374,7 +390,9 @@ def neuron_sweep(pair: Pair, n: int, draws: int) -> dict[int, list[Outcome]]:
     jobs = [(count, draw) for count in counts for draw in range(draws)]
     found: dict[int, list[Outcome]] = {count: [] for count in counts}
     for count, draw in tqdm(jobs, desc="neurons", leave=False, disable=None):
-        found[count].append(attempt(pair, HIDDEN, _drawn_neurons(pair, count, 100 * count + draw), n))
+        neurons = _drawn_neurons(pair, count, 100 * count + draw)
+        # Too few neurons have no isometric coordinates; the search for others would only take its time to refuse them.
+        found[count].append(attempt(pair, HIDDEN, neurons, n, coordinates="isometric"))
     return found
 
 

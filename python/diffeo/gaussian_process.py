@@ -1,0 +1,173 @@
+"""A Gaussian process whose every landmark can be left out in closed form: fitted, judged and evaluated on plain arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+from scipy.spatial.distance import cdist
+
+from diffeo import errors
+from diffeo._validation import FloatArray
+
+# The noise falls in these stages (the last one is free), each from where the one before ended: started at its final
+# size the likelihood is so steep that the first step of the search leaves the region where it can be evaluated.
+NOISE_STAGES = (1e-3, 1e-6, 1e-9, None)
+# In units of the targets' variance. Below it the covariance of some hundred landmarks has no Cholesky factor.
+NOISE_RANGE = (1e-12, 1e-1)
+AMPLITUDE_RANGE = (1e-3, 1e5)
+# Length scales, in standard deviations of each input, and where the search starts.
+LENGTH_RANGE = (1e-2, 1e3)
+START_LENGTH = 3.0
+# A wide log-normal prior on length scales: ten points say little of seven scales, and a likelihood without it can
+# end at scales so short that nothing is predicted.
+PRIOR_LENGTH, PRIOR_LOG_VARIANCE = 10.0, 5.0
+# Steps of the search in each stage.
+MAX_STEPS = 40
+# Stands for the value where rounding leaves the kernel matrix indefinite; finite, or the line search fails on it.
+INDEFINITE = 1e6
+# Landmarks that the search sees: its cost grows with their cube, what they say of a few scales does not grow.
+MAX_LANDMARKS = 400
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """Squared-exponential process, k(x, x') = amplitude exp(-norm(s * (x - x'))^2 / 2) + noise [x = x'].
+
+    Attributes
+    ----------
+    inputs : ndarray of shape (L, f)
+    inverse_scales : ndarray of shape (f,)
+        s, per unit of each input.
+    amplitude, noise : float
+        In units of the variance of the targets.
+    offset, spread : ndarray of shape (m,)
+        Mean and standard deviation of the targets.
+    dual : ndarray of shape (L, m)
+        Coefficients of the kernel sections, in units of the targets.
+    """
+
+    inputs: FloatArray
+    inverse_scales: FloatArray
+    amplitude: float
+    noise: float
+    offset: FloatArray
+    spread: FloatArray
+    dual: FloatArray
+
+    def left_out(self) -> tuple[FloatArray, FloatArray]:
+        """Residuals (L, m) of each target predicted from the others, and their variances (L, m).
+
+        Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), equations 5.10 to 5.12.
+        """
+        factor = kernel_factor(self.inputs, self.inverse_scales, self.amplitude, self.noise)
+        precision = np.diag(cho_solve((factor, True), np.eye(len(factor))))[:, None]
+        return self.dual / precision, self.spread**2 / precision
+
+
+def fit_process(inputs: FloatArray, targets: FloatArray) -> Process:
+    """Fit a process with one length scale per input, at largest posterior density; every output shares the kernel.
+
+    Parameters
+    ----------
+    inputs : ndarray of shape (L, f)
+    targets : ndarray of shape (L, m)
+
+    Returns
+    -------
+    Process
+        Equal arguments give equal bits: the search is deterministic.
+    """
+    unit = _or_one(inputs.std(axis=0))
+    offset, spread = targets.mean(axis=0), targets.std(axis=0)
+    z, standard = (inputs - inputs.mean(axis=0)) / unit, (targets - offset) / _or_one(spread)
+    seen = np.linspace(0, len(z) - 1, min(len(z), MAX_LANDMARKS)).astype(np.int64)
+    amplitude, *inverse_scales, noise = np.exp(_search(z[seen], standard[seen]))
+    scales = np.array(inverse_scales)
+    factor = kernel_factor(z, scales, amplitude, noise)
+    dual = cho_solve((factor, True), standard) * spread
+    return Process(inputs, scales / unit, float(amplitude), float(noise), offset, spread, dual)
+
+
+def sections(queries: FloatArray, inputs: FloatArray, inverse_scales: FloatArray, amplitude: float) -> FloatArray:
+    """Kernel k(query, input) without noise, (count, L)."""
+    scaled = (np.ascontiguousarray(x * inverse_scales) for x in (queries, inputs))
+    kernel: FloatArray = amplitude * np.exp(-0.5 * cdist(*scaled, "sqeuclidean"))
+    return kernel
+
+
+def kernel_factor(inputs: FloatArray, inverse_scales: FloatArray, amplitude: float, noise: float) -> FloatArray:
+    """Lower Cholesky factor (L, L) of the kernel matrix; where rounding leaves it indefinite, of one with more noise."""
+    kernel = sections(inputs, inputs, inverse_scales, amplitude)
+    # Rounding is far below the size of the kernel, so that the loop ends within a few rounds.
+    noise = max(noise, np.finfo(float).eps * amplitude)
+    while noise <= amplitude * len(kernel):
+        try:
+            factor: FloatArray = cholesky(kernel + noise * np.eye(len(kernel)), lower=True)
+            return factor
+        except LinAlgError:
+            noise *= 10.0
+    raise errors.NonFiniteError("the kernel matrix of a Gaussian process cannot be factored: its inputs are not finite")
+
+
+def explained(factor: FloatArray, kernel: FloatArray) -> FloatArray:
+    """Variance (count,) that the landmarks take away at queries with these kernel sections (count, L)."""
+    half = solve_triangular(factor, kernel.T, lower=True)
+    variance: FloatArray = (half**2).sum(axis=0)
+    return variance
+
+
+def negative_log_posterior(theta: FloatArray, z: FloatArray, targets: FloatArray) -> tuple[float, FloatArray]:
+    """Per target and up to a constant, with its gradient, at the logarithms of amplitude, inverse scales and noise.
+
+    With K = Q Q^T, A = K^-1 T and G = (m K^-1 - A A^T) / 2 the derivative along any parameter is sum(G * dK); along a
+    scale it needs sums over i and j of W_ij (z_i - z_j)^2 only, which are products of W with vectors, so that no
+    (L, L, f) array of distances is built.
+    """
+    amplitude, scales, noise = np.exp(theta[0]), np.exp(theta[1:-1]), np.exp(theta[-1])
+    kernel = sections(z, z, scales, amplitude)
+    try:
+        factor = cholesky(kernel + noise * np.eye(len(z)), lower=True)
+    except LinAlgError:
+        return INDEFINITE, np.zeros_like(theta)
+    inverse = cho_solve((factor, True), np.eye(len(z)))
+    dual = inverse @ targets
+    m = targets.shape[1]
+    deviation = theta[1:-1] + np.log(PRIOR_LENGTH)
+    value = 0.5 * float((targets * dual).sum()) + m * float(np.log(np.diag(factor)).sum())
+    value += 0.5 * float((deviation**2).sum()) / PRIOR_LOG_VARIANCE
+    g = 0.5 * (m * inverse - dual @ dual.T)
+    w = g * kernel
+    along = 2.0 * (w.sum(axis=1) @ z**2 - (z * (w @ z)).sum(axis=0))
+    gradient = np.concatenate([[w.sum()], deviation / PRIOR_LOG_VARIANCE - scales**2 * along, [noise * np.trace(g)]])
+    return value / targets.size, gradient / targets.size
+
+
+def _search(z: FloatArray, targets: FloatArray) -> FloatArray:
+    """Logarithms of amplitude, inverse scales and noise of largest posterior density, by continuation in the noise."""
+    lengths = (1.0 / LENGTH_RANGE[1], 1.0 / LENGTH_RANGE[0])
+    bounds = np.log([AMPLITUDE_RANGE, *[lengths] * z.shape[1], NOISE_RANGE])
+    theta: FloatArray = np.log(np.array([1.0, *[1.0 / START_LENGTH] * z.shape[1], NOISE_STAGES[0]]))
+    for stage in NOISE_STAGES:
+        limits = bounds.copy()
+        if stage is not None:
+            theta[-1] = limits[-1] = np.log(stage)
+        found = minimize(
+            negative_log_posterior,
+            theta,
+            args=(z, targets),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=limits,
+            options={"maxiter": MAX_STEPS},
+        )
+        theta = np.asarray(np.clip(found.x, limits[:, 0], limits[:, 1]), dtype=np.float64)
+    return theta
+
+
+def _or_one(spread: FloatArray) -> FloatArray:
+    """Spreads, and 1 in place of those that vanish."""
+    usable: FloatArray = np.where(spread > 0.0, spread, 1.0)
+    return usable

@@ -1,0 +1,271 @@
+"""What landmarks teach beyond the alignment: the aligned map and regressions on the landmarks, each where it is good."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._validation import FloatArray
+from diffeo.alignment import Alignment, align_isometric
+from diffeo.gaussian_process import explained, fit_process, kernel_factor, sections
+
+# Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
+LANDMARKS_PER_COORDINATE = 2
+# Of more landmarks than this none is left out of the alignment: by then a single one hardly bends it.
+LEFT_OUT_ONE_BY_ONE = 50
+# A variance is trusted to be in scale, before any landmark is seen, as if this many landmarks had shown it.
+PRIOR_LANDMARKS = 3.0
+# Relative error of an aligned map per squared relative stress: on forty pairs of trained networks within a factor of
+# about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.
+DOUBT_PER_SQUARED_STRESS = 100.0
+# Share of that doubt which falls on a regression that has the coordinates among its inputs.
+DOUBT_OF_INPUTS = 0.1
+# Queries evaluated at once: bounds the memory to this many times the number of landmarks.
+CHUNK = 8192
+# Of more landmarks than this, evenly spaced ones are used: time grows with their cube, memory with their square.
+MAX_LANDMARKS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualModel:
+    """Combination of k predictors of the same m measurements, weighted at each query by their precisions there.
+
+    Predictor j is ``base[j] * prediction + offset[j] + k_j(query, landmarks) @ dual[j]`` with a squared-exponential
+    kernel k_j over the f = c + m_a numbers (coordinates, points) of a query; its variance is ``spread[j]**2 *
+    (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the precisions is
+    a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be stored.
+
+    Attributes
+    ----------
+    landmarks : ndarray of shape (L, f)
+        Coordinates, then points, of the landmarks.
+    kinds : tuple of str
+        "aligned" (the prediction itself), "aligned + process" (of the coordinates), and "process of coordinates", "of
+        points" or "of both".
+    base : ndarray of shape (k,)
+        1 where the prediction is added, else 0.
+    inverse_scales : ndarray of shape (k, f)
+        0 where a predictor does not use an input.
+    amplitude, noise : ndarray of shape (k,)
+    offset, spread, doubt : ndarray of shape (k, m)
+    dual : ndarray of shape (k, L, m)
+    errors : dict of str to float
+        Relative error at the landmarks, each predicted from the others: of every predictor, and "combined".
+    """
+
+    landmarks: FloatArray
+    kinds: tuple[str, ...]
+    base: FloatArray
+    inverse_scales: FloatArray
+    amplitude: FloatArray
+    noise: FloatArray
+    offset: FloatArray
+    spread: FloatArray
+    doubt: FloatArray
+    dual: FloatArray
+    errors: dict[str, float]
+    _factors: dict[int, FloatArray] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rows = zip(self.inverse_scales, self.amplitude, self.noise, strict=True)
+        factors = {
+            j: kernel_factor(self.landmarks, scales, amplitude, noise)
+            for j, (scales, amplitude, noise) in enumerate(rows)
+            if amplitude > 0.0
+        }
+        object.__setattr__(self, "_factors", factors)
+
+    @property
+    def error(self) -> float:
+        """Relative error of the combination at the landmarks, each predicted from the others."""
+        return self.errors["combined"]
+
+    @property
+    def learned(self) -> bool:
+        """Whether the landmarks add anything to the aligned prediction."""
+        return len(self._factors) > 0
+
+    def predict(self, points: FloatArray, coordinates: FloatArray, prediction: FloatArray | None = None) -> FloatArray:
+        """Combined prediction.
+
+        Parameters
+        ----------
+        points : ndarray of shape (count, m_a)
+        coordinates : ndarray of shape (count, c)
+            Common intrinsic coordinates of the points.
+        prediction : ndarray of shape (count, m)
+            By the aligned map; None only if there was none at the landmarks.
+
+        Returns
+        -------
+        ndarray of shape (count, m)
+        """
+        if prediction is not None and not self.learned:
+            return prediction
+        combined = np.empty((len(points), self.offset.shape[1]))
+        for start in range(0, len(points), CHUNK):
+            rows = slice(start, start + CHUNK)
+            queries = np.column_stack([coordinates[rows], points[rows]])
+            given = None if prediction is None else prediction[rows]
+            experts = [self._expert(j, queries, given) for j in range(len(self.kinds))]
+            combined[rows] = _combine([e[0] for e in experts], [e[1] for e in experts])
+        return combined
+
+    def _expert(self, j: int, queries: FloatArray, prediction: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """Prediction (count, m) of predictor j, and its variance."""
+        mean = np.tile(self.offset[j], (len(queries), 1))
+        if prediction is not None:
+            mean += self.base[j] * prediction
+        left = np.full(len(queries), self.noise[j])
+        if j in self._factors:
+            kernel = sections(queries, self.landmarks, self.inverse_scales[j], self.amplitude[j])
+            mean += kernel @ self.dual[j]
+            # Rounding may take away more than there is.
+            left += np.maximum(self.amplitude[j] - explained(self._factors[j], kernel), 0.0)
+        return mean, left[:, None] * self.spread[j] ** 2 + self.doubt[j] ** 2
+
+
+def learn_residual(
+    points: FloatArray,
+    coordinates: FloatArray,
+    values: FloatArray,
+    prediction: FloatArray | None = None,
+    *,
+    doubt: float = 0.0,
+) -> ResidualModel:
+    """Learn from landmarks what an aligned map still misses, so that the result is the best at every number of them.
+
+    With few landmarks nothing comes near the aligned map, with hundreds a regression overtakes it, and where the
+    observation does not embed the input only the regression is right. Every predictor states its own variance:
+    processes by their posterior, the aligned map by its misses at the landmarks; all of them scaled by how the landmarks
+    come out when each is predicted from the others.
+
+    Parameters
+    ----------
+    points : ndarray of shape (L, m_a)
+        What was measured of the landmarks on the side that is mapped.
+    coordinates : ndarray of shape (L, c)
+        Their common intrinsic coordinates.
+    values : ndarray of shape (L, m)
+        What is to be predicted.
+    prediction : ndarray of shape (L, m), optional
+        What the aligned map predicts, best by an alignment that leaves that landmark out.
+    doubt : float
+        Relative error that the aligned map is suspected of beyond what the landmarks show (`doubt_of_stress`). It does
+        not fade as landmarks accumulate: a map can be torn where none of them is.
+
+    Returns
+    -------
+    ResidualModel
+        With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks.
+    """
+    seen = np.linspace(0, len(points) - 1, min(len(points), MAX_LANDMARKS)).astype(np.int64)
+    landmarks, values = np.column_stack([coordinates, points])[seen], values[seen]
+    c, spread = coordinates.shape[1], values.std(axis=0)
+    rows = []
+    if prediction is not None:
+        missed = values - prediction[seen]
+        doubted = doubt * spread
+        rows.append(_aligned(landmarks, missed, doubted))
+        if len(np.unique(landmarks, axis=0)) >= LANDMARKS_PER_COORDINATE * (c + 1):
+            rows.append(_process("aligned + process", landmarks, slice(0, c), missed, doubted))
+            rows.append(_process("process of points", landmarks, slice(c, None), values))
+            rows.append(_process("process of both", landmarks, slice(0, None), values, DOUBT_OF_INPUTS * doubted))
+    else:
+        rows.append(_process("process of coordinates", landmarks, slice(0, c), values))
+        rows.append(_process("process of both", landmarks, slice(0, None), values))
+    size = float(np.linalg.norm(values - values.mean(axis=0)))
+    misses = {row.kind: row.misses for row in rows}
+    misses["combined"] = _combine([row.misses for row in rows], [row.variances for row in rows])
+    return ResidualModel(
+        landmarks=landmarks,
+        kinds=tuple(row.kind for row in rows),
+        base=np.array([float(row.kind.startswith("aligned")) for row in rows]),
+        inverse_scales=np.stack([row.inverse_scales for row in rows]),
+        amplitude=np.array([row.amplitude for row in rows]),
+        noise=np.array([row.noise for row in rows]),
+        offset=np.stack([row.offset for row in rows]),
+        spread=np.stack([row.spread for row in rows]),
+        doubt=np.stack([row.doubt for row in rows]),
+        dual=np.stack([row.dual for row in rows]),
+        errors={kind: float(np.linalg.norm(miss)) / size if size > 0.0 else 0.0 for kind, miss in misses.items()},
+    )
+
+
+def doubt_of_stress(*stresses: float) -> float:
+    """Relative error to suspect of an aligned map from the relative stress of its charts; at most 1."""
+    return min(1.0, DOUBT_PER_SQUARED_STRESS * max(stresses) ** 2)
+
+
+def left_out_coordinates(
+    coordinates_a: FloatArray, coordinates_b: FloatArray, alignment: Alignment, *, known_unit: bool
+) -> FloatArray:
+    """Aligned coordinates (L, d) of landmarks, each by a rigid alignment to the others.
+
+    A few landmarks bend the alignment towards themselves, which hides what it misses elsewhere. Where the others do not
+    determine an alignment, and with many landmarks, the given one is used.
+    """
+    aligned = alignment.forward(coordinates_a)
+    if not coordinates_a.shape[1] + 2 <= len(coordinates_a) <= LEFT_OUT_ONE_BY_ONE:
+        return aligned
+    for i in range(len(coordinates_a)):
+        rest = np.arange(len(coordinates_a)) != i
+        with contextlib.suppress(errors.LandmarkError):
+            without = align_isometric(coordinates_a[rest], coordinates_b[rest], known_unit=known_unit)
+            aligned[i] = without.forward(coordinates_a[i])
+    return aligned
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One predictor, with its misses (L, m) at the landmarks when each is left out, and their variances."""
+
+    kind: str
+    inverse_scales: FloatArray
+    amplitude: float
+    noise: float
+    offset: FloatArray
+    spread: FloatArray
+    doubt: FloatArray
+    dual: FloatArray
+    misses: FloatArray
+    variances: FloatArray
+
+
+def _aligned(landmarks: FloatArray, missed: FloatArray, doubted: FloatArray) -> _Row:
+    """The prediction as it is: one variance everywhere."""
+    count, none = len(missed), np.zeros(missed.shape[1])
+    spread = np.sqrt((missed**2).mean(axis=0))
+    variances = np.tile(spread**2 + doubted**2, (count, 1))
+    scales = np.zeros(landmarks.shape[1])
+    return _Row("aligned", scales, 0.0, 1.0, none, spread, doubted, np.zeros_like(missed), missed, variances)
+
+
+def _process(
+    kind: str, landmarks: FloatArray, used: slice, targets: FloatArray, doubted: FloatArray | float = 0.0
+) -> _Row:
+    """A process of some of the inputs, its variance scaled by how large the misses are beside it."""
+    fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets)
+    misses, variances = fitted.left_out()
+    ratio = misses**2 / np.where(variances > 0.0, variances, 1.0)
+    scale = (PRIOR_LANDMARKS + ratio.sum(axis=0)) / (PRIOR_LANDMARKS + len(targets))
+    scales = np.zeros(landmarks.shape[1])
+    scales[used] = fitted.inverse_scales
+    doubt = np.broadcast_to(doubted, fitted.spread.shape)
+    spread = fitted.spread * np.sqrt(scale)
+    variances = variances * scale + doubt**2
+    return _Row(
+        kind, scales, fitted.amplitude, fitted.noise, fitted.offset, spread, doubt, fitted.dual, misses, variances
+    )
+
+
+def _combine(means: list[FloatArray], variances: list[FloatArray]) -> FloatArray:
+    """Mean weighted by precision, entry by entry; the weights relative to the largest, so that none overflows."""
+    floor = np.maximum(np.min(variances, axis=0), np.finfo(float).tiny)
+    weights = [floor / np.maximum(variance, floor) for variance in variances]
+    total = np.sum(weights, axis=0)
+    combined: FloatArray = np.sum([w * mean for w, mean in zip(weights, means, strict=True)], axis=0) / total
+    return combined
