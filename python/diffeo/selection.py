@@ -93,6 +93,17 @@ def _blocks(generator_eigenvalues: FloatArray) -> list[list[int]]:
     return blocks
 
 
+def joint_blocks(eigenvalues_a: FloatArray, eigenvalues_b: FloatArray, ratio: float = BLOCK_RATIO) -> list[list[int]]:
+    """Runs of consecutive generator eigenvalues that no gap of the given ratio separates on both sides at once.
+
+    Within such a run the eigenfunctions of two samples of one domain agree up to an orthogonal matrix only.
+    """
+    count = min(len(eigenvalues_a), len(eigenvalues_b))
+    least = np.minimum(*(x[1:count] / np.maximum(x[: count - 1], 1e-300) for x in (eigenvalues_a, eigenvalues_b)))
+    borders = np.flatnonzero(least > ratio) + 1
+    return [block.tolist() for block in np.split(np.arange(count), borders)]
+
+
 def _oriented(direction: FloatArray) -> FloatArray:
     """Fix the sign of a unit vector: its largest entry is positive."""
     oriented: FloatArray = direction * np.sign(direction[np.argmax(np.abs(direction))])

@@ -1,0 +1,337 @@
+"""The isometry between two sampled manifolds: A's samples moved on B's until all lengths agree."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffeo import _core, errors
+from diffeo._validation import FloatArray, IntArray, rows_text, threads
+from diffeo.alignment import Alignment
+from diffeo.atlas import AtlasMap, atlas
+from diffeo.charts import DiffusionChart
+from diffeo.correspondence import Correspondence, correspondences, sample_alignment
+from diffeo.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
+from diffeo.observation import Observation
+from diffeo.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
+from diffeo.selection import joint_blocks
+
+# Rounds of placing samples anew that were caught folded over.
+UNTANGLING_ROUNDS = 5
+# Gaps between eigenvalues, beyond what sampling scatters, that may separate blocks.
+BLOCK_RATIOS = (1.0, 1.05, 1.2)
+# Beyond this relative stress there is no isometry, and no registration.
+NOT_ISOMETRIC = 0.05
+# Noisy lengths disagree by their own errors, on both sides; this many times the error of A's are still an isometry, ...
+NOISE_FACTOR = 3.0
+# ... up to here.
+NOISY_ISOMETRIC = 0.2
+# Relative stress above this has come with maps that are wrong by a fraction of a percent or more.
+SUSPICIOUS_STRESS = 0.004
+# More than this share of B's samples without a counterpart means that the domains differ.
+UNCOVERED_SHARE = 0.02
+# More than this share of A's samples left folded over is a problem.
+CAUGHT_SHARE = 5e-4
+# Landmarks that miss their partners by more than this share of their spread contradict the isometry.
+CONTRADICTION = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Registration:
+    """Every sample of A with its counterpart on B's manifold, and maps between measurements.
+
+    Attributes
+    ----------
+    observation : Observation
+        That of A.
+    counterparts : Observation
+        B's measurements and local metric at the inputs of A's samples, row by row those of A.
+    stress : float
+        sqrt(sum (l_B - scale l_A)^2 / sum (scale l_A)^2) over the edges of A, geodesic lengths on both sides.
+    misfit : ndarray of shape (n,)
+        The same over the edges of each sample.
+    scale : float
+        Length on B over length on A.
+    noise : float
+        Relative error of a length of A, by the disagreement of its two ends; near 0 with Jacobians.
+    uncovered : ndarray of int64
+        Samples of B without a counterpart among their neighbours.
+    caught : ndarray of int64
+        Samples of A that stayed folded over their neighbours, and those neighbours.
+    n_iter : int
+        Gauss-Newton steps.
+    converged : bool
+    """
+
+    observation: Observation
+    counterparts: Observation
+    stress: float
+    misfit: FloatArray
+    scale: float
+    noise: float
+    uncovered: IntArray
+    caught: IntArray
+    n_iter: int
+    converged: bool
+    n_jobs: int | None = field(default=None, repr=False)
+
+    @cached_property
+    def forward(self) -> AtlasMap:
+        """From measurements of A to those of B."""
+        return AtlasMap(atlas(self.observation, threads(self.n_jobs)), self.counterparts.points)
+
+    @cached_property
+    def backward(self) -> AtlasMap:
+        """From measurements of B to those of A."""
+        return AtlasMap(atlas(self.counterparts, threads(self.n_jobs)), self.observation.points)
+
+    def transform(self, points_a: FloatArray) -> FloatArray:
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        return _mapped(self.forward, points_a)
+
+    def inverse_transform(self, points_b: FloatArray) -> FloatArray:
+        """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
+        return _mapped(self.backward, points_b)
+
+    def misses(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> FloatArray:
+        """Distance (L,) of each mapped landmark from its partner, relative to the spread of B's measurements."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+            missed = np.linalg.norm(self.transform(landmarks_a) - landmarks_b, axis=1)
+        points = self.counterparts.points[self.counterparts.usable]
+        relative: FloatArray = missed / np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean())
+        return relative
+
+    def problems(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> list[str]:
+        """What speaks against the map, as sentences; landmarks as measurements (L, m_a) and (L, m_b)."""
+        found = []
+        if self.stress > SUSPICIOUS_STRESS:
+            worst = np.argsort(-np.where(np.isfinite(self.misfit), self.misfit, 0.0), kind="stable")[:5]
+            found.append(
+                f"A's lengths cannot all be kept on B (relative stress {self.stress:.4f}, worst around A's "
+                f"{rows_text(worst)}): noise, measurements that bend sharply there, or domains that differ; add neurons, or "
+                "samples"
+            )
+        if len(self.uncovered) > UNCOVERED_SHARE * len(self.counterparts):
+            found.append(
+                f"{len(self.uncovered)} of B's samples ({rows_text(self.uncovered)}) have no counterpart in A's domain: the "
+                "inputs fill different domains, or a side folds its own; restrict both to a common domain"
+            )
+        if len(self.caught) > CAUGHT_SHARE * len(self.counterparts):
+            found.append(
+                f"{len(self.caught)} of A's samples ({rows_text(self.caught)}) stayed folded over their neighbours on B, which "
+                "shifts those around them: the start was rough beside the spacing of the samples; use fewer samples, or more "
+                "landmarks"
+            )
+        missed = self.misses(landmarks_a, landmarks_b)
+        wrong = np.flatnonzero(missed > CONTRADICTION)
+        if len(wrong):
+            found.append(
+                f"no isometry joins {len(wrong)} of {len(missed)} landmarks ({rows_text(wrong)}), which miss their partners by "
+                f"up to {100 * missed.max():.1f} % of the spread of B's measurements: landmarks are wrong, or a side folds "
+                "the domain"
+            )
+        return found
+
+
+def diagnose_registered(
+    a: DiffusionChart, b: DiffusionChart, registration: Registration, problems: list[str], misfit: float
+) -> Diagnostics:
+    """Diagnostics of a registered match: lengths say more than spectra and gates, which only helped to find it."""
+    problems = list(problems)
+    spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
+    shared = min(len(spectrum) for spectrum in spectra)
+    for name, chart in (("A", a), ("B", b)):
+        problems += left_out_problems(name, chart.observation.deficient)
+        problems += fold_problems(name, chart.observation)
+    if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
+        problems.append(
+            f"lengths on B are {registration.scale:.3f} times those on A, although both sides measure in input units: the "
+            "inputs differ in scale, or a side folds"
+        )
+    return Diagnostics(
+        problems,
+        misfit,
+        (registration.stress, registration.stress),
+        (spectra[0][:shared], spectra[1][:shared]),
+        (a.diffusion_map.kernel_.gated_share, b.diffusion_map.kernel_.gated_share),
+        (near_folds(a.observation), near_folds(b.observation)),
+    )
+
+
+def _mapped(chart: AtlasMap, points: FloatArray) -> FloatArray:
+    values, outside = chart(points)
+    if len(outside):
+        errors.warn(
+            f"{len(outside)} of {len(points)} points lie off the measured manifold or outside of the sampled domain "
+            f"({rows_text(outside)}); their partners are extrapolated",
+            errors.OutOfDomainWarning,
+        )
+    return values
+
+
+def register(
+    observation_a: Observation,
+    observation_b: Observation,
+    matched: IntArray,
+    landmarks_a: FloatArray,
+    landmarks_b: FloatArray,
+    *,
+    known_unit: bool,
+    n_jobs: int | None,
+) -> Registration:
+    """Move A's samples on B's manifold until all edges of A have their lengths.
+
+    The two sides see one Riemannian manifold, so the map between them is an isometry. Gauss-Newton minimises the
+    stress sum_ij w_ij (l_B(p_i, p_j) - l_A(i, j))^2 over the places p_i on B, of which `Atlas.geodesics` gives lengths
+    and their derivatives (unit tangents) to high order; each step is one sparse factorisation. Landmarks, predicted
+    by local fits to the places of the samples around them, choose among the isometries of B itself.
+
+    Parameters
+    ----------
+    observation_a, observation_b : Observation
+    matched : ndarray of int64, shape (n_a,)
+        The caller's row of B's sample, one of full rank, where each sample of A starts.
+    landmarks_a, landmarks_b : ndarray of shape (L, m_a), (L, m_b)
+        Measurements of the same L inputs.
+    known_unit : bool
+        Whether both sides measure length in the same unit; else their ratio is found.
+    n_jobs : int or None
+
+    Returns
+    -------
+    Registration
+    """
+    n_threads = threads(n_jobs)
+    side_a, side_b = atlas(observation_a, n_threads), atlas(observation_b, n_threads)
+    place_of = np.full(len(observation_b), -1)
+    place_of[side_b.rows] = np.arange(len(side_b.rows))
+    node = place_of[matched[side_a.rows]]
+    problem = Placement(side_a, side_b, AtlasMap(side_a, side_a.points), landmarks_a, landmarks_b, known_unit)
+    state = problem.smoothed(Places(node, np.zeros((len(node), side_a.dim))))
+    state, steps, converged = problem.solve(state, FIRST_LANDMARK_WEIGHT)
+    for _ in range(UNTANGLING_ROUNDS):
+        caught = problem.caught(state)
+        if not caught.any():
+            break
+        trial, more, settled = problem.solve(problem.placed(state, caught), LAST_LANDMARK_WEIGHT)
+        steps += more
+        if not problem.stress(trial) < problem.stress(state):
+            break
+        state, converged = trial, settled
+    return _result(problem, state, observation_a, observation_b, steps, converged, n_jobs)
+
+
+def _result(
+    problem: Placement, places: Places, a: Observation, b: Observation, steps: int, converged: bool, n_jobs: int | None
+) -> Registration:
+    places = problem.on_manifold(places, problem.measurements(places))
+    lengths = problem.edges(places)[0]
+    missed = problem.misses(lengths)
+    n, ends = len(a), np.concatenate([problem.i, problem.j])
+    off, size = (np.bincount(ends, np.tile(x**2, 2), minlength=len(places.node)) for x in (missed, lengths))
+    misfit = np.full(n, np.inf)
+    misfit[problem.a.rows] = np.sqrt(off / np.maximum(size, np.finfo(float).tiny))
+    frame = np.linalg.cholesky(problem.b.inverse_metric(places.node, places.u))
+    jacobians = np.ascontiguousarray(problem.b.derivatives(places.node, places.u) @ frame)
+    values, whitening = _core.whitening_from_jacobians(jacobians, problem.a.dim, threads(n_jobs))
+    m = b.points.shape[1]
+    points, whitenings, singular = np.zeros((n, m)), np.zeros((n, m, problem.a.dim)), np.zeros((n, values.shape[1]))
+    points[problem.a.rows], whitenings[problem.a.rows] = problem.measurements(places), whitening
+    singular[problem.a.rows] = values
+    missing = np.setdiff1d(np.arange(n), problem.a.rows)
+    counterparts = Observation(points, whitenings, singular, problem.a.dim, missing, b.source, known_unit=b.known_unit)
+    stress = float(np.linalg.norm(missed) / np.linalg.norm(lengths))
+    host = np.zeros(len(problem.b.rows) + 1, dtype=bool)
+    host[places.node] = True
+    # Missing neighbours are -1, the last entry, which hosts nothing.
+    uncovered = np.sort(problem.b.rows[~(host[:-1] | host[problem.b.neighbors].any(axis=1))])
+    caught = np.sort(problem.a.rows[problem.caught(places)])
+    unit = problem.scale(lengths)
+    return Registration(
+        a, counterparts, stress, misfit, unit, problem.noise, uncovered, caught, steps, converged, n_jobs
+    )
+
+
+def registered_charts(
+    a: DiffusionChart,
+    b: DiffusionChart,
+    landmarks: tuple[Any, Any],
+    landmarks_a: FloatArray,
+    landmarks_b: FloatArray,
+    *,
+    known_unit: bool,
+    n_jobs: int | None,
+) -> tuple[list[Alignment], Registration | None, list[str]]:
+    """Align two charts by few landmarks and the whole sample, and register their samples.
+
+    Parameters
+    ----------
+    a, b : DiffusionChart
+    landmarks : pair of ndarray
+        Rows (L,) or measurements (L, m) of A and of B.
+    landmarks_a, landmarks_b : ndarray of shape (L, c)
+        Their coordinates in the charts.
+    known_unit : bool
+    n_jobs : int or None
+
+    Returns
+    -------
+    list of Alignment
+        All that the landmarks allow, best first.
+    Registration or None
+        Of the first; None where the two sides are not isometric.
+    list of str
+        What speaks against the map, and the choice among several alignments, as sentences.
+    """
+    points = [
+        chart.observation.points[marks] if marks.ndim == 1 else marks
+        for chart, marks in zip((a, b), landmarks, strict=True)
+    ]
+    found = _candidates(a, b, landmarks)
+    rows = a.observation.usable
+    alignments = [
+        sample_alignment(a.coordinates[rows], b.coordinates[one.matched[rows]], landmarks_a, landmarks_b)
+        for one in found
+    ]
+    registration = register(
+        a.observation, b.observation, found[0].matched, points[0], points[1], known_unit=known_unit, n_jobs=n_jobs
+    )
+    problems = []
+    if len(found) > 1:
+        problems.append(
+            f"{len(found)} alignments fit the landmarks and the samples alike (misfits "
+            f"{', '.join(f'{one.misfit:.3f}' for one in found)}): the domain has a symmetry that {len(points[0])} landmarks "
+            "leave open; the first was taken, all are in t.candidates; add a landmark away from the symmetry planes"
+        )
+    if registration.stress > max(NOT_ISOMETRIC, min(NOISE_FACTOR * registration.noise, NOISY_ISOMETRIC)):
+        problems.append(
+            f"no isometry joins the two sides (relative stress {registration.stress:.3f} between their lengths): noise, "
+            "neurons that do not embed, or domains that differ; only the alignment of diffusion coordinates was used, which "
+            "is right to a few percent at best"
+        )
+        return alignments, None, problems
+    return alignments, registration, problems + registration.problems(points[0], points[1])
+
+
+def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Any, Any]) -> list[Correspondence]:
+    """Matches of the samples by the eigenfunctions of two charts."""
+    spectrum_a, spectrum_b = (chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b))
+    # The last block may be cut off by the number of eigenvectors; a part of an eigenspace is arbitrary.
+    blocks = joint_blocks(spectrum_a, spectrum_b)
+    shared = blocks[max(0, len(blocks) - 2)][-1] + 1
+    noise = 1.0 + 2.0 / np.sqrt(min(len(a.observation), len(b.observation)))
+    partitions = [joint_blocks(spectrum_a[:shared], spectrum_b[:shared], noise * ratio) for ratio in BLOCK_RATIOS]
+    leading = 1 + int(max(chart.selection.components.max(initial=0) for chart in (a, b)))
+    samples = [chart.diffusion_map.embedding_[:, :shared] for chart in (a, b)]
+    known = [
+        embedding[marks] if marks.ndim == 1 else chart.diffusion_map.transform(marks)[:, :shared]
+        for chart, marks, embedding in zip((a, b), landmarks, samples, strict=True)
+    ]
+    rows = b.observation.usable
+    found = correspondences(samples[0], samples[1][rows], known[0], known[1], partitions, min(leading, shared))
+    return [replace(one, matched=rows[one.matched]) for one in found]
