@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal
 from diffeo import errors
-from diffeo.alignment import LANDMARKS_PER_COEFFICIENT, align_diffusion, align_isometric
+from diffeo.alignment import LANDMARKS_PER_COEFFICIENT, align_diffusion, align_isometric, align_projection
 
 
 def coordinates(count, dim, seed=0):
@@ -100,6 +100,51 @@ def test_one_wrong_landmark_shows():
     found = align_isometric(a, b, known_unit=True)
     assert found.left_out > 0.3
     assert found.residual > 0.1
+
+
+# --- projection ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("d_a", "d_b"), [(2, 1), (3, 1), (3, 2)])
+def test_projections_come_back(d_a, d_b):
+    a, q, shift = coordinates(d_a + 4, d_a), orthogonal(d_a, 1)[:, :d_b], np.arange(d_b) - 2.0
+    found = align_projection(a, a @ q + shift)
+    assert found.kind == "projection"
+    assert found.name == ""
+    np.testing.assert_allclose(found.linear, q, atol=1e-10)
+    np.testing.assert_allclose(found.shift, shift, atol=1e-9)
+    assert found.residual < 1e-10
+    assert found.left_out < 1e-9
+    assert found.scale == pytest.approx(1.0)
+    assert found.forward(a).shape == (d_a + 4, d_b)
+    with pytest.raises(errors.NotInvertibleError, match="loses dimensions"):
+        found.backward(a @ q)
+
+
+def test_the_projection_is_the_least_squares_one():
+    a = coordinates(15, 3)
+    b = with_noise(a @ orthogonal(3, 1)[:, :2] + 1.0, 0.3)
+    found = align_projection(a, b)
+    np.testing.assert_allclose(found.linear.T @ found.linear, np.eye(2), atol=1e-12)
+    centred, target = a - a.mean(axis=0), b - b.mean(axis=0)
+    least = ((centred @ found.linear - target) ** 2).sum()
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        for angle in (1e-3, -1e-3):
+            turn = np.eye(3)
+            turn[[i, j], [i, j]], turn[i, j], turn[j, i] = np.cos(angle), np.sin(angle), -np.sin(angle)
+            assert ((centred @ turn @ found.linear - target) ** 2).sum() > least
+
+
+def test_a_projection_of_another_unit_is_told():
+    # Round landmarks: others would be turned to make up for the unit.
+    a = np.vstack([np.eye(3), -np.eye(3)])
+    assert align_projection(a, 1.5 * a @ orthogonal(3, 1)[:, :1]).scale == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("bad", [coordinates(3, 3), np.repeat(coordinates(2, 3), 3, axis=0)])
+def test_projections_need_landmarks_in_general_position(bad):
+    with pytest.raises(errors.LandmarkError, match=r"landmarks cannot align 3 coordinates|leave a direction"):
+        align_projection(bad, bad[:, :2])
 
 
 # --- diffusion ----------------------------------------------------------------------------------------------

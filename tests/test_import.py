@@ -44,7 +44,9 @@ def test_diffusion_map_needs_no_torch():
     assert loaded == ["sklearn"]
 
 
-@pytest.mark.parametrize("name", ["DiffusionMap", "Observation", "capture", "mahalanobis_kernel", "observe"])
+@pytest.mark.parametrize(
+    "name", ["DiffusionMap", "Observation", "capture", "mahalanobis_kernel", "observe", "suggest_neurons"]
+)
 def test_lazy_names(name):
     value = getattr(diffeo, name)
     assert value.__name__ == name

@@ -148,3 +148,32 @@ def test_bits_do_not_depend_on_threads(name):
         assert other.gradients.tobytes() == one.gradients.tobytes()
         assert other.graph.lengths.tobytes() == one.graph.lengths.tobytes()
         assert (other.stress, other.overlap, other.n_iter) == (one.stress, one.overlap, one.n_iter)
+
+
+# --- curves closed over a gap of the sample -----------------------------------------------------------------
+
+
+def seen_on_a_circle(angle):
+    """Points (cos, sin) of angles (n,), by three smooth measurements."""
+    points = np.column_stack([np.cos(angle), np.sin(angle)])
+    tangents = np.column_stack([-np.sin(angle), np.cos(angle)])[:, :, None]
+    y, jacobians = smooth_map(2, 3, 1)(points)
+    return Observation.from_jacobians(y, jacobians @ tangents)
+
+
+@pytest.mark.parametrize("gap", [0, 6, 12])
+def test_a_gap_of_the_sample_does_not_open_a_circle(gap):
+    """A gap of 12 mean spacings is wider than the nearest neighbours reach, and the largest that log(n) allows is 14."""
+    n = 1200
+    spacing = 2 * np.pi / n
+    angle = np.random.default_rng(3).uniform(gap * spacing, 2 * np.pi, n)
+    found = unfold(seen_on_a_circle(angle), 12, 1)
+    assert found.periods.shape == (1, 1)
+    assert abs(abs(found.periods[0, 0]) - 2 * np.pi) < 1e-3
+
+
+def test_a_curve_whose_ends_are_apart_stays_open():
+    angle = np.random.default_rng(3).uniform(0.0, 2 * np.pi * 0.95, 1200)
+    found = unfold(seen_on_a_circle(angle), 12, 1)
+    assert found.periods.shape == (0, 1)
+    assert np.ptp(found.coordinates) == pytest.approx(np.ptp(angle), rel=1e-3)

@@ -1,8 +1,12 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules: capture -> observation -> kernel -> diffusion_map -> selection, and layout ->
-frames -> isometry -> interpolation; then charts -> alignment -> diagnostics -> transformation. Names load when first
-used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
+The pipeline is the list of modules. What a network measures: capture -> observing -> observation (with noise, shrinkage,
+smoothing), and neurons, which chooses what to measure. Diffusion coordinates: kernel -> diffusion_map -> selection.
+Isometric ones: graph -> layout -> frames -> development -> unfolding -> isometry, with interpolation both ways. Joining
+two sides: charts -> landmarks -> alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed ->
+candidates; where the domain is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks
+still teach) -> diagnostics -> transformation -> matching, and reconstruction. Names load when first used (PEP 562), so that
+``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
@@ -18,25 +22,33 @@ if TYPE_CHECKING:
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
     from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.matching import match as match
+    from diffeo.neurons import NeuronSet as NeuronSet
+    from diffeo.neurons import suggest_neurons as suggest_neurons
     from diffeo.observation import Observation as Observation
-    from diffeo.observation import observe as observe
+    from diffeo.observing import observe as observe
+    from diffeo.reconstruction import Reconstruction as Reconstruction
+    from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.storage import load as load
     from diffeo.transformation import Transformation as Transformation
-    from diffeo.transformation import match as match
 
 __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionMap": "diffusion_map",
     "IsometricEmbedding": "isometry",
+    "NeuronSet": "neurons",
     "Observation": "observation",
+    "Reconstruction": "reconstruction",
     "Transformation": "transformation",
     "capture": "capture",
     "load": "storage",
     "mahalanobis_kernel": "kernel",
-    "match": "transformation",
-    "observe": "observation",
+    "match": "matching",
+    "observe": "observing",
+    "reconstruct": "reconstruction",
     "relative_error": "equivalence",
+    "suggest_neurons": "neurons",
 }
 _MODULES = ("errors", "reference")
 

@@ -16,6 +16,8 @@ Solver = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 UNDETERMINED = 1e-3
 # Landmarks per coefficient of a general linear map before it may replace the orthogonal one.
 LANDMARKS_PER_COEFFICIENT = 2
+# Steps of the majorisation of a projection: a linear rate set by how round the landmarks lie.
+PROJECTION_STEPS = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,16 +26,19 @@ class Alignment:
 
     Attributes
     ----------
-    linear : ndarray of shape (c, c)
-    shift : ndarray of shape (c,)
+    linear : ndarray of shape (c, c), of a projection (c, c_b)
+    shift : ndarray of shape (c,), of a projection (c_b,)
     kind : str
-        "rigid" (rotation or reflection, and shift), "similarity" (times a scale), "orthogonal" (no shift) or "affine".
+        "rigid" (rotation or reflection, and shift), "similarity" (times a scale), "orthogonal" (no shift), "affine", or
+        "projection" (onto fewer coordinates, with orthonormal columns, and shift).
     residual : float
         Root-mean-square misfit at the landmarks, relative to their spread in B's coordinates.
     left_out : float
         The same, each landmark predicted from the others; infinite when there are too few to leave one out.
     scale : float
         Spread of the landmarks in B's coordinates over that in A's: 1 for isometric coordinates in one unit.
+    name : str
+        What tells it from the first of several candidates; empty where there is one.
     """
 
     linear: FloatArray
@@ -42,13 +47,16 @@ class Alignment:
     residual: float
     left_out: float
     scale: float
+    name: str = ""
 
     def forward(self, coordinates: FloatArray) -> FloatArray:
         """From A's coordinates (n, c) to B's."""
         return coordinates @ self.linear + self.shift
 
     def backward(self, coordinates: FloatArray) -> FloatArray:
-        """From B's coordinates (n, c) to A's."""
+        """From B's coordinates (n, c) to A's; NotInvertibleError for a projection."""
+        if self.kind == "projection":
+            raise errors.NotInvertibleError("a projection loses dimensions and has no inverse")
         solved = np.linalg.solve(self.linear.T, (coordinates - self.shift).T).T
         return np.ascontiguousarray(solved, dtype=np.float64)
 
@@ -75,6 +83,26 @@ def align_isometric(coordinates_a: FloatArray, coordinates_b: FloatArray, *, kno
     _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True)
     kind, solver = ("rigid", _rigid) if known_unit else ("similarity", _similarity)
     return _fit(coordinates_a, coordinates_b, kind, solver, coordinates_a.shape[1] + 2)
+
+
+def align_projection(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
+    """Projection of isometric coordinates onto fewer: x_b = x_a L + c, L (d_a, d_b) with orthonormal columns.
+
+    Minimises the misfit at the landmarks over all such L (the unbalanced Procrustes problem), by majorisation from the
+    affine fit.
+
+    Parameters
+    ----------
+    coordinates_a, coordinates_b : ndarray of shape (L, d_a) and (L, d_b)
+        Coordinates of the same L inputs on both sides, d_a > d_b.
+
+    Raises
+    ------
+    LandmarkError
+        Fewer than d_a + 1 landmarks, or landmarks that leave a direction open.
+    """
+    _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True)
+    return _fit(coordinates_a, coordinates_b, "projection", _projection, coordinates_a.shape[1] + 2)
 
 
 def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
@@ -125,6 +153,21 @@ def _similarity(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     return linear, q.mean(axis=0) - p.mean(axis=0) @ linear
 
 
+def _projection(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
+    centred, target = p - p.mean(axis=0), q - q.mean(axis=0)
+    u, _, vt = np.linalg.svd(np.linalg.lstsq(centred, target, rcond=None)[0], full_matrices=False)
+    linear = u @ vt
+    inner, cross = centred.T @ centred, centred.T @ target
+    bound = float(np.linalg.eigvalsh(inner)[-1])
+    for _ in range(PROJECTION_STEPS):
+        # norm(P L - Q)^2 is majorised at L by a multiple of norm(L' - (L - (inner L - cross) / bound))^2.
+        u, _, vt = np.linalg.svd(linear - (inner @ linear - cross) / bound, full_matrices=False)
+        if np.abs(u @ vt - linear).max() < 1e-14:
+            break
+        linear = u @ vt
+    return linear, q.mean(axis=0) - p.mean(axis=0) @ linear
+
+
 def _affine(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     solution = np.asarray(np.linalg.lstsq(np.column_stack([p, np.ones(len(p))]), q, rcond=None)[0], dtype=np.float64)
     return solution[:-1], solution[-1]
@@ -133,7 +176,7 @@ def _affine(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _fit(p: FloatArray, q: FloatArray, kind: str, solve: Solver, needed: int) -> Alignment:
     linear, shift = solve(p, q)
     # Eigenfunctions have mean 0, so that their own size is their spread; other coordinates are centred first.
-    centred = kind in ("rigid", "similarity")
+    centred = kind in ("rigid", "similarity", "projection")
     spread_a, spread_b = (_size(x - x.mean(axis=0) if centred else x) for x in (p, q))
     residual = _size(p @ linear + shift - q) / spread_b
     left_out = np.inf
@@ -144,6 +187,8 @@ def _fit(p: FloatArray, q: FloatArray, kind: str, solve: Solver, needed: int) ->
             part, offset = solve(p[rest], q[rest])
             misses[i] = p[i] @ part + offset - q[i]
         left_out = _size(misses) / spread_b
+    if kind == "projection":
+        spread_a = _size((p - p.mean(axis=0)) @ linear)
     return Alignment(linear, shift, kind, residual, left_out, spread_b / spread_a)
 
 

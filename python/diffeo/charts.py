@@ -15,6 +15,7 @@ from diffeo.diffusion_map import DiffusionMap
 from diffeo.isometry import IsometricEmbedding
 from diffeo.observation import Observation
 from diffeo.selection import IndependentCoordinates, independent_coordinates
+from diffeo.smoothing import smoothed
 
 # Eigenvectors tried before the search for d independent coordinates gives up.
 N_COMPONENTS = (10, 30, 80)
@@ -67,6 +68,14 @@ class DiffusionChart:
         values = np.ascontiguousarray(self.observation.points[rows])
         return _core.local_polynomial_fit(queries, nodes, values, neighbors, 1, n_threads)
 
+    def wrapped(self, coordinates: FloatArray) -> FloatArray:
+        """The coordinates: there are no periods."""
+        return coordinates
+
+    def features(self, coordinates: FloatArray) -> FloatArray:
+        """The coordinates."""
+        return coordinates
+
 
 @dataclass(frozen=True, eq=False)
 class IsometricChart:
@@ -93,14 +102,31 @@ class IsometricChart:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
         return self.embedding.inverse_transform(coordinates)
 
+    def wrapped(self, coordinates: FloatArray) -> FloatArray:
+        """Coordinates moved by periods into one cell."""
+        return self.embedding._chart.wrapped(coordinates)
+
+    def features(self, coordinates: FloatArray) -> FloatArray:
+        """Coordinates as inputs of a regression: sine and cosine of what is periodic, the rest as it is."""
+        periods = self.embedding.periods_
+        if len(periods) == 0:
+            return coordinates
+        turns = 2.0 * np.pi * (coordinates @ np.linalg.pinv(periods))
+        rest = coordinates @ np.linalg.svd(periods)[2][len(periods) :].T
+        return np.column_stack([np.cos(turns), np.sin(turns), rest])
+
 
 Chart = DiffusionChart | IsometricChart
 
 
 def isometric_chart(observation: Observation, name: str, n_jobs: int | None) -> IsometricChart:
-    """Isometric coordinates of an observation; the error names the side."""
+    """Isometric coordinates of an observation (bursts are smoothed first); the error names the side."""
+    observation = smoothed(observation, n_jobs=n_jobs)
     try:
-        fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
+        with warnings.catch_warnings():
+            # The diagnostics of the match say it.
+            warnings.simplefilter("ignore", errors.DistortionWarning)
+            fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
     except errors.DisconnectedError as error:
         raise errors.DisconnectedError(f"observation {name}: {error}") from error
     return IsometricChart(observation, fitted, fitted.embedding_)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from diffeo._neuron_criteria import or_samples
 from diffeo._validation import FloatArray, IntArray, rows_text
 from diffeo.alignment import Alignment
 from diffeo.charts import DiffusionChart, IsometricChart
 from diffeo.observation import Observation
+from diffeo.residual import ResidualModel
 
+# A regression on the landmarks with this relative error says nothing.
+USELESS = 0.3
 # Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
 # coordinates are themselves only right to a few percent.
 CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
@@ -25,12 +29,17 @@ SUSPICIOUS_GATED_SHARE = 0.1
 NEAR_FOLD = 0.01
 # ... and so many of the samples in one are a problem: at a fold the stretch vanishes like the distance to it.
 NEAR_FOLD_SHARE = 0.001
-# Relative stress above this has come with maps that are wrong by a percent or more; below 0.001 all is well.
-SUSPICIOUS_STRESS = 0.004
+# Relative stress above this has come with maps that are wrong by a percent or more; below 0.001 all is well. Metrics
+# from noise have a stress of their own (`Observation.length_noise`).
+SUSPICIOUS_STRESS = 0.012
 # Without convergence, doubts begin here.
 UNSETTLED_STRESS = 3e-4
 # Reach of the samples over the narrowest spread of the landmarks, beyond which small errors become large ones.
 LEVERAGE = 25.0
+# Beyond this the landmarks are not used in that direction.
+MOST_LEVERAGE = 1000.0
+# A layout with more than this share of its samples on top of others is suspicious.
+OVERLAPPING = 0.01
 # One unit of length on both sides: a larger deviation of the landmarks' spread is suspicious.
 SCALE_TOLERANCE = 0.02
 # Samples of one side this many spacings away from all of the other side have no counterpart there ...
@@ -72,7 +81,9 @@ def diagnose_isometric(
 ) -> Diagnostics:
     """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
     misfit = _misfit(alignment)
-    problems = _landmark_problems(misfit, "isometric") + _leverage_problems(landmarks_b, b.coordinates)
+    problems = _landmark_problems(misfit, "isometric")
+    if not len(b.embedding.periods_):
+        problems += _leverage_problems(landmarks_b, b.coordinates)
     if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
         problems.append(
             f"the landmarks are {alignment.scale:.3f} times as far apart on B as on A, although both sides measure in "
@@ -80,21 +91,27 @@ def diagnose_isometric(
         )
     for name, chart in (("A", a), ("B", b)):
         stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
-        if stress > SUSPICIOUS_STRESS:
+        if stress > max(SUSPICIOUS_STRESS, chart.observation.length_noise):
             worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
             problems.append(
                 f"on side {name} the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
                 f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
-                "domain is curved or closed; add neurons, or samples"
+                f"domain is curved; add neurons{or_samples(chart.observation)}"
             )
         elif not chart.embedding.converged_ and stress > UNSETTLED_STRESS:
             problems.append(
                 f"on side {name} the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
                 f"{stress:.4f}): a thin or sparse domain; use more samples"
             )
-        problems += _left_out_problems(name, chart.embedding.left_out_)
-        problems += _fold_problems(name, chart.observation)
-    problems += _coverage_problems(alignment.forward(a.coordinates), b.coordinates)
+        problems += left_out_problems(name, chart.embedding.left_out_)
+        problems += fold_problems(name, chart.observation)
+        if chart.embedding.overlap_ > OVERLAPPING:
+            problems.append(
+                f"on side {name} {100 * chart.embedding.overlap_:.0f} % of the samples lie on top of others in the layout, as "
+                "two sheets do: it was caught in a local minimum, or the measurements do not tell inputs apart; add neurons"
+            )
+    if alignment.kind != "projection":
+        problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates)
     return Diagnostics(
         problems,
         misfit,
@@ -128,8 +145,8 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
                 f"on side {name} {100 * share:.0f} % of the near pairs fail the gates: the measurements bend sharply or "
                 "cross themselves; add neurons, or samples"
             )
-        problems += _left_out_problems(name, chart.observation.deficient)
-        problems += _fold_problems(name, chart.observation)
+        problems += left_out_problems(name, chart.observation.deficient)
+        problems += fold_problems(name, chart.observation)
     return Diagnostics(
         problems,
         misfit,
@@ -138,6 +155,23 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
         (shares[0], shares[1]),
         (near_folds(a.observation), near_folds(b.observation)),
     )
+
+
+def regression_problems(misfit: float, model: ResidualModel | None) -> list[str]:
+    """Where no rigid motion fits the landmarks: whether the landmarks carry the map themselves."""
+    if model is None or misfit <= CONTRADICTION["isometric"]:
+        return []
+    if not model.learned:
+        return ["too few landmarks to learn the map from them instead; some tens would do"]
+    if model.error > USELESS:
+        return [
+            f"nor do the landmarks carry the map by regression (error at landmarks left out: {100 * model.error:.2g} % of "
+            "their spread): what A measures does not determine what B measures"
+        ]
+    return [
+        f"the map was therefore learned from the landmarks: its error at landmarks left out is {100 * model.error:.2g} % of "
+        "their spread"
+    ]
 
 
 def near_folds(observation: Observation) -> IntArray:
@@ -173,10 +207,12 @@ def _log_ratio(lambda_a: FloatArray, lambda_b: FloatArray) -> FloatArray:
 
 def _leverage_problems(landmarks: FloatArray, coordinates: FloatArray) -> list[str]:
     """Landmarks close together or nearly in a hyperplane turn their own errors into large ones far away."""
+    if len(landmarks) <= landmarks.shape[1]:
+        return []
     offsets = landmarks - landmarks.mean(axis=0)
     base = float(np.linalg.svd(offsets, compute_uv=False)[-1]) / np.sqrt(len(landmarks))
     reach = float(np.sqrt(((coordinates - landmarks.mean(axis=0)) ** 2).sum(axis=1).mean()))
-    if reach <= LEVERAGE * base:
+    if reach <= LEVERAGE * base or base <= reach / MOST_LEVERAGE:
         return []
     return [
         f"the {len(landmarks)} landmarks span {base:.3g} in their narrowest direction, the samples reach {reach:.3g} from "
@@ -195,7 +231,8 @@ def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: fl
     ]
 
 
-def _left_out_problems(name: str, rows: IntArray) -> list[str]:
+def left_out_problems(name: str, rows: IntArray) -> list[str]:
+    """Samples that are not in the graph."""
     if len(rows) == 0:
         return []
     return [
@@ -204,7 +241,8 @@ def _left_out_problems(name: str, rows: IntArray) -> list[str]:
     ]
 
 
-def _fold_problems(name: str, observation: Observation) -> list[str]:
+def fold_problems(name: str, observation: Observation) -> list[str]:
+    """Samples at which the stretch in some direction nearly vanishes."""
     rows = near_folds(observation)
     if len(rows) <= NEAR_FOLD_SHARE * len(observation):
         return []

@@ -1,28 +1,24 @@
 """Saving and loading: one safetensors file an object, no pickle, written atomically, read with distrust.
 
-Arrays are the tensors of the file. All else is one JSON string, ``diffeo`` in its metadata: format, version,
-kind (of a transformation: that of its coordinates), a flat table of entries, and a SHA-256 over it all. Names
-in both are dotted paths such as ``a.observation.points``. Kernels and search trees are not stored but remade.
+Names in a file are dotted paths such as ``a.observation.points``. Kernels, search trees, atlases and factors of kernel
+matrices are not stored but made again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import secrets
-import stat
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
-from diffeo import __version__, errors
-from diffeo._validation import check_finite, index_array, integer, real
+from diffeo import _schema, errors
+from diffeo._container import Content, decode, encode, read, write
+from diffeo._schema import holds, take
+from diffeo._validation import FloatArray
 from diffeo.alignment import Alignment
 from diffeo.charts import Chart, DiffusionChart, IsometricChart
 from diffeo.diagnostics import Diagnostics
@@ -31,59 +27,29 @@ from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
 from diffeo.kernel import EpsilonCurve, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
+from diffeo.registration import Registration
+from diffeo.residual import MAX_LANDMARKS, ResidualModel
 from diffeo.selection import IndependentCoordinates
 from diffeo.transformation import Transformation
 
-Content = dict[str, Any]
-FORMAT, FORMAT_VERSION = "diffeo", 1
-# Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
-MAX_HEADER = 1 << 20
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times
 # this factor, or below this floor (another instruction set rounds otherwise); derivatives on isometric
 # coordinates to the observation if, whitened, they are rotations up to the floor.
 RESIDUAL_FACTOR, RESIDUAL_FLOOR = 10.0, 1e-6
-
-# What a file holds of each object, in the words of `_checked`. Axes: n samples, m measurements, d dimensions,
-# k eigenvectors, c = k - 1 components, s of them selected, u coordinates, v nodes, i alignments, t trials.
-# fmt: off
-OBSERVATION = {
-    "points": "F nm", "whitening": "F nmd", "singular_values": "F nr", "dim": "int 1", "deficient": "I q<n",
-    "source": "str", "known_unit": "bool", "layer": "null|str", "neurons": "null|I m", "scale": "null|>0"}
-FITTED = {  # misfits are infinite for samples left out, generator eigenvalues for eigenvalues of 0 or below
-    "isometric": {
-        "n_neighbors": "int 1", "random_state": "null|int 0", "n_jobs": "null|-1|threads", "stress_": ">=0",
-        "embedding_": "F nd", "jacobians_": "F nmd", "misfit_": "F* n", "overlap_": ">=0", "n_iter_": "int 1",
-        "converged_": "bool", "left_out_": "I l<n"},
-    "diffusion": {
-        "n_components": "int 1", "epsilon": "auto|>0", "alpha": ">=0", "tol": ">0",
-        "random_state": "null|int 0", "n_jobs": "null|-1|threads", "eigenvalues_": "F k", "residuals_": "F k",
-        "generator_eigenvalues_": "F* k", "eigenvectors_": "F nk", "embedding_": "F nc", "epsilon_": ">0",
-        "_sample_weights": "F n", "_scaling": "F n", "_degree": "F n", "n_iter_": "int 0",
-        "n_connected_components_": "int 1"}}
-CURVE = {  # the dimension is NaN where a single bandwidth was tried
-    "epsilon": "F t", "row_sum": "F t", "entries": "F t", "gated_share": "F t", "dimension": "F* t",
-    "target": ">0"}
-SELECTION = {"mixing": "F cs", "components": "I s<c", "unexplained": "F c"}
-ISOMETRIC = {"rows": "I v<n"}  # of the nodes: their order decides between neighbours equally far
-DIFFUSION = {"coordinates": "F nu", "truncation": ">0"}
-ALIGNMENTS = {  # misfits are infinite where there were too few landmarks to leave one out
-    "linear": "F iuu", "shift": "F iu", "kind": "texts", "residual": "F* i", "left_out": "F* i",
-    "scale": "F i"}
-FOLDS = {"near_folds": "I f<n"}
-DIAGNOSED = {
-    "isometric": {"stress": ">=0", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
-    "diffusion": {"stress": "null", "generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS}
-WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
-    "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
-# fmt: on
-TYPES = {"str": str, "bool": bool, "texts": list, "null": type(None)}
-LITERALS: Content = {"null": None, "auto": "auto", "-1": -1}
+# An interpolant keeps up to 3^k copies of its nodes around k periods: more are meant to exhaust memory.
+MAX_PERIODS = 8
+# Nodes lie in the cell of the periods up to this share of it: at its edge, rounding decides.
+CELL_EDGE = 1e-6
+# A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
+MAX_PREDICTORS = 16
+# Amplitude over noise of its processes, which search them within 1e17: beyond, factors are not found in bounded time.
+MAX_SIGNAL = 1e20
 IN_TREE_ORDER = ("_scaling", "_degree")  # stored in the caller's order: trees may differ between machines
 
 
 def save_observation(observation: Observation, path: str | os.PathLike[str]) -> None:
     """Write an observation to one file; on failure raise StorageError and leave an old file as it was."""
-    _save(lambda: _fields("", observation, OBSERVATION), "observation", path)
+    _save(lambda: _fields("", observation, _schema.OBSERVATION), "observation", path)
 
 
 def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
@@ -105,7 +71,7 @@ def load(path: str | os.PathLike[str]) -> Observation | Transformation:
     """
     name = os.fsdecode(path)
     with _refusing(name):
-        content, kind = _decode(_read(name))
+        content, kind = decode(read(name))
         return _build(content, kind, assemble=True)
 
 
@@ -114,7 +80,7 @@ def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) 
     with _refusing(name, " was not written"):
         content = {key: x.item() if isinstance(x, np.generic) else x for key, x in make().items()}
         _build(dict(content), kind, assemble=False)  # what could not be read back is not written
-        _write(_encode(content, kind), name)
+        write(encode(content, kind), name)
 
 
 @contextlib.contextmanager
@@ -126,6 +92,9 @@ def _refusing(name: str, what: str = "") -> Iterator[None]:
         raise errors.StorageError(error.errno, error.strerror, name) from error
     except (errors.DataTypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
         raise errors.StorageError(f"{name}{what}: {error}") from error
+
+
+# What is written
 
 
 def _fields(at: str, holder: Any, schema: dict[str, str]) -> Content:
@@ -140,12 +109,19 @@ def _transformation_content(t: Transformation) -> Content:
     content |= {"scale": np.array([t.scale]), "landmark_residual": np.array([known.landmark_residual])}
     for i, (at, chart) in enumerate((("a.", t.a), ("b.", t.b))):
         own = _isometric_content(chart) if isinstance(chart, IsometricChart) else _diffusion_content(chart)
-        own |= _fields("observation.", chart.observation, OBSERVATION)
-        own |= {f"diagnosed.{x}": getattr(known, x) and getattr(known, x)[i] for x in DIAGNOSED[kind]}
+        own |= _fields("observation.", chart.observation, _schema.OBSERVATION)
+        own |= {f"diagnosed.{x}": getattr(known, x) and getattr(known, x)[i] for x in _schema.DIAGNOSED[kind]}
         content |= {at + name: value for name, value in own.items()}
-    for name in ALIGNMENTS:
-        values = [getattr(alignment, name) for alignment in (t.alignment, *t.candidates)]
-        content[f"alignments.{name}"] = values if name == "kind" else np.stack(values)
+    alignments = (t.alignment, *t.candidates)
+    for i, alignment in enumerate(alignments):
+        content |= _fields(f"alignments.{i}.", alignment, _schema.ALIGNMENT)
+    for name, rule in _schema.ALIGNMENTS.items():
+        values = [getattr(alignment, name) for alignment in alignments]
+        content[f"alignments.{name}"] = values if rule == "texts" else np.stack(values)
+    if t.registration is not None:
+        content |= _registration_content(t.registration, t.a.observation)
+    for at, model in (("forward.", t.forward), ("backward.", t.backward)):
+        content |= {} if model is None else _residual_content(at, model)
     return content
 
 
@@ -157,64 +133,37 @@ def _isometric_content(chart: IsometricChart) -> Content:
     both = (samples, (nodes.nodes, nodes.values, nodes.gradients))
     a, b = (np.ascontiguousarray(np.hstack([x.reshape(len(x), -1) for x in arrays])) for arrays in both)
     at_a, at_b = (np.argsort(x.view(f"V{x.strides[0]}")[:, 0], kind="stable") for x in (a, b))
-    if not (np.array_equal(a[at_a], b[at_b]) and np.array_equal(chart.coordinates, fitted.embedding_)):
+    same = np.array_equal(a[at_a], b[at_b]) and np.array_equal(nodes.periods, fitted.periods_)
+    if not (same and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
-    return _fields("fitted.", fitted, FITTED["isometric"]) | {"rows": rows[at_a[np.argsort(at_b)]]}
+    return _fields("fitted.", fitted, _schema.FITTED["isometric"]) | {"rows": rows[at_a[np.argsort(at_b)]]}
 
 
 def _diffusion_content(chart: DiffusionChart) -> Content:
     fitted, kernel = chart.diffusion_map, chart.diffusion_map.kernel_
-    content = _fields("fitted.", fitted, FITTED["diffusion"])
-    content |= _fields("selection.", chart.selection, SELECTION)
+    content = _fields("fitted.", fitted, _schema.FITTED["diffusion"])
+    content |= _fields("selection.", chart.selection, _schema.SELECTION)
     for name in IN_TREE_ORDER:
         content[f"fitted.{name}"] = np.zeros(kernel.n_samples)
         content[f"fitted.{name}"][kernel.rows] = getattr(fitted, name)
     if fitted.epsilon_curve_ is not None:
-        content |= _fields("curve.", fitted.epsilon_curve_, CURVE)
+        content |= _fields("curve.", fitted.epsilon_curve_, _schema.CURVE)
     return content | {"coordinates": chart.coordinates, "truncation": kernel.truncation}
 
 
-def _checked(rule: str, value: Any, name: str, sizes: dict[str, int]) -> Any:
-    """The value, if it is as the rule says.
-
-    "F nm": float64 of these axes, finite unless "F*"; "I q<n": row numbers below length n; "int 1":
-    at least 1; ">0", ">=0": real; alternatives first. Lengths go to `sizes`, or must equal what is there.
-    """
-    *alternatives, rule = rule.split("|")
-    if any(type(value) is type(LITERALS[word]) and value == LITERALS[word] for word in alternatives):
-        return value
-    kind, _, detail = rule.partition(" ")
-    if kind == "int":
-        return integer(value, name, int(detail))
-    if kind == "threads":  # a file must not be able to ask for a million
-        return int(real(integer(value, name, 1), name, below=4097))
-    if kind[0] == ">":
-        return real(value, name, above=0.0) if kind == ">0" else real(value, name, at_least=0.0)
-    if kind in TYPES:
-        texts = value if kind == "texts" and isinstance(value, list) else []
-        if type(value) is not TYPES[kind] or any(type(text) is not str for text in texts):
-            raise errors.DataTypeError(f"{name} must be {kind}, not {value!r:.60}")
-        return value
-    axes, _, upper = detail.partition("<")
-    dtype, found = np.dtype(np.int64 if kind == "I" else np.float64), getattr(value, "dtype", type(value))
-    if not isinstance(value, np.ndarray) or found != dtype:
-        raise errors.DataTypeError(f"{name} is {found}; an array of {dtype} is needed")
-    fits = value.ndim == len(axes) and (value.size > 0 or kind == "I")
-    if not fits or any(sizes.setdefault(*pair) != pair[1] for pair in zip(axes, value.shape, strict=True)):
-        expected = tuple(sizes.get(axis, axis) for axis in axes)
-        raise errors.ShapeError(f"{name} has shape {value.shape}, which does not fit the rest: {expected}")
-    if kind == "I":
-        return index_array(value, name, sizes[upper] if upper else np.iinfo(np.int64).max)
-    if kind == "F":
-        check_finite(value, name)
-    return value
+def _registration_content(registration: Registration, observation: Observation) -> Content:
+    if registration.observation is not observation:
+        raise errors.InputError("the registration is not that of a's observation")
+    content = _fields("registration.", registration, _schema.REGISTRATION)
+    return content | _fields("registration.counterparts.", registration.counterparts, _schema.OBSERVATION)
 
 
-def _take(content: Content, at: str, schema: dict[str, str], sizes: dict[str, int]) -> Content:
-    """Remove from content what the schema names, checked."""
-    if missing := [at + name for name in schema if at + name not in content]:
-        raise errors.InputError(f"entries are missing: {', '.join(missing)}")
-    return {name: _checked(rule, content.pop(at + name), at + name, sizes) for name, rule in schema.items()}
+def _residual_content(at: str, model: ResidualModel) -> Content:
+    known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
+    return _fields(at, model, _schema.RESIDUAL) | {f"{at}kinds": list(model.kinds)} | known
+
+
+# What is read
 
 
 def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Transformation:
@@ -231,7 +180,7 @@ def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Tran
 
 
 def _build_observation(content: Content, at: str, sizes: dict[str, int]) -> Observation:
-    taken = _take(content, at, OBSERVATION, sizes)
+    taken = take(content, at, _schema.OBSERVATION, sizes)
     values, deficient = taken["singular_values"], taken["deficient"]
     if taken["dim"] != sizes["d"] or sizes["d"] > min(sizes["m"], sizes["r"]):
         raise errors.ShapeError(f"{at}dim = {taken['dim']} does not fit whitening or singular_values")
@@ -245,7 +194,7 @@ def _build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obse
 def _restore(fitted: Any, kind: str, content: Content, at: str, sizes: dict[str, int]) -> Observation:
     """Set what was stored of an estimator, and give the observation that it was fitted to."""
     observation = _build_observation(content, f"{at}observation.", sizes)
-    for name, value in _take(content, f"{at}fitted.", FITTED[kind], sizes).items():
+    for name, value in take(content, f"{at}fitted.", _schema.FITTED[kind], sizes).items():
         setattr(fitted, name, value)
     fitted.n_features_in_ = sizes["m"]
     return observation
@@ -254,53 +203,52 @@ def _restore(fitted: Any, kind: str, content: Content, at: str, sizes: dict[str,
 def _build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> IsometricChart:
     fitted = IsometricEmbedding()
     observation = _restore(fitted, "isometric", content, at, sizes)
-    rows, sizes["u"] = _take(content, at, ISOMETRIC, sizes)["rows"], sizes["d"]
+    rows, sizes["u"] = take(content, at, _schema.ISOMETRIC, sizes)["rows"], sizes["d"]
     if len(rows) < 2 or sorted([*rows, *fitted.left_out_]) != list(range(sizes["n"])):
         raise errors.InputError(f"{at}rows and {at}left_out_ do not list every sample once")
     samples = (fitted.embedding_, observation.points, fitted.jacobians_)
     nodes, values, gradients = (np.ascontiguousarray(array[rows]) for array in samples)
-    turned = np.einsum("nmd,nme->nde", observation.whitening[rows], gradients)
-    gap = np.abs(np.einsum("nde,nfe->ndf", turned, turned) - np.eye(sizes["d"])).max()
+    gap = _gap(np.einsum("nmd,nme->nde", observation.whitening[rows], gradients))
     if not gap <= RESIDUAL_FLOOR:
         raise errors.InputError(f"{at}jacobians_ are not those of its observation (gap {gap:.2g}): altered")
+    _check_periods(fitted.periods_, nodes, f"{at}fitted.periods_")
     if assemble:
-        fitted._chart = HermiteChart(nodes, values, gradients)
+        fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_)
     return IsometricChart(observation, fitted, fitted.embedding_)
+
+
+def _gap(matrices: FloatArray) -> float:
+    """How far the rows of matrices (n, d, e) are from orthonormal ones."""
+    return float(np.abs(np.einsum("nde,nfe->ndf", matrices, matrices) - np.eye(matrices.shape[1])).max())
+
+
+def _check_periods(periods: FloatArray, nodes: FloatArray, name: str) -> None:
+    k, d = periods.shape
+    if k == 0:
+        return
+    if k > min(d, MAX_PERIODS) or np.linalg.matrix_rank(periods) < k:
+        raise errors.InputError(f"{name}: {k} periods in {d} dimensions are too many, or depend on each other")
+    if 3**k * nodes.nbytes > memory_limit():
+        raise errors.MemoryLimitError(
+            f"{name}: up to {3**k * len(nodes)} copies of nodes would exceed the memory limit"
+        )
+    turns = nodes @ np.linalg.pinv(periods)
+    if not (np.abs(turns - 0.5).max() <= 0.5 + CELL_EDGE and np.ptp(turns, axis=0).min() >= 0.5):
+        raise errors.InputError(f"{name}: the coordinates do not fill one cell of the periods")
 
 
 def _build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> DiffusionChart:
     fitted = DiffusionMap()
     observation = _restore(fitted, "diffusion", content, at, sizes)
-    curve = f"{at}curve.epsilon" in content
-    fitted.epsilon_curve_ = EpsilonCurve(**_take(content, f"{at}curve.", CURVE, sizes)) if curve else None
-    selection = IndependentCoordinates(**_take(content, f"{at}selection.", SELECTION, sizes))
-    rest = _take(content, at, DIFFUSION, sizes)
+    curve = holds(content, f"{at}curve.")
+    fitted.epsilon_curve_ = EpsilonCurve(**take(content, f"{at}curve.", _schema.CURVE, sizes)) if curve else None
+    selection = IndependentCoordinates(**take(content, f"{at}selection.", _schema.SELECTION, sizes))
+    rest = take(content, at, _schema.DIFFUSION, sizes)
     if sizes["c"] != sizes["k"] - 1 or sizes["u"] > sizes["s"]:
         raise errors.ShapeError(f"{at}embedding_, selection and coordinates have inconsistent widths")
     if assemble:
         _attach_kernel(fitted, observation, rest["truncation"])
     return DiffusionChart(observation, fitted, selection, rest["coordinates"])
-
-
-def _build_transformation(content: Content, kind: str, assemble: bool) -> Transformation:
-    build: Callable[..., Chart] = _build_isometric if kind == "isometric" else _build_diffusion
-    # The sides have the numbers of dimensions and of coordinates in common, and no other length.
-    sizes_a: dict[str, int] = {}
-    a = build(content, "a.", sizes_a, assemble)
-    sizes = {"d": sizes_a["d"], "u": sizes_a["u"], "1": 1}
-    b = build(content, "b.", sizes, assemble)
-    known_a = _take(content, "a.diagnosed.", DIAGNOSED[kind], sizes_a)
-    known_b = _take(content, "b.diagnosed.", DIAGNOSED[kind], sizes)
-    aligned, whole = _take(content, "alignments.", ALIGNMENTS, sizes), _take(content, "", WHOLE, sizes)
-    if len(aligned["kind"]) != sizes["i"] or sizes["i"] < 2:
-        raise errors.ShapeError(f"alignments.kind lists {len(aligned['kind'])} of {sizes['i']} alignments")
-    if (np.linalg.matrix_rank(aligned["linear"]) < sizes["u"]).any():
-        raise errors.InputError("alignments.linear holds a singular matrix")
-    aligned |= {name: aligned[name].tolist() for name in ("residual", "left_out", "scale")}
-    first, *candidates = [Alignment(*row) for row in zip(*aligned.values(), strict=True)]
-    both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
-    diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
-    return Transformation(a, b, first, candidates, whole["scale"].item(), diagnostics, whole["n_jobs"])
 
 
 def _attach_kernel(fitted: DiffusionMap, observation: Observation, truncation: float) -> None:
@@ -322,79 +270,83 @@ def _attach_kernel(fitted: DiffusionMap, observation: Observation, truncation: f
         raise errors.InputError(f"{stated}: altered, or written by a version of diffeo whose kernel differs")
 
 
-def _encode(content: Content, kind: str) -> bytes:
-    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    description: Content = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
-    description["diffeo_version"] = __version__
-    description["entries"] = {name: content[name] for name in content.keys() - arrays.keys()}
-    # Matrix products round differently in the two memory orders, so the order is kept.
-    description["fortran"] = sorted(name for name, array in arrays.items() if array.flags.fnc)
-    description["sha256"] = _digest(description, tensors)
-    data: bytes = safetensors.numpy.save(tensors, {FORMAT: json.dumps(description, sort_keys=True)})
-    return data
+def _build_transformation(content: Content, kind: str, assemble: bool) -> Transformation:
+    build: Callable[..., Chart] = _build_isometric if kind == "isometric" else _build_diffusion
+    sizes_a, sizes_b = dict[str, int](), dict[str, int]()
+    a, b = build(content, "a.", sizes_a, assemble), build(content, "b.", sizes_b, assemble)
+    lost = sizes_a["d"] - sizes_b["d"]
+    if lost < 0 or (kind == "diffusion" and (lost or sizes_a["u"] != sizes_b["u"])):
+        raise errors.ShapeError("a and b have numbers of dimensions or of coordinates that do not fit each other")
+    first, *candidates = _build_alignments(content, {"a": sizes_a["u"], "u": sizes_b["u"]}, projection=lost > 0)
+    whole = take(content, "", _schema.WHOLE, {"1": 1})
+    registration = None
+    if kind == "diffusion" and holds(content, "registration."):
+        sizes = {"n": sizes_a["n"], "w": sizes_b["n"], "m": sizes_b["m"], "d": sizes_b["d"]}
+        registration = _build_registration(content, a.observation, sizes, whole["n_jobs"])
+    schema = _schema.DIAGNOSED["registered" if registration is not None else kind]
+    known_a, known_b = (take(content, f"{at}diagnosed.", schema, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
+    both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
+    diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
+    # Inputs of the regressions: common coordinates, of which periodic ones count twice, and measurements.
+    features = sizes_b["u"] + sizes_b.get("p", 0)
+    models = [
+        _build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
+        for at, source, target in (("forward.", sizes_a, sizes_b), ("backward.", sizes_b, sizes_a))
+    ]
+    unit, n_jobs = whole["scale"].item(), whole["n_jobs"]
+    return Transformation(a, b, first, candidates, unit, diagnostics, n_jobs, registration, *models)
 
 
-def _digest(description: Content, tensors: Content) -> str:
-    """SHA-256 over the description, and over name, dtype, shape and bytes of every tensor."""
-    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name!r} {tensors[name].dtype.str} {tensors[name].shape}".encode())
-        digest.update(tensors[name].data)
-    return digest.hexdigest()
+def _build_alignments(content: Content, sizes: dict[str, int], *, projection: bool) -> list[Alignment]:
+    """The alignment that is used, and all candidates."""
+    rows = take(content, "alignments.", _schema.ALIGNMENTS, sizes)
+    count = sizes["i"]
+    if not len(rows["kind"]) == len(rows["name"]) == count or count < 2:
+        raise errors.ShapeError(f"alignments.kind or .name list fewer or more than {count} alignments, or no candidate")
+    if any((kind == "projection") != projection for kind in rows["kind"]):
+        raise errors.InputError("alignments.kind: a projection is what joins different numbers of dimensions")
+    maps = [take(content, f"alignments.{i}.", _schema.ALIGNMENT, sizes) for i in range(count)]
+    if any(np.linalg.matrix_rank(one["linear"]) < sizes["u"] for one in maps):
+        raise errors.InputError("alignments hold a singular matrix")
+    rows |= {name: rows[name].tolist() for name in ("residual", "left_out", "scale")}
+    numbers = zip(*rows.values(), strict=True)
+    return [Alignment(**one, **dict(zip(rows, row, strict=True))) for one, row in zip(maps, numbers, strict=True)]
 
 
-def _decode(data: bytes) -> tuple[Content, str]:
-    """Content and kind of a file whose digest fits."""
-    problem = "not a safetensors file, or damaged"
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        problem = "a safetensors file, but not one that diffeo wrote"
-        description = json.loads(header["__metadata__"][FORMAT])
-        name, version = description["format"], description["format_version"]
-        if name != FORMAT or version != FORMAT_VERSION:
-            stated = f"its format is {name!r:.40}, version {version!r:.20}; this diffeo reads version"
-            raise errors.InputError(f"{stated} {FORMAT_VERSION}: update diffeo if the file is newer")
-        problem = "damaged or truncated"
-        tensors, digest = safetensors.numpy.load(data), description.pop("sha256")
-        if digest != _digest(description, tensors):
-            raise errors.InputError("damaged or altered: its SHA-256 does not fit its content")
-        ordered = {key: np.asfortranarray(tensors[key]) for key in tensors if key in description["fortran"]}
-        return dict(**description["entries"], **(tensors | ordered)), description["kind"]  # no name twice
-    except errors.InputError:
-        raise
-    except Exception as error:  # whatever strange bytes provoke in two parsers
-        raise errors.InputError(f"{problem} ({error!r:.200})") from error
+def _build_registration(
+    content: Content, observation: Observation, sizes: dict[str, int], n_jobs: int | None
+) -> Registration:
+    counterparts = _build_observation(content, "registration.counterparts.", sizes)
+    taken = take(content, "registration.", _schema.REGISTRATION, sizes)
+    if not np.array_equal(np.sort(counterparts.deficient), np.sort(observation.deficient)):
+        raise errors.InputError("registration.counterparts are not those of a's samples of full rank")
+    rows, d = counterparts.usable, counterparts.dim
+    # The metric at the counterparts comes from derivatives, so that its whitening is U / Sigma.
+    unit = counterparts.whitening[rows] * counterparts.singular_values[rows, None, :d]
+    gap = _gap(unit.transpose(0, 2, 1))
+    if not gap <= RESIDUAL_FLOOR:
+        raise errors.InputError(f"registration.counterparts.whitening does not fit its singular values (gap {gap:.2g})")
+    return Registration(observation, counterparts, **taken, n_jobs=n_jobs)
 
 
-def _read(name: str) -> bytes:
-    # Asked before opening, which would wait at a pipe.
-    if not stat.S_ISREG(os.stat(name).st_mode):
-        raise errors.InputError("not a regular file")
-    with open(name, "rb") as file:
-        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
-        if not 8 + length <= min(size, MAX_HEADER):
-            what = "header too large" if length > MAX_HEADER else "truncated"
-            raise errors.InputError(f"{what}: {length} bytes in a file of {size}: not safetensors or damaged")
-        if 2 * size > memory_limit():  # the bytes, and the arrays copied out of them
-            raise errors.MemoryLimitError(f"{name} has {size} bytes; reading it takes twice as many")
-        file.seek(0)
-        return file.read()
-
-
-def _write(data: bytes, name: str) -> None:
-    """Replace the file in one step: readers, and a crash, see the old one or the new one."""
-    target = os.path.realpath(name)
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise errors.InputError("it exists and is not a regular file")
-    temporary = os.path.join(os.path.dirname(target), f".diffeo-{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+def _build_residual(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> ResidualModel | None:
+    if not holds(content, at):
+        return None
+    taken, known = take(content, at, _schema.RESIDUAL, sizes), take(content, f"{at}errors.", _schema.ERRORS, sizes)
+    if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
+        raise errors.ShapeError(
+            f"{at}kinds and {at}landmarks: {sizes['j']} predictors and {sizes['L']} landmarks do not fit"
+        )
+    if len(set(known["names"])) != sizes["e"] or len(known["names"]) != sizes["e"] or "combined" not in known["names"]:
+        raise errors.InputError(f"{at}errors.names do not name its errors")
+    amplitude, noise = taken["amplitude"], taken["noise"]
+    if (amplitude < 0).any() or not (amplitude <= MAX_SIGNAL * noise).all():
+        raise errors.InputError(f"{at}amplitude and {at}noise are negative or out of proportion")
+    with np.errstate(over="ignore"):
+        reach = np.abs(taken["landmarks"]).max(axis=0) * np.abs(taken["inverse_scales"])
+    if not np.isfinite(reach).all():
+        raise errors.InputError(f"{at}inverse_scales are out of proportion to {at}landmarks")
+    if not assemble:
+        return None
+    relative = dict(zip(known["names"], known["values"].tolist(), strict=True))
+    return ResidualModel(**taken | {"kinds": tuple(taken["kinds"])}, errors=relative)

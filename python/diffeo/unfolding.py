@@ -27,6 +27,12 @@ SECOND_LOOKS = 2
 # Above this relative stress or overlap the layout is compared with one developed from the local frames.
 DOUBTFUL_STRESS = 0.004
 DOUBTFUL_OVERLAP = 0.01
+# Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
+# many times farther apart, meet in a gap of the sample, if that is no larger than this many times log(n) mean spacings
+# (twice the expected largest gap: larger ones have a probability of 1 / n).
+CLOSING_FACTOR = 4
+CLOSING_DETOUR = 4.0
+LARGEST_GAP = 2.0
 # Samples in small pieces of the graph, up to this share in all, are left out.
 STRAY_SHARE = 0.01
 
@@ -71,6 +77,8 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     found = corrected(observation, graph, *untangle(graph, start_layout(graph, observation.dim)))
     if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP:
         found = _reconsidered(observation, graph, found, n_neighbors)
+    if observation.dim == 1 and not found.graph.n_periods:
+        found = _closed(observation, found, n_neighbors, n_threads)
     strays = len(graph.rows) < len(observation.usable)
     for _ in range(SECOND_LOOKS if strays or found.stress > SECOND_LOOK else 0):
         again = _second_look(observation, found, n_neighbors, n_threads)
@@ -130,6 +138,35 @@ def _reconsidered(observation: Observation, graph: NeighborGraph, found: Unfoldi
     if development is not None:
         layouts.append(corrected(observation, development[0], *untangle(*development)))
     return min(layouts, key=lambda layout: layout.stress + layout.overlap)
+
+
+def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding:
+    """A curve closed over the largest gap of its sample, if its ends meet there; else as it was found.
+
+    Random gaps of n samples on a circle reach log(n) mean spacings, beyond the nearest neighbours of both sides: the
+    graph is then that of an interval. In more dimensions a gap cannot cut a domain.
+    """
+    wide = neighbor_graph(observation, CLOSING_FACTOR * n_neighbors, n_threads)
+    if not np.array_equal(wide.rows, found.graph.rows):
+        return found
+    there = np.linalg.norm(wide.steps(found.layout), axis=1)
+    gap = LARGEST_GAP * np.log(len(wide.rows)) * float(np.ptp(found.coordinates)) / len(wide.rows)
+    closing = (there > CLOSING_DETOUR * wide.lengths) & (wide.lengths <= gap)
+    if not closing.any():
+        return found
+    added, graph = wide.subset(closing), found.graph
+    graph = replace(
+        graph,
+        i=np.concatenate([graph.i, added.i]),
+        j=np.concatenate([graph.j, added.j]),
+        lengths=np.concatenate([graph.lengths, added.lengths]),
+    )
+    points = np.ascontiguousarray(observation.points[graph.rows])
+    development = develop(graph, points, observation.whitening[graph.rows])
+    if development is None or not development[0].n_periods:
+        return found
+    closed = corrected(observation, development[0], *untangle(*development))
+    return closed if closed.stress + closed.overlap <= DOUBTFUL_STRESS else found
 
 
 def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding | None:

@@ -1,0 +1,124 @@
+"""One safetensors file of arrays and JSON entries, with a digest: written atomically, read with distrust.
+
+Arrays are the tensors of the file. All else is one JSON string, ``diffeo`` in its metadata: format, version,
+kind of the object, a flat table of entries, how arrays lie in memory, and a SHA-256 over it all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import stat
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from diffeo import __version__, errors
+from diffeo.kernel import memory_limit
+
+Content = dict[str, Any]
+FORMAT, FORMAT_VERSION = "diffeo", 1
+# Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
+MAX_HEADER = 1 << 20
+
+
+def encode(content: Content, kind: str) -> bytes:
+    """The file that holds this content; equal content gives equal bytes."""
+    arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
+    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    description: Content = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
+    description["diffeo_version"] = __version__
+    description["entries"] = {name: content[name] for name in content.keys() - arrays.keys()}
+    # Matrix products round differently in different memory orders, so the order is kept.
+    orders = {name: _memory_order(array) for name, array in arrays.items()}
+    description["orders"] = {name: order for name, order in orders.items() if order is not None}
+    description["sha256"] = digest(description, tensors)
+    data: bytes = safetensors.numpy.save(tensors, {FORMAT: json.dumps(description, sort_keys=True)})
+    return data
+
+
+def decode(data: bytes) -> tuple[Content, str]:
+    """Content and kind of a file whose digest fits."""
+    problem = "not a safetensors file, or damaged"
+    try:
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        problem = "a safetensors file, but not one that diffeo wrote"
+        description = json.loads(header["__metadata__"][FORMAT])
+        name, version = description["format"], description["format_version"]
+        if name != FORMAT or version != FORMAT_VERSION:
+            stated = f"its format is {name!r:.40}, version {version!r:.20}; this diffeo reads version"
+            raise errors.InputError(f"{stated} {FORMAT_VERSION}: update diffeo if the file is newer")
+        problem = "damaged or truncated"
+        tensors, stored = safetensors.numpy.load(data), description.pop("sha256")
+        if stored != digest(description, tensors):
+            raise errors.InputError("damaged or altered: its SHA-256 does not fit its content")
+        ordered = {key: _laid_out(tensors[key], order) for key, order in description["orders"].items()}
+        return dict(**description["entries"], **(tensors | ordered)), description["kind"]  # no name twice
+    except errors.InputError:
+        raise
+    except Exception as error:  # whatever strange bytes provoke in two parsers
+        raise errors.InputError(f"{problem} ({error!r:.200})") from error
+
+
+def digest(description: Content, tensors: Content) -> str:
+    """SHA-256 over the description, and over name, dtype, shape and bytes of every tensor."""
+    found = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name in sorted(tensors):
+        found.update(f"{name!r} {tensors[name].dtype.str} {tensors[name].shape}".encode())
+        found.update(tensors[name].data)
+    return found.hexdigest()
+
+
+def _memory_order(array: NDArray[Any]) -> list[int] | None:
+    """Axes from the slowest to the fastest in memory; None for the usual order, and where there are gaps."""
+    # Axes of length 1 may have any stride.
+    order = sorted(range(array.ndim), key=lambda axis: (array.shape[axis] > 1, -array.strides[axis]))
+    if array.flags.c_contiguous or not array.transpose(order).flags.c_contiguous:
+        return None
+    return order
+
+
+def _laid_out(array: NDArray[Any], order: list[int]) -> NDArray[Any]:
+    """The same numbers with their axes in this order in memory."""
+    if sorted(order) != list(range(array.ndim)):
+        raise errors.InputError("damaged: an order in memory is none of the axes of its array")
+    return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
+
+
+def read(name: str) -> bytes:
+    """The bytes of a regular file that is not larger than its header, or memory, allow."""
+    # Asked before opening, which would wait at a pipe.
+    if not stat.S_ISREG(os.stat(name).st_mode):
+        raise errors.InputError("not a regular file")
+    with open(name, "rb") as file:
+        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+        if not 8 + length <= min(size, MAX_HEADER):
+            what = "header too large" if length > MAX_HEADER else "truncated"
+            raise errors.InputError(f"{what}: {length} bytes in a file of {size}: not safetensors or damaged")
+        if 2 * size > memory_limit():  # the bytes, and the arrays copied out of them
+            raise errors.MemoryLimitError(f"{name} has {size} bytes; reading it takes twice as many")
+        file.seek(0)
+        return file.read()
+
+
+def write(data: bytes, name: str) -> None:
+    """Replace the file in one step: readers, and a crash, see the old one or the new one."""
+    target = os.path.realpath(name)
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise errors.InputError("it exists and is not a regular file")
+    temporary = os.path.join(os.path.dirname(target), f".diffeo-{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

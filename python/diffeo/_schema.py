@@ -1,0 +1,105 @@
+"""What a file holds of each object, as rules, and the check of what was read against them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._container import Content
+from diffeo._validation import check_finite, index_array, integer, real
+
+# Rules in the words of `checked`. Axes: n samples, m measurements, d dimensions, p periods, k eigenvectors,
+# c = k - 1 components, s of them selected, u coordinates (a of A's), v nodes, i alignments, t trials, w samples
+# of B, L landmarks, f features of a regression, j predictors.
+# fmt: off
+OBSERVATION = {
+    "points": "F nm", "whitening": "F nmd", "singular_values": "F nr", "dim": "int 1", "deficient": "I q<n",
+    "source": "str", "known_unit": "bool", "layer": "null|str", "neurons": "null|I m", "scale": "null|>0"}
+FITTED = {  # misfits are infinite for samples left out, generator eigenvalues for eigenvalues of 0 or below
+    "isometric": {
+        "n_neighbors": "int 1", "random_state": "null|int 0", "n_jobs": "null|-1|threads", "stress_": ">=0",
+        "embedding_": "F nd", "jacobians_": "F nmd", "misfit_": "F* n", "overlap_": ">=0", "periods_": "F0 pd",
+        "n_iter_": "int 1", "converged_": "bool", "left_out_": "I l<n"},
+    "diffusion": {
+        "n_components": "int 1", "epsilon": "auto|>0", "alpha": ">=0", "tol": ">0",
+        "random_state": "null|int 0", "n_jobs": "null|-1|threads", "eigenvalues_": "F k", "residuals_": "F k",
+        "generator_eigenvalues_": "F* k", "eigenvectors_": "F nk", "embedding_": "F nc", "epsilon_": ">0",
+        "_sample_weights": "F n", "_scaling": "F n", "_degree": "F n", "n_iter_": "int 0",
+        "n_connected_components_": "int 1"}}
+CURVE = {  # the dimension is NaN where a single bandwidth was tried
+    "epsilon": "F t", "row_sum": "F t", "entries": "F t", "gated_share": "F t", "dimension": "F* t",
+    "target": ">0"}
+SELECTION = {"mixing": "F cs", "components": "I s<c", "unexplained": "F c"}
+ISOMETRIC = {"rows": "I v<n"}  # of the nodes: their order decides between neighbours equally far
+DIFFUSION = {"coordinates": "F nu", "truncation": ">0"}
+ALIGNMENTS = {  # misfits are infinite where there were too few landmarks to leave one out
+    "kind": "texts", "name": "texts", "residual": "F* i", "left_out": "F* i", "scale": "F i"}
+ALIGNMENT = {"linear": "F au", "shift": "F u"}  # of each: their orders in memory may differ
+REGISTRATION = {  # misfits are infinite for samples left out
+    "stress": ">=0", "misfit": "F* n", "scale": ">0", "noise": ">=0", "uncovered": "I x<w", "caught": "I y<n",
+    "n_iter": "int 0", "converged": "bool"}
+RESIDUAL = {
+    "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
+    "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm"}
+ERRORS = {"names": "texts", "values": "F e"}  # of a residual model, in their order
+FOLDS = {"near_folds": "I f<n"}
+SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
+DIAGNOSED = {
+    "isometric": {"stress": ">=0", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
+    "diffusion": {"stress": "null"} | SPECTRA,
+    "registered": {"stress": ">=0"} | SPECTRA}
+WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
+    "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
+# fmt: on
+TYPES = {"str": str, "bool": bool, "texts": list, "null": type(None)}
+LITERALS: Content = {"null": None, "auto": "auto", "-1": -1}
+
+
+def checked(rule: str, value: Any, name: str, sizes: dict[str, int]) -> Any:
+    """The value, if it is as the rule says.
+
+    "F nm": float64 of these axes, finite unless "F*", not empty unless "F0"; "I q<n": row numbers below length n;
+    "int 1": at least 1; ">0", ">=0": real; alternatives first. Lengths go to `sizes`, or must equal what is there.
+    """
+    *alternatives, rule = rule.split("|")
+    if any(type(value) is type(LITERALS[word]) and value == LITERALS[word] for word in alternatives):
+        return value
+    kind, _, detail = rule.partition(" ")
+    if kind == "int":
+        return integer(value, name, int(detail))
+    if kind == "threads":  # a file must not be able to ask for a million
+        return int(real(integer(value, name, 1), name, below=4097))
+    if kind[0] == ">":
+        return real(value, name, above=0.0) if kind == ">0" else real(value, name, at_least=0.0)
+    if kind in TYPES:
+        texts = value if kind == "texts" and isinstance(value, list) else []
+        if type(value) is not TYPES[kind] or any(type(text) is not str for text in texts):
+            raise errors.DataTypeError(f"{name} must be {kind}, not {value!r:.60}")
+        return value
+    axes, _, upper = detail.partition("<")
+    dtype, found = np.dtype(np.int64 if kind == "I" else np.float64), getattr(value, "dtype", type(value))
+    if not isinstance(value, np.ndarray) or found != dtype:
+        raise errors.DataTypeError(f"{name} is {found}; an array of {dtype} is needed")
+    fits = value.ndim == len(axes) and (value.size > 0 or kind in ("I", "F0"))
+    if not fits or any(sizes.setdefault(*pair) != pair[1] for pair in zip(axes, value.shape, strict=True)):
+        expected = tuple(sizes.get(axis, axis) for axis in axes)
+        raise errors.ShapeError(f"{name} has shape {value.shape}, which does not fit the rest: {expected}")
+    if kind == "I":
+        return index_array(value, name, sizes[upper] if upper else np.iinfo(np.int64).max)
+    if kind != "F*":
+        check_finite(value, name)
+    return value
+
+
+def take(content: Content, at: str, schema: dict[str, str], sizes: dict[str, int]) -> Content:
+    """Remove from content what the schema names, checked."""
+    if missing := [at + name for name in schema if at + name not in content]:
+        raise errors.InputError(f"entries are missing: {', '.join(missing)}")
+    return {name: checked(rule, content.pop(at + name), at + name, sizes) for name, rule in schema.items()}
+
+
+def holds(content: Content, at: str) -> bool:
+    """Whether any name in the content begins like this."""
+    return any(name.startswith(at) for name in content)

@@ -1,0 +1,256 @@
+"""match: intrinsic coordinates for two observations, their alignment, and the transformation between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._validation import FloatArray, seed, threads
+from diffeo.alignment import Alignment, align_diffusion, align_projection
+from diffeo.candidates import Side, isometric_candidates
+from diffeo.charts import (
+    IsometricChart,
+    common_coordinates,
+    diffusion_chart,
+    isometric_chart,
+    landmark_coordinates,
+)
+from diffeo.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
+from diffeo.kernel import automatic_epsilon
+from diffeo.landmarks import parse_landmarks, parse_observables
+from diffeo.observation import Observation
+from diffeo.registration import diagnose_registered, registered_charts
+from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
+from diffeo.smoothing import smoothed
+from diffeo.transformation import Transformation
+
+# Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.
+NOT_ISOMETRIC = 0.05
+# A layout in which more than this share of the samples lies on another sheet is not one to one: the domain is closed.
+TWO_SHEETS = 0.1
+
+
+def match(
+    obs_a: Observation,
+    obs_b: Observation,
+    *,
+    landmarks: Any = None,
+    coordinates: str = "auto",
+    observables: Any = None,
+    random_state: Any = 0,
+    n_jobs: int | None = None,
+) -> Transformation:
+    """Find the change of coordinates between two observations of one input domain.
+
+    Both observations are given intrinsic coordinates from their local Mahalanobis metrics, landmarks align the two,
+    and measurements are interpolated on the common coordinates. What the landmarks still miss is then learned from them
+    (`diffeo.residual`), so that many landmarks make the map better than few. With diffusion coordinates this is the method of
+    Bertalan, Dietrich and Kevrekidis (arXiv 2007.05646); isometric coordinates are far more accurate where they exist.
+
+    Parameters
+    ----------
+    obs_a, obs_b : Observation
+        They need not share a single input, but their inputs must fill the same domain.
+    landmarks : tuple of array_like (points_a (L, m_a), points_b (L, m_b)), or integer array_like of shape (L, 2)
+        Measurements of L common inputs, or rows of `obs_a` and `obs_b` that belong together. d + 1 in general position
+        determine the alignment of isometric coordinates; with fewer, or None, shape and density of the two samples
+        decide what is left open (they must then be drawn alike). Diffusion coordinates need as many as there are
+        coordinates; curved domains as many as the largest leading block of eigenvalues has members, or one fewer.
+    coordinates : {"auto", "isometric", "diffusion"}
+        "auto" takes isometric coordinates where they exist (flat domains, closed ones included); on curved domains,
+        samples of A are registered on B's manifold, from a start by diffusion coordinates. "diffusion" is the method of
+        the paper, without more.
+    observables : tuple of array_like (values_a (n_a,) or (n_a, p), values_b (n_b,) or (n_b, p)), optional
+        A quantity that both networks report (their output, say), at every sample of each side; it aligns isometric
+        coordinates without landmarks, or beside fewer than d + 1; with more they are not needed, and not used.
+    random_state : int, numpy generator or None
+    n_jobs : int, optional
+        Threads; None or -1 takes all that OpenMP gives.
+
+    Returns
+    -------
+    Transformation
+        Look at ``.diagnostics.problems`` before use.
+
+    Raises
+    ------
+    DisconnectedError
+        A neighbour graph falls into pieces; the message gives their sizes.
+    DimensionMismatchError
+        A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
+    DomainMismatchError
+        Closed domains with different periods; without landmarks, also samples that fit each other in no position.
+    SampleSizeError
+        Too few samples to align by observables.
+    LandmarkError
+        Landmarks that are missing, too few, out of range, off the measured manifold or dependent.
+    """
+    _check_arguments(obs_a, obs_b, coordinates)
+    seed_value = seed(random_state)
+    values = parse_observables(observables, obs_a, obs_b)
+    parsed = parse_landmarks(landmarks, obs_a, obs_b)
+    if coordinates == "diffusion":
+        if values is not None:
+            raise errors.ParameterError(
+                "observables align isometric coordinates only; leave them out, or pass landmarks"
+            )
+        _need_landmarks(parsed, "diffusion coordinates are aligned by landmarks only")
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs)
+    obs_a, obs_b = (smoothed(obs, n_jobs=n_jobs) for obs in (obs_a, obs_b))
+    try:
+        a = isometric_chart(obs_a, "A", n_jobs)
+        b = isometric_chart(obs_b, "B", n_jobs)
+    except errors.DisconnectedError as error:
+        if coordinates == "isometric":
+            raise
+        _need_landmarks(parsed, f"no isometric coordinates: {error}")
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, [f"no isometric coordinates: {error}"])
+    if coordinates == "auto" and obs_a.dim == obs_b.dim and not all(_is_chart(side) for side in (a, b)):
+        reasons = _no_chart(a, b)
+        if values is not None:
+            reasons.append("observables were not used: they align isometric coordinates only")
+        _need_landmarks(parsed, "; ".join(reasons) or "the domain is closed and curved")
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons)
+    return _match_isometric(a, b, parsed, values, seed_value, n_jobs)
+
+
+def _match_isometric(
+    a: IsometricChart,
+    b: IsometricChart,
+    landmarks: tuple[Any, Any],
+    observables: tuple[FloatArray, FloatArray] | None,
+    seed_value: int,
+    n_jobs: int | None,
+) -> Transformation:
+    """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
+    known_unit = a.observation.known_unit and b.observation.known_unit
+    n_threads = threads(n_jobs)
+    at_a = landmark_coordinates(a, landmarks[0], "A", n_jobs)
+    at_b = landmark_coordinates(b, landmarks[1], "B", n_jobs)
+    doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
+    if a.observation.dim > b.observation.dim:
+        alignments, problems = [align_projection(at_a, at_b)], list[str]()
+    else:
+        rows_a, rows_b = (np.setdiff1d(np.arange(len(x.observation)), x.embedding.left_out_) for x in (a, b))
+        quantity = None if observables is None else (observables[0][rows_a], observables[1][rows_b])
+        found = isometric_candidates(
+            Side(at_a, a.coordinates[rows_a], a.embedding.periods_),
+            Side(at_b, b.coordinates[rows_b], b.embedding.periods_),
+            known_unit=known_unit,
+            error=doubt,
+            observables=quantity,
+            rng=np.random.default_rng(seed_value),
+            n_threads=n_threads,
+        )
+        alignments, problems = found.alignments, found.problems
+    alignment = alignments[0]
+    forward = backward = None
+    if len(at_a):
+        y_a, y_b = (x.observation.points[y] if y.ndim == 1 else y for x, y in zip((a, b), landmarks, strict=True))
+        left_out = alignment.forward(at_a)
+        if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
+            left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=known_unit)
+        forward = learn_residual(
+            y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), doubt=doubt
+        )
+        if alignment.kind != "projection":
+            back = a.measurements(alignment.backward(at_b), n_threads)
+            backward = learn_residual(y_b, b.features(at_b), y_a, back, doubt=doubt)
+    diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
+    diagnostics.problems[:0] = problems
+    diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward))
+    return Transformation(
+        a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs, forward=forward, backward=backward
+    )
+
+
+def _is_chart(side: IsometricChart) -> bool:
+    """Whether the layout keeps lengths and is one to one."""
+    most = max(NOT_ISOMETRIC, side.observation.length_noise)
+    return side.embedding.stress_ <= most and side.embedding.overlap_ <= TWO_SHEETS
+
+
+def _no_chart(a: IsometricChart, b: IsometricChart) -> list[str]:
+    """Why diffusion coordinates were taken, unless the domain is simply closed."""
+    return [
+        f"side {name} has no isometric coordinates (relative stress {side.embedding.stress_:.3f}): noise, a curved domain, "
+        "neurons that do not embed, or a thin domain whose layout was caught on the way"
+        for name, side in (("A", a), ("B", b))
+        if side.embedding.stress_ > max(NOT_ISOMETRIC, side.observation.length_noise)
+        and side.embedding.overlap_ <= TWO_SHEETS
+    ]
+
+
+def _need_landmarks(landmarks: tuple[Any, Any], reason: str) -> None:
+    if len(landmarks[0]) == 0:
+        raise errors.LandmarkError(
+            f"landmarks are needed here ({reason}): a few pairs of measurements (points_a, points_b) of common inputs, or an "
+            "(L, 2) array of row numbers"
+        )
+
+
+def _match_diffusion(
+    obs_a: Observation,
+    obs_b: Observation,
+    landmarks: tuple[Any, Any],
+    seed_value: int,
+    n_jobs: int | None,
+    problems: list[str] | None = None,
+) -> Transformation:
+    """The paper's own method: one bandwidth on both sides, diffusion coordinates, orthogonal alignment.
+
+    With `problems` (why there are no isometric coordinates), the samples are registered on top of it.
+    """
+    known_unit = obs_a.known_unit and obs_b.known_unit
+    registered = problems is not None
+    epsilon: float | str = "auto"
+    if known_unit:
+        epsilon = max(automatic_epsilon(obs_a, n_jobs), automatic_epsilon(obs_b, n_jobs))
+    a = diffusion_chart(obs_a, "A", epsilon, seed_value, n_jobs)
+    b = diffusion_chart(obs_b, "B", epsilon, seed_value, n_jobs)
+    a, b = common_coordinates(a, b)
+    at_a = landmark_coordinates(a, landmarks[0], "A", n_jobs)
+    at_b = landmark_coordinates(b, landmarks[1], "B", n_jobs)
+    alignments: list[Alignment] = []
+    found: list[str] = []
+    registration = None
+    if registered:
+        try:
+            alignments, registration, found = registered_charts(
+                a, b, landmarks, at_a, at_b, known_unit=known_unit, n_jobs=n_jobs
+            )
+        except errors.LandmarkError as error:
+            # Enough for the method of the paper they may still be.
+            if len(at_a) < at_a.shape[1]:
+                raise
+            found = [f"the samples could not be registered: {error}"]
+    alignments = alignments or [align_diffusion(at_a, at_b)]
+    if registration is None:
+        diagnostics = diagnose_diffusion(a, b, alignments[0], known_unit)
+        diagnostics.problems[:0] = [*(problems or []), *found]
+        scale = spectral_scale(*diagnostics.generator_eigenvalues) if diagnostics.generator_eigenvalues else 1.0
+    else:
+        diagnostics = diagnose_registered(a, b, registration, found, alignments[0].left_out)
+        scale = registration.scale
+    return Transformation(a, b, alignments[0], alignments, scale, diagnostics, n_jobs, registration)
+
+
+def _check_arguments(obs_a: Any, obs_b: Any, coordinates: str) -> None:
+    for name, obs in (("obs_a", obs_a), ("obs_b", obs_b)):
+        if not isinstance(obs, Observation):
+            raise errors.DataTypeError(f"{name} must be a diffeo.Observation, not {type(obs).__name__}")
+    if not isinstance(coordinates, str) or coordinates not in ("auto", "isometric", "diffusion"):
+        raise errors.ParameterError(f'coordinates must be "auto", "isometric" or "diffusion", not {coordinates!r}')
+    if obs_a.dim < obs_b.dim:
+        raise errors.DimensionMismatchError(
+            f"A has intrinsic dimension {obs_a.dim}, B has {obs_b.dim}: B keeps more than A, so that no map leads from A to "
+            "B; match(obs_b, obs_a) gives the way back. Or give dim= to the observations if one was misjudged, or measure "
+            "more neurons"
+        )
+    if obs_a.dim > obs_b.dim and coordinates == "diffusion":
+        raise errors.DimensionMismatchError(
+            f"A has intrinsic dimension {obs_a.dim}, B has {obs_b.dim}: diffusion coordinates cannot join them; take "
+            'coordinates="isometric"'
+        )
