@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import warnings
@@ -13,8 +14,8 @@ import diffeo
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import smooth_map, smooth_observation, square
-from diffeo import Observation, errors, storage
+from conftest import random_orthogonal, smooth_map, smooth_observation, square
+from diffeo import Observation, _container, errors
 from diffeo.interpolation import HermiteChart
 from scipy.spatial import cKDTree
 
@@ -30,6 +31,9 @@ def assert_same(a, b, where="object"):
         assert len(a) == len(b), where
         for i, (x, y) in enumerate(zip(a, b, strict=True)):
             assert_same(x, y, f"{where}[{i}]")
+    elif isinstance(a, dict):
+        assert list(a) == list(b), where
+        assert_same([*a.values()], [*b.values()], where)
     elif dataclasses.is_dataclass(a):
         for entry in dataclasses.fields(a):
             if entry.name != "_tree":
@@ -78,21 +82,96 @@ def observations():
     }
 
 
+def circle(u):
+    """Points of the unit circle at angles 2 pi u, and tangents (n, 2, 1) per unit of u."""
+    x = np.column_stack([np.cos(2 * np.pi * u), np.sin(2 * np.pi * u)])
+    return x, 2 * np.pi * np.column_stack([-x[:, 1], x[:, 0]])[:, :, None]
+
+
+def sphere(n, seed):
+    """Points of the unit sphere and orthonormal tangents (n, 3, 2)."""
+    x = np.random.default_rng(seed).normal(size=(n, 3))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    frame = np.concatenate([x[:, :, None], random_orthogonal(n, 3, seed)[:, :, :2]], axis=2)
+    return x, np.linalg.qr(frame)[0][:, :, 1:]
+
+
+def lift(x):
+    """A first coordinate, as one that the other side does not see."""
+    return x[:, :1]
+
+
+def same(x):
+    return x
+
+
+# Measurements of both sides as functions of common inputs: what B sees of them, and the maps.
+MAPS = {
+    "isometric": (same, smooth_map(2, 4, 5), smooth_map(2, 3, 6)),
+    "diffusion": (same, smooth_map(2, 4, 5), smooth_map(2, 3, 6)),
+    "projection": (lift, smooth_map(2, 4, 5), smooth_map(1, 3, 6)),
+    "circle": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
+    "candidates": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
+    "sphere": (same, smooth_map(3, 6, 5, 0.1), smooth_map(3, 5, 7, 0.1)),
+}
+
+
+def at(kind, x):
+    """Measurements of A and of B."""
+    seen, a, b = MAPS[kind]
+    return a(x)[0], b(seen(x))[0]
+
+
+def sides(kind):
+    """Both observations; those of square and sphere with rank-deficient samples on side A."""
+    _, a, b = MAPS[kind]
+    if kind in ("circle", "candidates"):
+        rng, found = np.random.default_rng(0), []
+        for measure, n in ((a, 120), (b, 130)):
+            x, tangents = circle(rng.random(n))
+            points, jacobians = measure(x)
+            found.append(Observation.from_jacobians(points, jacobians @ tangents))
+        return tuple(found)
+    if kind == "sphere":
+        (x, tangents_a), (z, tangents_b) = sphere(400, 0), sphere(350, 1)
+        (points_a, jacobians_a), (points_b, jacobians_b) = a(x), b(z)
+        jacobians_a[[7, 100]] = 0.0
+        with pytest.warns(errors.RankWarning):
+            first = Observation.from_jacobians(points_a, jacobians_a @ tangents_a, dim=2)
+        return first, Observation.from_jacobians(points_b, jacobians_b @ tangents_b, dim=2)
+    if kind == "projection":
+        return with_deficient(), Observation.from_jacobians(*b(square(250, 1, 4)))
+    return with_deficient(), smooth_observation(250, 2, 3, 6)
+
+
+def landmarks(kind):
+    """Common inputs; a single one on a circle leaves a choice."""
+    if kind in ("circle", "candidates"):
+        return circle(np.array([0.05, 0.3, 0.71, 0.86])[: 1 if kind == "candidates" else None])[0]
+    return sphere(4, 3)[0] if kind == "sphere" else square(10, 2, 9)
+
+
 @functools.cache
 def matched(kind):
-    """A match with rank-deficient samples on side A."""
-    landmarks = square(8, 2, 9)
-    pairs = smooth_map(2, 4, 5)(landmarks)[0], smooth_map(2, 3, 6)(landmarks)[0]
-    sides = with_deficient(), smooth_observation(250, 2, 3, 6)
-    return diffeo.match(*sides, landmarks=pairs, coordinates=kind, n_jobs=2)
+    wanted = "diffusion" if kind == "diffusion" else "auto" if kind == "sphere" else "isometric"
+    return diffeo.match(*sides(kind), landmarks=at(kind, landmarks(kind)), coordinates=wanted, n_jobs=2)
 
 
-KINDS = ["observation", "isometric", "diffusion"]
+def new_inputs(kind):
+    """Some of them outside of the sampled domain."""
+    if kind in ("circle", "candidates"):
+        return circle(np.linspace(0.0, 1.0, 101))[0] * np.linspace(1.0, 1.2, 101)[:, None]
+    if kind == "sphere":
+        return sphere(100, 11)[0] * np.linspace(1.0, 1.2, 100)[:, None]
+    return 1.2 * square(200, 2, 11) - 0.1
+
+
+KINDS = ["observation", *MAPS]
 
 
 def write_files(folder):
     """One file of each kind: path, saved object."""
-    saved = {kind: matched(kind) for kind in KINDS[1:]} | {"observation": smooth_observation(40, 2, 3, 6)}
+    saved = {kind: matched(kind) for kind in MAPS} | {"observation": smooth_observation(40, 2, 3, 6)}
     for kind in KINDS:
         saved[kind].save(folder / f"{kind}.safetensors")
     return {kind: (folder / f"{kind}.safetensors", saved[kind]) for kind in KINDS}
@@ -124,7 +203,7 @@ def test_transformation_comes_back_equal_in_every_field(kind, files, tmp_path):
     path, saved = files[kind]
     loaded = diffeo.load(path)
     assert_same(saved, loaded)
-    assert loaded.coordinates == kind
+    assert loaded.coordinates == ("diffusion" if kind in ("diffusion", "sphere") else "isometric")
     assert repr(loaded) == repr(saved)
     loaded.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
@@ -134,14 +213,34 @@ def test_transformation_comes_back_equal_in_every_field(kind, files, tmp_path):
 def test_transformation_maps_to_the_same_bits(kind, files):
     path, saved = files[kind]
     loaded = diffeo.load(path)
-    # A part of these points lies outside of the sampled domain.
-    x = 1.2 * square(200, 2, 11) - 0.1
-    points_a, points_b = smooth_map(2, 4, 5)(x)[0], smooth_map(2, 3, 6)(x)[0]
+    points_a, points_b = at(kind, new_inputs(kind))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.OutOfDomainWarning)
         assert_same(saved.transform(points_a), loaded.transform(points_a))
-        assert_same(saved.inverse_transform(points_b), loaded.inverse_transform(points_b))
         assert_same(saved.intrinsic(points_a), loaded.intrinsic(points_a))
+        if kind != "projection":
+            assert_same(saved.inverse_transform(points_b), loaded.inverse_transform(points_b))
+            return
+    for t in (saved, loaded):
+        assert not t.invertible
+        with pytest.raises(errors.NotInvertibleError, match="2 intrinsic dimensions and B only 1"):
+            t.inverse_transform(points_b)
+
+
+def test_samples_of_files_hold_what_they_are_to_test(files):
+    found = {kind: saved for kind, (_, saved) in files.items() if kind != "observation"}
+    assert [t.alignment.kind for t in (found["isometric"], found["projection"])] == ["rigid", "projection"]
+    assert found["projection"].alignment.linear.shape == (2, 1)
+    assert found["circle"].a.embedding.periods_.shape == found["circle"].b.embedding.periods_.shape == (1, 1)
+    names = [alignment.name for alignment in found["candidates"].candidates]
+    assert names[0] == "the one used"
+    assert len({*names}) == 2
+    assert found["sphere"].registration.misfit.tolist().count(np.inf) == 2
+    learned = [found[kind].forward.learned for kind in ("isometric", "projection", "candidates", "circle")]
+    assert learned == [True, True, False, False]
+    assert len(found["isometric"].backward.kinds) == 4
+    assert found["projection"].backward is None
+    assert found["diffusion"].forward is found["diffusion"].backward is found["diffusion"].registration is None
 
 
 def test_parts_of_a_transformation_stay_one_object(files):
@@ -149,6 +248,10 @@ def test_parts_of_a_transformation_stay_one_object(files):
     assert isometric.a.coordinates is isometric.a.embedding.embedding_
     assert diffusion.a.diffusion_map.kernel_.curve is diffusion.a.diffusion_map.epsilon_curve_
     assert diffusion.a.diffusion_map.kernel_.observation is diffusion.a.observation
+    sphere = diffeo.load(files["sphere"][0])
+    assert sphere.registration.observation is sphere.a.observation
+    # Atlases are fitted when they are first used.
+    assert not {"forward", "backward"} & vars(sphere.registration).keys()
     operators = [t.b.diffusion_map.operator_.toarray() for t in (diffusion, files["diffusion"][1])]
     assert_same(*operators)
 
@@ -158,7 +261,7 @@ def test_nodes_come_back_in_their_order(tmp_path):
     t = matched("isometric")
     old, order = t.b.embedding._chart, np.random.default_rng(0).permutation(250)
     embedding = copy.copy(t.b.embedding)
-    embedding._chart = HermiteChart(old.nodes[order], old.values[order], old.gradients[order])
+    embedding._chart = HermiteChart(old.nodes[order], old.values[order], old.gradients[order], old.periods)
     t = dataclasses.replace(t, b=dataclasses.replace(t.b, embedding=embedding))
     t.save(tmp_path / "t.safetensors")
     assert_same(t, diffeo.load(tmp_path / "t.safetensors"))
@@ -178,6 +281,9 @@ def test_isometric_transformations_of_all_sources_come_back(tmp_path):
         loaded = diffeo.load(tmp_path / "t.safetensors")
         assert_same(t, loaded)
         assert_same(t.a.measurements(t.a.coordinates, 0), loaded.a.measurements(t.a.coordinates, 0))
+        source = "smoothed" if a.source == "bursts" else a.source
+        assert t.a.observation.source == loaded.a.observation.source == source
+        assert loaded.a.observation.length_noise == t.a.observation.length_noise
     assert t.alignment.kind == "rigid"
 
 
@@ -188,7 +294,7 @@ def test_unusual_numbers_of_an_isometric_transformation_come_back(tmp_path):
     assert embedding.left_out_.tolist() == [7, 100]
     assert np.isinf(embedding.misfit_[[7, 100]]).all()
     diagnostics = dataclasses.replace(t.diagnostics, problems=["\u00e9"], stress=(0.0, np.float64(3.0)))
-    similar = dataclasses.replace(t.alignment, kind="similarity", left_out=np.inf, scale=2.5)
+    similar = dataclasses.replace(t.alignment, kind="similarity", left_out=np.inf, scale=2.5, name="\u00e9")
     t = dataclasses.replace(
         t,
         a=dataclasses.replace(t.a, embedding=embedding),
@@ -234,7 +340,7 @@ def test_diffusion_transformation_with_epsilon_curve_and_unusual_numbers_comes_b
     assert loaded.b.selection.mixing.flags.f_contiguous
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", ["isometric", "diffusion"])
 def test_loading_repeats_no_warning_given_before(kind, tmp_path):
     points, jacobians = smooth_map(2, 3, 6)(square(150, 2, 4))
     points[10], jacobians[10] = points[11], jacobians[11]
@@ -245,6 +351,73 @@ def test_loading_repeats_no_warning_given_before(kind, tmp_path):
         t = diffeo.match(observation, observation, landmarks=rows, coordinates=kind)
     t.save(tmp_path / "t.safetensors")
     assert_same(t, diffeo.load(tmp_path / "t.safetensors"))
+
+
+def dense(array):
+    """The array in the usual order; and in every other one."""
+    axes = range(array.ndim)
+    return [array.transpose(order).copy().transpose(np.argsort(order)) for order in itertools.permutations(axes)]
+
+
+def test_orders_in_memory_come_back(files, tmp_path):
+    # Products of matrices round differently in different orders, and so do maps that use them.
+    t = files["isometric"][1]
+    points = at("isometric", square(60, 2, 3))[0]
+    for dual in dense(t.forward.dual):
+        first = dataclasses.replace(t.alignment, linear=np.asfortranarray(t.alignment.linear))
+        changed = dataclasses.replace(
+            t, forward=dataclasses.replace(t.forward, dual=dual), candidates=[first, t.alignment]
+        )
+        changed.save(tmp_path / "t.safetensors")
+        loaded = diffeo.load(tmp_path / "t.safetensors")
+        assert_same(changed, loaded)
+        assert loaded.forward.dual.strides == dual.strides
+        assert [one.linear.strides for one in loaded.candidates] == [(8, 16), (16, 8)]
+        assert_same(changed.transform(points), loaded.transform(points))
+        before = (tmp_path / "t.safetensors").read_bytes()
+        loaded.save(tmp_path / "t.safetensors")
+        assert (tmp_path / "t.safetensors").read_bytes() == before
+
+
+def with_periods(t, periods):
+    """The transformation as if its domain were closed: the charts of both sides get these periods."""
+
+    def closed(side):
+        embedding, old = copy.copy(side.embedding), side.embedding._chart
+        embedding.periods_ = periods
+        embedding._chart = HermiteChart(old.nodes, old.values, old.gradients, periods)
+        embedding.embedding_ = embedding._chart.wrapped(side.coordinates)
+        return dataclasses.replace(side, embedding=embedding, coordinates=embedding.embedding_)
+
+    return dataclasses.replace(t, a=closed(t.a), b=closed(t.b), forward=None, backward=None)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_domains_closed_in_two_dimensions_come_back(count, files, tmp_path):
+    # Numbers whose multiples are exact.
+    t = with_periods(files["isometric"][1], np.array([[0.125, 1.5], [1.75, -0.25]])[:count])
+    chart = t.a.embedding._chart
+    assert len(chart._images) > len(chart.nodes)
+    t.save(tmp_path / "t.safetensors")
+    loaded = diffeo.load(tmp_path / "t.safetensors")
+    assert_same(t, loaded)
+    points = at("isometric", square(60, 2, 3))[0]
+    assert_same(t.transform(points), loaded.transform(points))
+
+
+def test_node_at_the_edge_of_its_cell_comes_back(tmp_path):
+    # Samples at equal distances put a node where rounding decides on which side of the cell it lies.
+    n = 53
+    x, tangents = circle(np.arange(n) / n)
+    observation = Observation.from_jacobians(x, tangents)
+    rows = np.column_stack([np.arange(0, n, 10)] * 2)
+    t = diffeo.match(observation, observation, landmarks=rows, coordinates="isometric")
+    turns = t.a.coordinates / t.a.embedding.periods_
+    assert np.abs(turns - np.round(turns)).min() < 1e-14
+    t.save(tmp_path / "t.safetensors")
+    loaded = diffeo.load(tmp_path / "t.safetensors")
+    points = circle(np.linspace(0.0, 1.0, 40))[0]
+    np.testing.assert_allclose(loaded.transform(points), t.transform(points), rtol=0.0, atol=1e-12)
 
 
 def test_file_is_plain_safetensors(files):
@@ -258,6 +431,11 @@ def test_file_is_plain_safetensors(files):
     # Kernels are not stored: the file is far smaller than their entries.
     path, saved = files["diffusion"]
     assert path.stat().st_size < 12 * saved.a.diffusion_map.kernel_.nnz
+    # Nor are atlases, nor the metric of A twice.
+    path, saved = files["sphere"]
+    counterparts = saved.registration.counterparts
+    needed = sum(x.nbytes for x in (counterparts.points, counterparts.whitening, counterparts.singular_values))
+    assert sum(x.nbytes for name, x in parts(path)[1].items() if name.startswith("registration.")) < 1.2 * needed
     # Neither are the nodes of the interpolant, which are samples.
     path, saved = files["isometric"]
     described, tensors = parts(path)
@@ -282,7 +460,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(step, failure, error,
     path = tmp_path / "o.safetensors"
     files["observation"][1].save(path)
     before = path.read_bytes()
-    monkeypatch.setattr(storage.os, step, failure)
+    monkeypatch.setattr(_container.os, step, failure)
     with pytest.raises(error) as caught:
         files["isometric"][1].save(path)
     monkeypatch.undo()
@@ -355,6 +533,18 @@ def with_embedding(**change):
     return changed
 
 
+def with_forward(**change):
+    return lambda t: dataclasses.replace(t, forward=dataclasses.replace(t.forward, **change))
+
+
+def with_registration(**change):
+    return lambda t: dataclasses.replace(t, registration=dataclasses.replace(t.registration, **change))
+
+
+def with_alignment(**change):
+    return lambda t: dataclasses.replace(t, alignment=dataclasses.replace(t.alignment, **change))
+
+
 BROKEN = [
     ("diffusion", with_own_map, r"b\.fitted\.random_state must be an integer"),
     (
@@ -377,7 +567,30 @@ BROKEN = [
     ("isometric", with_embedding(stress_=np.nan), r"a\.fitted\.stress_ must be a finite number"),
     ("isometric", with_known(stress=None), "a.diagnosed.stress must be"),
     ("isometric", with_known(gated_share=(0.1, 0.2)), "a.diagnosed.gated_share must be null"),
+    ("sphere", with_known(stress=None), "a.diagnosed.stress must be"),
     ("diffusion", with_known(stress=(0.1, 0.2)), "a.diagnosed.stress must be null"),
+    ("sphere", lambda t: dataclasses.replace(t, registration=None), "a.diagnosed.stress must be null"),
+    (
+        "isometric",
+        lambda t: dataclasses.replace(t, registration=matched("sphere").registration),
+        "not that of a's observation",
+    ),
+    ("sphere", with_registration(observation=sides("sphere")[0]), "not that of a's observation"),
+    ("sphere", with_registration(counterparts=sides("sphere")[1]), r"counterparts\.points has shape"),
+    ("sphere", with_registration(stress=np.nan), r"registration\.stress must be a finite number"),
+    ("sphere", with_registration(uncovered=np.array([350])), r"registration\.uncovered: .* outside of"),
+    ("isometric", lambda t: dataclasses.replace(t, forward=t.backward), r"forward\.landmarks has shape"),
+    ("isometric", with_forward(errors={}), r"forward\.errors\.values has shape"),
+    ("isometric", with_forward(errors={"aligned": 0.1}), r"forward\.errors\.names do not name"),
+    ("isometric", with_forward(errors={"combined": np.inf}), r"forward\.errors\.values holds infinity"),
+    ("isometric", with_forward(errors={"combined": "0.1"}), r"forward\.errors\.values is <U3"),
+    ("isometric", with_forward(kinds=("aligned",)), r"forward\.kinds .* 4 predictors"),
+    ("candidates", with_alignment(name=None), r"alignments\.name must be texts"),
+    ("candidates", with_alignment(kind="projection"), "a projection is what joins different"),
+    ("projection", with_alignment(kind="rigid"), "a projection is what joins different"),
+    ("isometric", lambda t: dataclasses.replace(t, candidates=[]), "or no candidate"),
+    ("circle", with_embedding(periods_=np.array([[1.1]])), "not of the same samples"),
+    ("circle", with_embedding(periods_=np.empty((0, 1))), "not of the same samples"),
     ("diffusion", with_known(near_folds=None), "a.diagnosed.near_folds is <class 'NoneType'>"),
 ]
 

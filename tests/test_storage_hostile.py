@@ -10,8 +10,11 @@ import diffeo
 import numpy as np
 import pytest
 import safetensors.numpy
-from diffeo import errors, storage
+from diffeo import _container, errors, storage
 from test_storage import KINDS, assert_same, parts, write_files
+
+# Candidates add nothing to these files but length.
+DISTINCT = [kind for kind in KINDS if kind != "candidates"]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def forge(path, description, tensors, *, digest=True):
     """Write what an attacker would, who knows how to make the digest fit."""
     description = {key: value for key, value in description.items() if key != "sha256"}
     if digest:
-        description["sha256"] = storage._digest(description, tensors)
+        description["sha256"] = _container.digest(description, tensors)
     path.write_bytes(safetensors.numpy.save(tensors, {"diffeo": json.dumps(description)}))
 
 
@@ -53,7 +56,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
             diffeo.load(path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DISTINCT)
 def test_truncated_files_are_refused(kind, files, tmp_path):
     data, path = files[kind][0].read_bytes(), tmp_path / "cut.safetensors"
     lengths = {*range(12), *np.linspace(0, len(data) - 1, 120).astype(int).tolist(), len(data) - 1}
@@ -75,12 +78,12 @@ def loads_equal_or_is_refused(path, saved):
     return True
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DISTINCT)
 def test_flipped_bits_are_refused(kind, files, tmp_path):
     saved, data, path = files[kind][1], files[kind][0].read_bytes(), tmp_path / "flipped.safetensors"
     header = 8 + int.from_bytes(data[:8], "little")
     rng = np.random.default_rng(1)
-    places = np.concatenate([rng.integers(0, header, 400), rng.integers(header, len(data), 100), np.arange(16)])
+    places = np.concatenate([rng.integers(0, header, 200), rng.integers(header, len(data), 50), np.arange(16)])
     harmless = 0
     for place in places:
         damaged = bytearray(data)
@@ -88,7 +91,7 @@ def test_flipped_bits_are_refused(kind, files, tmp_path):
         path.write_bytes(damaged)
         harmless += loads_equal_or_is_refused(path, saved)
     # Such as 1e-08 that became 1E-08.
-    assert harmless <= 0.02 * len(places)
+    assert harmless <= 0.03 * len(places)
 
 
 def test_overwritten_bytes_are_refused(files, tmp_path):
@@ -181,8 +184,16 @@ def test_hostile_tensor_tables_are_refused(entry, files, tmp_path):
         ({"kind": "diffusion"}, "entries are missing: a.observation.points"),
         ({"entries": None}, "damaged"),
         ({"entries": [1]}, "damaged"),
-        ({"fortran": None}, "damaged"),
-        ({"fortran": 5}, "damaged"),
+        ({"orders": None}, "damaged"),
+        ({"orders": 5}, "damaged"),
+        ({"orders": {"points": [0]}}, "none of the axes"),
+        ({"orders": {"points": [0, 0]}}, "none of the axes"),
+        ({"orders": {"points": [0, -1]}}, "none of the axes"),
+        ({"orders": {"points": [1e300, 0]}}, "none of the axes"),
+        ({"orders": {"points": [True, False]}}, "damaged|none of the axes"),
+        ({"orders": {"points": "01"}}, "none of the axes"),
+        ({"orders": {"points": 1}}, "damaged"),
+        ({"orders": {"absent": [0, 1]}}, "damaged"),
     ],
     ids=str,
 )
@@ -252,12 +263,18 @@ OBSERVATION_FORGERIES = [
 ]
 TRANSFORMATION_FORGERIES = [  # of both kinds
     ("b.observation.dim", 3, "dim = 3 does not fit"),
-    ("b.observation.whitening", lambda x: x[:, :, :1].copy(), "b.observation.whitening has shape"),
-    ("alignments.linear", np.zeros_like, "singular matrix"),
-    ("alignments.linear", lambda x: x[:, :1].copy(), "alignments.linear has shape"),
-    ("alignments.linear", lambda x: x[:1], "shape"),
-    ("alignments.kind", ["orthogonal"], "lists 1 of 2"),
+    ("b.observation.whitening", lambda x: x[:, :, :1].copy(), "dim = 2 does not fit"),
+    ("alignments.0.linear", np.zeros_like, "singular matrix"),
+    ("alignments.1.linear", np.zeros_like, "singular matrix"),
+    ("alignments.0.linear", lambda x: x[:, :1].copy(), "alignments.0.linear has shape"),
+    ("alignments.1.linear", lambda x: x[:1], "alignments.1.linear has shape"),
+    ("alignments.1.shift", REMOVED, "entries are missing: alignments.1.shift"),
+    ("alignments.2.shift", np.zeros(2), "unexpected entries: 'alignments.2.shift'"),
+    ("alignments.kind", ["orthogonal"], "fewer or more than 2"),
     ("alignments.kind", ["orthogonal", 1], "alignments.kind must be texts"),
+    ("alignments.kind", ["rigid", "projection"], "a projection is what joins"),
+    ("alignments.name", ["", "", ""], "fewer or more than 2"),
+    ("alignments.name", ["", None], "alignments.name must be texts"),
     ("alignments.scale", with_nan, "alignments.scale holds NaN"),
     ("alignments.scale", lambda x: x[:1], "alignments.scale has shape"),
     ("problems", "none", "problems must be texts"),
@@ -268,7 +285,7 @@ TRANSFORMATION_FORGERIES = [  # of both kinds
     ("b.fitted.n_jobs", 0, "n_jobs must be at least 1"),
     ("b.fitted.random_state", -1, "random_state must be at least 0"),
     ("b.fitted.fit", 1, "unexpected entries: 'b.fitted.fit'"),
-    ("b.curve.target", 20.0, "unexpected entries: 'b.curve.target'"),
+    ("b.curve.target", 20.0, "unexpected entries: 'b.curve.target'|missing: b.curve.epsilon"),
 ]
 ISOMETRIC_FORGERIES = [
     ("a.rows", lambda x: x[:-1], "do not list every sample once"),
@@ -282,6 +299,13 @@ ISOMETRIC_FORGERIES = [
     ("a.fitted.embedding_", lambda x: x[:, :1].copy(), "embedding_ has shape"),
     ("a.fitted.embedding_", lambda x: np.column_stack([x, x]), "embedding_ has shape"),
     ("a.fitted.embedding_", with_nan, "embedding_ holds NaN"),
+    ("a.fitted.periods_", REMOVED, "entries are missing: a.fitted.periods_"),
+    ("a.fitted.periods_", np.zeros((1, 2)), "too many, or depend on each other"),
+    ("a.fitted.periods_", np.full((1, 2), 1e308), "do not fill one cell"),
+    ("a.fitted.periods_", np.array([[3.0, 0.0]]), "do not fill one cell"),
+    ("a.fitted.periods_", np.zeros(0), "periods_ has shape"),
+    ("a.fitted.periods_", np.zeros((0, 3)), "periods_ has shape"),
+    ("a.fitted.periods_", np.zeros((0, 2), dtype=np.int64), "periods_ is int64"),
     ("a.fitted.jacobians_", lambda x: x[:, :, ::-1] * 1.001, "not those of its observation"),
     ("a.fitted.jacobians_", lambda x: x * 1e200, "not those of its observation"),
     ("a.fitted.jacobians_", np.zeros_like, "not those of its observation"),
@@ -299,7 +323,7 @@ ISOMETRIC_FORGERIES = [
 ]
 DIFFUSION_FORGERIES = [
     ("a.observation.deficient", lambda x: x[:1], "not those of the kernel|not|weights"),
-    ("a.coordinates", lambda x: x[:, :1].copy(), "shape"),
+    ("a.coordinates", lambda x: x[:, :1].copy(), "do not fit each other"),
     ("a.coordinates", lambda x: np.column_stack([x, x]), "inconsistent"),
     ("b.coordinates", with_nan, "b.coordinates holds NaN"),
     ("a.observation.points", lambda x: x + 0.1 * np.sin(30 * x), "eigenvectors are not those of the kernel"),
@@ -323,11 +347,91 @@ DIFFUSION_FORGERIES = [
     ("a.diagnosed.gated_share", -0.1, "gated_share must be"),
     ("a.diagnosed.stress", 0.1, "stress must be null"),
     ("a.rows", np.arange(300), "unexpected entries: 'a.rows'"),
+    ("a.fitted.periods_", np.zeros((0, 2)), "unexpected entries: 'a.fitted.periods_'"),
+]
+RESIDUAL_FORGERIES = [
+    ("forward.landmarks", REMOVED, "entries are missing: forward.landmarks"),
+    ("forward.landmarks", lambda x: x[:, :-1].copy(), "forward.landmarks has shape"),
+    ("forward.landmarks", lambda x: x[:-1], "forward.dual has shape"),
+    ("forward.landmarks", with_nan, "forward.landmarks holds NaN"),
+    ("forward.kinds", [], "forward.kinds .* 4 predictors"),
+    ("forward.kinds", "aligned", "forward.kinds must be texts"),
+    ("forward.kinds", [1, 2, 3, 4], "forward.kinds must be texts"),
+    ("forward.base", lambda x: x[:0], "forward.base has shape"),
+    ("forward.base", lambda x: x[:-1], "has shape"),
+    ("forward.amplitude", lambda x: -1 - x, "are negative or out of proportion"),
+    ("forward.amplitude", with_nan, "forward.amplitude holds NaN"),
+    # Factors are sought with more and more noise: from none at all, for ever.
+    ("forward.noise", np.zeros_like, "are negative or out of proportion"),
+    ("forward.noise", lambda x: -x, "are negative or out of proportion"),
+    ("forward.noise", lambda x: np.full_like(x, 5e-324), "are negative or out of proportion"),
+    ("forward.inverse_scales", lambda x: x + 1e308, "inverse_scales are out of proportion"),
+    ("forward.inverse_scales", lambda x: x[:, :1].copy(), "forward.inverse_scales has shape"),
+    ("forward.doubt", lambda x: x[:, :-1].copy(), "forward.doubt has shape"),
+    ("forward.spread", with_nan, "forward.spread holds NaN"),
+    ("forward.offset", lambda x: x.astype(np.float32), "forward.offset is float32"),
+    ("forward.dual", lambda x: x[:, :-1].copy(), "forward.dual has shape"),
+    ("forward.dual", lambda x: x[0], "forward.dual has shape"),
+    ("backward.dual", lambda x: x[:, :, :1].copy(), "backward.dual has shape"),
+    ("forward.errors.names", ["a", "b", "c", "d", "e"], "errors.names do not name"),
+    ("forward.errors.names", ["combined"] * 5, "errors.names do not name"),
+    ("forward.errors.names", ["combined"], "errors.names do not name"),
+    ("forward.errors.values", with_nan, "forward.errors.values holds NaN"),
+    ("forward.errors.values", lambda x: x[:-1], "errors.names do not name"),
+    ("forward.error", 0.0, "unexpected entries: 'forward.error'"),
+    ("registration.stress", 0.0, "unexpected entries: 'registration.stress'"),
+]
+CIRCLE_FORGERIES = [
+    ("a.fitted.periods_", lambda x: x / 2, "do not fill one cell"),
+    ("a.fitted.periods_", lambda x: 3 * x, "do not fill one cell"),
+    ("a.fitted.periods_", lambda x: -x, "do not fill one cell"),
+    ("a.fitted.periods_", lambda x: np.vstack([x, x]), "too many, or depend on each other"),
+    ("a.fitted.periods_", with_nan, "periods_ holds NaN"),
+    ("b.fitted.periods_", np.zeros((0, 1)), "forward.landmarks has shape"),
+]
+PROJECTION_FORGERIES = [
+    ("alignments.kind", ["rigid", "rigid"], "a projection is what joins"),
+    ("alignments.0.linear", np.eye(2), "alignments.0.linear has shape"),
+    ("alignments.0.linear", np.zeros((2, 1)), "singular matrix"),
+    ("alignments.0.linear", np.ones((1, 1)), "alignments.0.linear has shape"),
+    ("alignments.1.shift", np.zeros(2), "alignments.1.shift has shape"),
+    ("backward.kinds", ["aligned"], "entries are missing: backward.landmarks"),
+]
+SPHERE_FORGERIES = [
+    ("registration.stress", REMOVED, "entries are missing: registration.stress"),
+    ("registration.stress", -0.1, "registration.stress must be"),
+    ("registration.scale", 0.0, "registration.scale must be > 0"),
+    ("registration.noise", None, "registration.noise must be a finite number"),
+    ("registration.converged", 1, "registration.converged must be bool"),
+    ("registration.n_iter", -1, "registration.n_iter must be at least 0"),
+    ("registration.misfit", lambda x: x[:-1], "registration.misfit has shape"),
+    ("registration.uncovered", np.array([350]), "outside of"),
+    ("registration.caught", np.array([-1]), "outside of"),
+    ("registration.caught", np.array([400]), "outside of"),
+    ("registration.caught", np.array([1.0]), "registration.caught is float64"),
+    ("registration.n_jobs", 2, "unexpected entries: 'registration.n_jobs'"),
+    ("registration.counterparts.points", lambda x: x[:-1], "counterparts.points has shape"),
+    ("registration.counterparts.points", lambda x: x[:, :-1].copy(), "counterparts.points has shape"),
+    ("registration.counterparts.points", with_nan, "counterparts.points holds NaN"),
+    ("registration.counterparts.dim", 1, "dim = 1 does not fit"),
+    ("registration.counterparts.whitening", np.zeros_like, "does not fit its singular values"),
+    ("registration.counterparts.whitening", lambda x: x[::-1].copy(), "does not fit its singular values"),
+    ("registration.counterparts.whitening", lambda x: x * 1.001, "does not fit its singular values"),
+    ("registration.counterparts.singular_values", lambda x: 2 * x, "does not fit its singular values"),
+    ("registration.counterparts.deficient", np.array([7]), "not those of a's samples of full rank"),
+    ("registration.counterparts.deficient", np.arange(400), "not those of a's samples of full rank"),
+    ("registration.counterparts.deficient", np.array([7, 7]), "lists a sample twice"),
+    ("a.diagnosed.stress", None, "stress must be a finite number"),
+    ("a.fitted.n_jobs", 10**9, "n_jobs must be < 4097"),
 ]
 FORGERIES = [("observation", *forgery) for forgery in OBSERVATION_FORGERIES]
-FORGERIES += [(kind, *forgery) for kind in KINDS[1:] for forgery in TRANSFORMATION_FORGERIES]
+FORGERIES += [(kind, *forgery) for kind in ("isometric", "diffusion") for forgery in TRANSFORMATION_FORGERIES]
 FORGERIES += [("isometric", *forgery) for forgery in ISOMETRIC_FORGERIES]
 FORGERIES += [("diffusion", *forgery) for forgery in DIFFUSION_FORGERIES]
+FORGERIES += [("isometric", *forgery) for forgery in RESIDUAL_FORGERIES]
+FORGERIES += [("circle", *forgery) for forgery in CIRCLE_FORGERIES]
+FORGERIES += [("projection", *forgery) for forgery in PROJECTION_FORGERIES]
+FORGERIES += [("sphere", *forgery) for forgery in SPHERE_FORGERIES]
 
 
 @pytest.mark.parametrize(("kind", "name", "change", "message"), FORGERIES, ids=range(len(FORGERIES)))
@@ -341,19 +445,50 @@ def test_forgeries_are_refused(kind, name, change, message, copy_of):
         tensors[name] = np.ascontiguousarray(value)
     elif value is not REMOVED:
         description["entries"][name] = value
-    description["fortran"] = []
+    description["orders"] = {}
     forge(path, description, tensors)
     refused(path, message)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DISTINCT)
 def test_every_entry_is_required(kind, files, tmp_path):
     path, (description, tensors) = tmp_path / "lacking.safetensors", parts(files[kind][0])
     for name in [*tensors, *description["entries"]]:
         entries = {key: value for key, value in description["entries"].items() if key != name}
         rest = {key: value for key, value in tensors.items() if key != name}
-        forge(path, description | {"entries": entries}, rest)
+        orders = {key: value for key, value in description["orders"].items() if key != name}
+        forge(path, description | {"entries": entries, "orders": orders}, rest)
         refused(path, "entries are missing")
+
+
+def grown(tensors, at, names, axis, times):
+    for name in names:
+        tensors[at + name] = np.concatenate([tensors[at + name]] * times, axis)
+
+
+@pytest.mark.parametrize("side", ["forward.", "backward."])
+def test_models_that_would_exhaust_memory_or_time_are_refused(side, copy_of):
+    path = copy_of("isometric")
+    description, tensors = parts(path)
+    many = dict(tensors)
+    grown(many, side, ("base", "inverse_scales", "amplitude", "noise", "offset", "spread", "doubt", "dual"), 0, 5)
+    entries = description["entries"] | {f"{side}kinds": ["aligned"] * 20}
+    forge(path, description | {"entries": entries}, many)
+    refused(path, "20 predictors and 10 landmarks do not fit")
+    grown(tensors, side, ("landmarks",), 0, 201)
+    grown(tensors, side, ("dual",), 1, 201)
+    forge(path, description, tensors)
+    refused(path, "4 predictors and 2010 landmarks do not fit")
+
+
+def test_copies_of_nodes_are_counted_before_they_are_made(monkeypatch):
+    nodes = np.vstack([np.zeros(9), np.full(9, 0.9)])
+    storage._check_periods(np.eye(9)[:8], nodes, "periods")
+    with pytest.raises(errors.InputError, match="9 periods in 9 dimensions are too many"):
+        storage._check_periods(np.eye(9), nodes, "periods")
+    monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", str(3**8 * nodes.nbytes - 1))
+    with pytest.raises(errors.MemoryLimitError, match="13122 copies"):
+        storage._check_periods(np.eye(9)[:8], nodes, "periods")
 
 
 def test_name_in_both_tables_is_refused(copy_of):
