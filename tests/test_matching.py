@@ -127,9 +127,11 @@ def test_two_landmarks_leave_a_mirror_image_that_the_shape_refuses():
     assert max(both_errors(found, maps(), NEW)) < 0.01
 
 
-def test_diffusion_coordinates_need_landmarks_whatever_the_observables():
+def test_diffusion_coordinates_need_landmarks_and_use_no_observables():
     values = np.arange(600.0), np.arange(600.0)
     with pytest.raises(errors.LandmarkError, match=r"landmarks are needed here \(diffusion coordinates"):
+        match(*observations(0, 600), coordinates="diffusion")
+    with pytest.raises(errors.ParameterError, match="observables align isometric coordinates only"):
         match(*observations(0, 600), observables=values, coordinates="diffusion")
 
 

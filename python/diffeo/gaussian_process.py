@@ -30,6 +30,8 @@ MAX_STEPS = 40
 INDEFINITE = 1e6
 # Landmarks that the search sees: its cost grows with their cube, what they say of a few scales does not grow.
 MAX_LANDMARKS = 400
+# Tenfold increases of the noise until the kernel matrix can be factored.
+FACTOR_ROUNDS = 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +103,9 @@ def sections(queries: FloatArray, inputs: FloatArray, inverse_scales: FloatArray
 def kernel_factor(inputs: FloatArray, inverse_scales: FloatArray, amplitude: float, noise: float) -> FloatArray:
     """Lower Cholesky factor (L, L) of the kernel matrix; where rounding leaves it indefinite, of one with more noise."""
     kernel = sections(inputs, inputs, inverse_scales, amplitude)
-    # Rounding is far below the size of the kernel, so that the loop ends within a few rounds.
     noise = max(noise, np.finfo(float).eps * amplitude)
-    while noise <= amplitude * len(kernel):
+    # Rounding is far below the size of the kernel: a few rounds suffice.
+    for _ in range(FACTOR_ROUNDS):
         try:
             factor: FloatArray = cholesky(kernel + noise * np.eye(len(kernel)), lower=True)
             return factor
