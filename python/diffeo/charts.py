@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, rows_text, threads
+from diffeo._validation import FloatArray, IntArray, rows_text, threads
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.isometry import IsometricEmbedding
 from diffeo.observation import Observation
@@ -101,6 +101,12 @@ class IsometricChart:
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
         return self.embedding.inverse_transform(coordinates)
+
+    def strays(self, landmarks: Any, n_threads: int) -> IntArray:
+        """Which landmarks, rows (L,) or measurements (L, m), are not on the measured manifold."""
+        if landmarks.ndim == 1:
+            return np.flatnonzero(np.isin(landmarks, self.embedding.left_out_))
+        return self.embedding._chart.locate(landmarks, n_threads).outside
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """Coordinates moved by periods into one cell."""

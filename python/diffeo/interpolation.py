@@ -16,6 +16,10 @@ from diffeo._validation import FloatArray, IntArray, check_finite
 MAX_STEPS = 8
 # Nearest samples that serve as starts where the first leaves a residual (sheets that pass near each other).
 STARTS = 4
+# Nearest samples among which starts on other sheets are sought.
+NEAR_SAMPLES = 24
+# Samples near in measurement that are this many spacings apart are on different sheets.
+ELSEWHERE = 4.0
 # A step below this share of the spacing of the samples has converged.
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
@@ -133,17 +137,25 @@ class HermiteChart:
         residual try further samples, and the smallest residual wins.
         """
         count = len(points)
-        starts = min(STARTS, len(self.nodes))
-        distance, nearest = self._value_tree.query(points * self._units, starts, workers=n_threads or -1)
-        check_finite(distance.reshape(count, starts), "distances from the points to the samples")
-        nearest = nearest.reshape(count, starts)
+        near = min(NEAR_SAMPLES, len(self.nodes))
+        distance, nearest = self._value_tree.query(points * self._units, near, workers=n_threads or -1)
+        check_finite(distance.reshape(count, near), "distances from the points to the samples")
+        nearest = nearest.reshape(count, near)
         coordinates, residual = self._descend(points, nearest[:, 0], n_threads)
         unit = self._unit(nearest[:, 0])
-        for attempt in range(1, starts):
-            left = np.flatnonzero(residual > OFF_MANIFOLD * unit)
+        # Where sheets pass near each other, the nearest sample may be of the wrong one, and its residual small.
+        elsewhere = np.linalg.norm(self.nodes[nearest] - self.nodes[nearest[:, :1]], axis=2)
+        sheets = elsewhere > ELSEWHERE * self.spacing[nearest[:, :1]]
+        for attempt in range(1, min(STARTS, near)):
+            doubted = sheets.any(axis=1)
+            left = np.flatnonzero((residual > OFF_MANIFOLD * unit) | doubted)
             if len(left) == 0:
                 break
-            other, other_residual = self._descend(points[left], nearest[left, attempt], n_threads)
+            start = nearest[np.arange(count), np.where(doubted, sheets.argmax(axis=1), attempt)]
+            # The next start lies apart from this one, too.
+            apart = np.linalg.norm(self.nodes[nearest] - self.nodes[start][:, None], axis=2)
+            sheets &= apart > ELSEWHERE * self.spacing[start][:, None]
+            other, other_residual = self._descend(points[left], start[left], n_threads)
             better = other_residual < residual[left]
             coordinates[left[better]] = other[better]
             residual[left[better]] = other_residual[better]

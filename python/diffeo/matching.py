@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, seed, threads
+from diffeo._validation import FloatArray, rows_text, seed, threads
 from diffeo.alignment import Alignment, align_diffusion, align_projection
 from diffeo.candidates import Side, isometric_candidates
 from diffeo.charts import (
@@ -28,6 +28,8 @@ from diffeo.transformation import Transformation
 
 # Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.
 NOT_ISOMETRIC = 0.05
+# Landmarks off a manifold are left out while they are at most this share.
+STRAY_LANDMARKS = 0.1
 # A layout in which more than this share of the samples lies on another sheet is not one to one: the domain is closed.
 TWO_SHEETS = 0.1
 
@@ -127,6 +129,7 @@ def _match_isometric(
     """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
     known_unit = a.observation.known_unit and b.observation.known_unit
     n_threads = threads(n_jobs)
+    landmarks, dropped = _without_strays(a, b, landmarks, n_threads)
     at_a = landmark_coordinates(a, landmarks[0], "A", n_jobs)
     at_b = landmark_coordinates(b, landmarks[1], "B", n_jobs)
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
@@ -159,11 +162,30 @@ def _match_isometric(
             back = a.measurements(alignment.backward(at_b), n_threads)
             backward = learn_residual(y_b, b.features(at_b), y_a, back, doubt=doubt)
     diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
-    diagnostics.problems[:0] = problems
+    diagnostics.problems[:0] = dropped + problems
     diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward))
     return Transformation(
         a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs, forward=forward, backward=backward
     )
+
+
+def _without_strays(
+    a: IsometricChart, b: IsometricChart, landmarks: tuple[Any, Any], n_threads: int
+) -> tuple[tuple[Any, Any], list[str]]:
+    """Landmarks without the few of many that lie off a side's manifold, and a sentence on these.
+
+    Where a side does not embed everywhere, a hundred landmarks are not to be refused for the sake of one.
+    """
+    stray = np.union1d(*(side.strays(marks, n_threads) for side, marks in zip((a, b), landmarks, strict=True)))
+    count = len(landmarks[0])
+    if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) <= a.observation.dim:
+        return landmarks, []
+    problem = (
+        f"{len(stray)} of {count} landmarks ({rows_text(stray)}) lie off a side's measured manifold or outside of its sampled "
+        "domain and were left out: they are wrong, or that side does not embed the input there"
+    )
+    kept = np.setdiff1d(np.arange(count), stray)
+    return (landmarks[0][kept], landmarks[1][kept]), [problem]
 
 
 def _is_chart(side: IsometricChart) -> bool:
