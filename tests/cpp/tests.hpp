@@ -1,0 +1,15 @@
+// The tests of the core, one function a file <concept>_test.cpp.
+#pragma once
+
+#include "samples.hpp"
+
+namespace testing {
+
+void test_covariance();
+void test_kernel();
+void test_edge_lengths();
+void test_eigenpairs();
+void test_interpolation();
+void test_parallel();
+
+}  // namespace testing
