@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GATES: tuple[float, float, float, float]
+INSTRUCTION_SET: str
 
 class MetricTree:
     def __init__(self, points: NDArray[np.float64], whitening: NDArray[np.float64] | None, threads: int) -> None: ...
