@@ -8,12 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
-from scipy.sparse.linalg import splu
 
 from diffeo._validation import FloatArray, IntArray
 from diffeo.frames import local_frames
 from diffeo.graph import NeighborGraph
 from diffeo.layout import refine
+from diffeo.linear_systems import factored
 from diffeo.periods import nearest_zero, reduced_basis, whole_turns
 
 # Frames that differ by more than this after synchronisation (norm of the difference of the rotations) ...
@@ -218,9 +218,8 @@ def _poisson(graph: NeighborGraph, steps: FloatArray) -> FloatArray:
     """Layout (n + k, d) whose steps are nearest to the given ones, by least squares."""
     incidence = graph.incidence()
     normal = (incidence.T @ incidence).tocsc()[1:, 1:]
-    solve = splu(normal, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve
     layout = np.zeros((incidence.shape[1], steps.shape[1]))
-    layout[1:] = solve((incidence.T @ steps)[1:])
+    layout[1:] = factored(normal)((incidence.T @ steps)[1:])
     return layout
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
-from scipy.sparse.linalg import splu
 
 from diffeo._validation import FloatArray
 from diffeo.graph import NeighborGraph
+from diffeo.linear_systems import factored
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
@@ -86,10 +86,7 @@ def refine(
     transposed = incidence.T.tocsr()
     # One sample is held at the origin, which makes the Laplacian positive definite.
     laplacian = (transposed @ sp.diags_array(weights) @ incidence).tocsc()[1:, 1:]
-    if n > 1:
-        solve = splu(
-            laplacian, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-        ).solve
+    solve = factored(laplacian)
 
     def centred(x: FloatArray) -> FloatArray:
         moved = x.copy()
@@ -187,7 +184,7 @@ def _harmonic(graph: NeighborGraph, layout: FloatArray, free: NDArray[np.bool_])
     inner = laplacian[:, free]
     inner = inner + 1e-9 * sp.diags_array(inner.diagonal())
     placed = layout.copy()
-    placed[free] = splu(inner.tocsc()).solve(-(laplacian[:, ~free] @ layout[~free]))
+    placed[free] = factored(inner.tocsc())(-(laplacian[:, ~free] @ layout[~free]))
     return placed
 
 
