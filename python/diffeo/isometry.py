@@ -33,10 +33,10 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     both tangents; their lengths l_ij come from the derivatives at both ends. Graph distances to a few landmarks give a
     start (landmark multidimensional scaling: de Silva and Tenenbaum 2004), whose stress
     sum_edges w_ij (norm(X_i - X_j) - l_ij)^2 is then minimised by majorisation (de Leeuw 1977): each step solves one
-    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Only local lengths enter the
-    stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
-    and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders
-    of magnitude.
+    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Long thin domains, which creep,
+    are finished by Gauss-Newton steps, preconditioned by the same factor. Only local lengths enter the stress, so that
+    holes do no harm. The layout gives the derivatives of the measurements along its own coordinates, and these correct
+    the lengths to the next order, for a second refinement that is more accurate by one to two orders of magnitude.
 
     Where stress is left, local frames are synchronised and developed into a layout that needs no distances, which may
     close up around `periods_`; and the graph is searched anew among samples that are near in the layout, its edges
