@@ -1,0 +1,164 @@
+"""The table of all rows, as text for a terminal and as markdown, and the growth of cost with n."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench.measurements import Row
+
+HEADS = (
+    "task",
+    "n",
+    "m",
+    "entries",
+    "seconds",
+    "peak MiB",
+    "floor",
+    "error",
+    "baseline",
+    "its seconds",
+    "ratio",
+    "of the baseline",
+    "target",
+)
+# Columns of numbers, set to the right.
+NUMBERS = frozenset({"n", "m", "entries", "seconds", "peak MiB", "floor", "its seconds", "ratio"})
+# The growth of one task from the first size to the second, at most this many times.
+GROWTH_TASK, GROWTH_SIZES, GROWTH = "10 eigenpairs to 1e-08", (100_000, 1_000_000), 13.0
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Three digits, no exponent."""
+    if value is None:
+        return ""
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.6g}"
+
+
+def count(n: int) -> str:
+    return f"{n:,}"
+
+
+def cells(row: Row, first: bool) -> list[str]:
+    """One row; diffeo's own figures stand once where several baselines follow one another."""
+    own = [
+        row.task,
+        count(row.n),
+        "" if row.m is None else str(row.m),
+        "" if row.entries is None else f"{row.entries:.0f}",
+        number(row.seconds),
+        number(row.peak_mib),
+        "" if row.floor_fraction is None else f"{100 * row.floor_fraction:.2g} %",
+        f"{row.error:.1e} {row.error_of}",
+    ]
+    target = row.target and f"{row.target}: {'reached' if row.reached else 'NOT REACHED'}"
+    theirs = [
+        row.baseline,
+        "not run" if row.baseline_seconds is None else number(row.baseline_seconds),
+        number(row.ratio),
+        row.baseline_note.removeprefix("not run: "),
+        target,
+    ]
+    return (own if first else [""] * len(own)) + theirs
+
+
+def _body(rows: Iterable[Row]) -> list[list[str]]:
+    body, last = [], None
+    for row in rows:
+        same = (row.stage, row.task, row.n, row.seconds)
+        body.append(cells(row, same != last))
+        last = same
+    return body
+
+
+def text_table(rows: Sequence[Row]) -> str:
+    """Aligned columns, one block a stage."""
+    blocks = {stage: _body(row for row in rows if row.stage == stage) for stage in dict.fromkeys(r.stage for r in rows)}
+    lines = [list(HEADS), *(line for block in blocks.values() for line in block)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(HEADS))]
+
+    def aligned(line: list[str]) -> str:
+        parts = (
+            cell.rjust(w) if head in NUMBERS else cell.ljust(w)
+            for head, cell, w in zip(HEADS, line, widths, strict=True)
+        )
+        return "  ".join(parts).rstrip()
+
+    text = [aligned(list(HEADS))]
+    for stage, block in blocks.items():
+        text += [f"-- {stage}", *map(aligned, block)]
+    return "\n".join(text)
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The same with the stage in front."""
+    heads = ["stage", *HEADS]
+    lines = ["| " + " | ".join(heads) + " |"]
+    lines.append("|" + "|".join(" ---: " if head in NUMBERS else " --- " for head in heads) + "|")
+    last = None
+    for row, line in zip(rows, _body(rows), strict=True):
+        lines.append("| " + " | ".join([row.stage if row.stage != last else "", *line]) + " |")
+        last = row.stage
+    return "\n".join(lines)
+
+
+def growth(rows: Sequence[Row]) -> str:
+    """Time at the second size over that at the first, at the same entries a row; empty if either is missing."""
+    seconds: dict[tuple[int, int], float] = {}
+    for row in rows:
+        if row.task == GROWTH_TASK and row.stage == "eigenpairs" and row.entries is not None:
+            seconds[row.n, round(row.entries, -1)] = row.seconds
+    for (n, entries), small in seconds.items():
+        large = seconds.get((GROWTH_SIZES[1], entries))
+        if n == GROWTH_SIZES[0] and large is not None:
+            reached = "reached" if large <= GROWTH * small else "NOT REACHED"
+            return (
+                f"{GROWTH_TASK}, {entries} entries a row: n = {GROWTH_SIZES[1]:,} takes {large / small:.1f} times as long as "
+                f"n = {n:,} (target: at most {GROWTH:.0f}, {reached})."
+            )
+    return ""
+
+
+def scaling_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Seconds against n of every solver: heads and lines."""
+    sizes = sorted({row.n for row in rows})
+    lines = []
+    for task, curves in scaling_curves(rows).items():
+        for solver, points in curves.items():
+            lines.append([task, solver, *(number(points[n]) if n in points else "" for n in sizes)])
+    return ["seconds of", "solver", *map(count, sizes)], lines
+
+
+def scaling_curves(rows: Iterable[Row]) -> dict[str, dict[str, dict[int, float]]]:
+    """Seconds by task, solver and n; diffeo first."""
+    curves: dict[str, dict[str, dict[int, float]]] = {}
+    for row in sorted(rows, key=lambda r: r.n):
+        task = curves.setdefault(row.task, {"diffeo": {}})
+        task["diffeo"][row.n] = row.seconds
+        if row.baseline_seconds is not None:
+            task.setdefault(row.baseline, {})[row.n] = row.baseline_seconds
+    return curves
+
+
+def plain(heads: list[str], lines: list[list[str]]) -> str:
+    widths = [max(len(line[k]) for line in [heads, *lines]) for k in range(len(heads))]
+    return "\n".join(
+        "  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(line, widths, strict=True)))
+        for line in [heads, *lines]
+    )
+
+
+def markdown(heads: list[str], lines: list[list[str]]) -> str:
+    rule = "|" + "|".join(" --- " if k < 2 else " ---: " for k in range(len(heads))) + "|"
+    return "\n".join(["| " + " | ".join(heads) + " |", rule, *("| " + " | ".join(line) + " |" for line in lines)])
+
+
+def run_text(number: int, run: dict[str, Any]) -> str:
+    """How a run was made."""
+    m = run["machine"]
+    packages = ", ".join(f"{name} {found}" for name, found in run["versions"].items() if found != "absent")
+    return (
+        f"run {number}, {run['date']}: `{run['command']}`; {m['cores']} cores, {m['memory_gib']} GiB, {m['instructions']}, "
+        f"{run['threads']}; copying {m['bandwidth_gb_s']} GB/s, dgemm {m['dgemm_gflop_s']} GFLOP/s; {packages}"
+    )
