@@ -50,7 +50,7 @@ def test_whitening_from_jacobians(contest, opponent, record, size, n, m, p):
         m=m,
         d=p,
         error=relative_error(whitening, expected[1]),
-        error_of="difference of C^+ from NumPy, relative",
+        error_of="C^+, relative",
         floor=whitening_floor(n, m, p, p),
     )
 
@@ -81,7 +81,7 @@ def test_whitening_from_bursts(contest, opponent, record, size, n, k, m):
         m=m,
         d=2,
         error=relative_error(whitening, expected),
-        error_of="difference of C^+ from NumPy, relative",
+        error_of="C^+, relative",
         floor=whitening_floor(n, k, m, 2),
     )
 
@@ -100,6 +100,6 @@ def test_observation_from_bursts(contest, opponent, record, size):
         m=m,
         d=2,
         error=relative_error(observation.whitening, expected),
-        error_of="difference of C^+ from NumPy, relative",
+        error_of="C^+, relative",
         floor=whitening_floor(n, k, m, 2),
     )

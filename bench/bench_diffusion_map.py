@@ -56,7 +56,7 @@ def test_diffusion_map(contest, opponent, record, size, n, assemble):
         d=2,
         entries=fitted.kernel_.nnz / n,
         error=spectrum_error(fitted.eigenvalues_),
-        error_of="spectrum of the square",
+        error_of="spectrum",
     )
 
 
@@ -78,5 +78,5 @@ def test_ordinary_diffusion_map(contest, opponent, record, size):
         d=2,
         entries=fitted.kernel_.nnz / n,
         error=first_pair_error(fitted.embedding_, points),
-        error_of="angle of the first pair to its limit",
+        error_of="first pair",
     )

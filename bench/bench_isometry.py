@@ -45,6 +45,7 @@ def relative_error(found: np.ndarray, x: np.ndarray) -> float:
 )
 def test_isometric_embedding(name, n, size, contest, opponent, record):
     n = size(n)
+    size.once("isometry", name, n)
     x = inputs(name, n)
     observation = observe_at(x)
 

@@ -6,6 +6,8 @@ time has the tree, the gates, the entries and both directions in it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -74,14 +76,14 @@ def test_kernel(contest, opponent, record, size, measurements):
     if measurements == "mushroom":
         baselines.append(datafold(opponent, observation, epsilon, kernel, 500 if size.is_full(10_000) else None))
     record(
-        f"kernel, {measurements}",
+        f"kernel, {measurements}, 330 entries",
         baselines,
         n=n,
         m=observation.points.shape[1],
         d=2,
         entries=kernel.nnz / n,
         error=difference(kernel.matrix, expected),
-        error_of="largest difference of entries from NumPy",
+        error_of="entries",
         floor=floor_of(kernel, observation),
     )
 
@@ -94,14 +96,14 @@ def datafold(opponent, observation, epsilon, kernel, at_least):
         return found
     matrix, seconds = found.result
     note = difference_from_datafold(kernel.matrix, matrix)[1]
-    return type(found)(found.name, matrix, seconds, note, at_least)
+    return replace(found, result=matrix, seconds=seconds, note=note, at_least=at_least)
 
 
 def test_kernel_of_wide_layer(contest, opponent, record, size):
     """1,000 samples of 512 activations."""
-    n, m = size(1000), 512
-    if n < 1000:
-        m = 64
+    full, n, m = size.is_full(1000) and not size.quick, size(1000), 512
+    if size.quick:
+        n, m = 500, 64
     observation = samples.units(n, m)
     kernel = contest(lambda: mahalanobis_kernel(observation))
     arrays = opponent(
@@ -111,7 +113,7 @@ def test_kernel_of_wide_layer(contest, opponent, record, size):
     expected = sp.coo_array((values, (rows, columns)), shape=(n, n)).tocsr()
     baselines = [
         arrays.told("the definition"),
-        datafold(opponent, observation, kernel.epsilon, kernel, 100 if size.is_full(1000) else None),
+        datafold(opponent, observation, kernel.epsilon, kernel, 100 if full else None),
     ]
     record(
         'kernel, epsilon="auto"',
@@ -121,7 +123,7 @@ def test_kernel_of_wide_layer(contest, opponent, record, size):
         d=2,
         entries=kernel.nnz / n,
         error=difference(kernel.matrix, expected),
-        error_of="largest difference of entries from NumPy",
+        error_of="entries",
         floor=floor_of(kernel, observation),
     )
 
@@ -130,6 +132,7 @@ def test_kernel_of_wide_layer(contest, opponent, record, size):
 def test_kernel_and_neighbors(contest, opponent, record, size, long, n, entries):
     """m = 5, d = 2, 33 entries a row, against 32 Euclidean neighbours of the same points."""
     full, n = size.is_full(n), size(n)
+    size.once("kernel", n, entries)
     observation = samples.units(n)
     epsilon = samples.epsilon_for(observation, entries)
     kernel = contest(lambda: mahalanobis_kernel(observation, epsilon=epsilon), rounds=3)
@@ -146,14 +149,14 @@ def test_kernel_and_neighbors(contest, opponent, record, size, long, n, entries)
         ).told("the same kernel"),
     ]
     record(
-        "kernel, units",
+        "kernel, units, 33 entries",
         baselines,
         n=n,
         m=5,
         d=2,
         entries=kernel.nnz / n,
         error=difference_in_rows(kernel, epsilon),
-        error_of="largest difference of entries in 100 rows from NumPy",
+        error_of="entries, 100 rows",
         floor=floor_of(kernel, observation),
     )
 
@@ -181,7 +184,7 @@ def test_kernel_euclidean(contest, opponent, record, size):
         d=2,
         entries=kernel.nnz / n,
         error=difference(kernel.matrix, found.result),
-        error_of="largest difference of entries",
+        error_of="entries",
         floor=kernel_floor(n, 2, 0, kernel.nnz, 0),
     )
 
@@ -189,7 +192,7 @@ def test_kernel_euclidean(contest, opponent, record, size):
 @pytest.mark.parametrize(("m", "share"), [(32, 0.5), (128, 0.7), (512, 0.7)])
 def test_dense(contest, opponent, record, size, m, share):
     """Few samples of many activations: all pairs by tiles of matrix products."""
-    n = size(2000)
+    n = 300 if size.quick else size(2000)
     observation = samples.units(n, m)
     epsilon = samples.epsilon_for(observation, min(180, n / 10))
     kernel = contest(lambda: mahalanobis_kernel(observation, epsilon=epsilon), rounds=10)
@@ -204,7 +207,7 @@ def test_dense(contest, opponent, record, size, m, share):
         d=2,
         entries=kernel.nnz / n,
         error=difference(kernel.matrix, expected),
-        error_of="largest difference of entries from NumPy",
+        error_of="entries",
         floor=dense_floor(n, m, 2),
-        floor_at_least=share if size.is_full(2000) else None,
+        floor_at_least=share if n == 2000 else None,
     )

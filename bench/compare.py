@@ -1,7 +1,7 @@
 """Render the measurements of bench/results/ as one table and one plot; or make them first.
 
 ``python -m bench.compare``                         render what was measured
-``python -m bench.compare --run``                   measure everything (an hour on two cores), then render
+``python -m bench.compare --run``                   measure everything, then render
 ``python -m bench.compare --only kernel,scaling``   measure these stages, keep the other rows, then render
 ``python -m bench.compare --run --long``            with the opponents that take many minutes each
 ``python -m bench.compare --quick``                 everything at small sizes, into a folder that is thrown away
@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 from bench import plots, tables
+from bench.floor import measure_rates
 from bench.measurements import Row, read
 
 HERE = Path(__file__).parent
@@ -27,14 +28,21 @@ STAGES = ("covariance", "kernel", "eigenpairs", "diffusion_map", "isometry", "mi
 
 
 def measure(stages: list[str], options: list[str], path: Path) -> list[str]:
-    """Run the stages one after another: those that failed."""
-    typed = " ".join(["python -m bench.compare", *sys.argv[1:]])
+    """Run the stages one after another, if any: those that failed."""
+    if not stages:
+        return []
+    chosen = "--run" if stages == list(STAGES) else f"--only {','.join(stages)}"
+    typed = " ".join(["python -m bench.compare", chosen, *options])
+    rates = measure_rates(quick="--quick" in options)
+    options = [*options, f"--rates={rates.bandwidth:.4g},{rates.dgemm:.4g}"]
+    options += ["--measurements", str(path), "--command", typed, "-p", "no:cacheprovider"]
+    # Loading everything takes longer than a stage at small sizes: those share a process.
+    groups = [stages] if "--quick" in options else [[stage] for stage in stages]
     failed = []
-    for stage in stages:
-        command = [sys.executable, "-m", "pytest", str(HERE / f"bench_{stage}.py"), "-p", "no:cacheprovider"]
-        command += ["--measurements", str(path), "--command", typed, *options]
-        if subprocess.run(command, cwd=HERE.parent).returncode != 0:
-            failed.append(stage)
+    for group in groups:
+        files = [str(HERE / f"bench_{stage}.py") for stage in group]
+        if subprocess.run([sys.executable, "-m", "pytest", *files, *options], cwd=HERE.parent).returncode != 0:
+            failed += group
     return failed
 
 
@@ -44,7 +52,7 @@ def render(path: Path, folder: Path) -> str:
     stages = {stage.replace("_", " "): place for place, stage in enumerate(STAGES)}
     rows = sorted((row for row, _ in numbered), key=lambda row: stages.get(row.stage, len(stages)))
     main = [row for row in rows if row.stage != "scaling"]
-    scaling = [row for row in rows if row.stage == "scaling"]
+    scaling = [row for row in rows if row.stage == "scaling" or row.task == tables.GROWTH_TASK]
     notes = [
         "Seconds are the shortest of the rounds on both sides; ratio = seconds of the baseline / seconds of diffeo.",
         "Peak memory is what one call of diffeo took beyond its inputs (high-water mark of the resident size).",
@@ -58,8 +66,11 @@ def render(path: Path, folder: Path) -> str:
     marked = [
         "# diffeo beside its peers",
         "Rendered by `python -m bench.compare`; see the end for the runs.",
-        tables.markdown_table(main),
+        "## What was promised",
+        tables.promises_table(main),
         growth,
+        "## Everything",
+        tables.markdown_table(main),
         "## Cost against n",
         "![Cost against n](scaling.png)",
         tables.markdown(heads, lines),
@@ -79,8 +90,7 @@ def _floors(rows: list[Row]) -> list[tuple[str, str]]:
     found = {}
     for row in rows:
         if row.floor_counted:
-            how = row.floor_counted.split(" iterations, ")[-1]
-            found[row.stage if "dense" not in row.task else "dense kernel", how] = None
+            found["dense kernel" if "dense" in row.task else row.stage, row.floor_counted] = None
     return list(found)
 
 

@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import pytest
 
 from bench import measurements, memory, tables
 from bench.floor import Floor, Rates, measure_rates
-from bench.measurements import Row
+from bench.measurements import Baseline, Row
 from bench.opponents import OpponentMissing
 
-QUICK_SAMPLES = 1500
+QUICK_SAMPLES = 1000
 # A call that takes longer than this (seconds) is not repeated: its spread is small beside its length.
 LONG_CALL = 5.0
 _rows = pytest.StashKey[list[Row]]()
@@ -33,6 +33,7 @@ def pytest_addoption(parser):
     group.addoption("--largest", type=int, default=None, metavar="N", help="at most N samples in any row")
     group.addoption("--long", action="store_true", help="opponents that take many minutes, too")
     group.addoption("--measurements", type=Path, default=None, metavar="FILE", help="keep the rows in this JSON file")
+    group.addoption("--rates", metavar="B,F", help="bytes copied and dgemm operations a second (default: measured)")
     group.addoption("--command", default=None, help="the command to keep beside the rows (default: this one)")
 
 
@@ -45,6 +46,8 @@ class Size:
     """The sample size to use where a benchmark asks for n."""
 
     largest: float
+    quick: bool
+    _seen: set[tuple[Any, ...]] = field(default_factory=set)
 
     def __call__(self, n: int) -> int:
         return int(min(n, self.largest))
@@ -53,30 +56,18 @@ class Size:
         """Whether n is not cut down, so that its target counts."""
         return n <= self.largest
 
-
-@dataclass(frozen=True)
-class Baseline:
-    """What a baseline gave: `seconds` is None where it was not run, and `note` says why or how good its result is."""
-
-    name: str
-    result: Any
-    seconds: float | None
-    note: str = ""
-    at_least: float | None = None
-
-    def told(self, note: str, at_least: float | None = None) -> Baseline:
-        """The same with its own error, and the ratio that diffeo is to reach; a gap stays a gap."""
-        return Baseline(self.name, self.result, self.seconds, note if self.ran else self.note, at_least)
-
-    @property
-    def ran(self) -> bool:
-        return self.seconds is not None
+    def once(self, *task: Any) -> None:
+        """Skip a benchmark that has become a repetition of an earlier one because sizes are cut down."""
+        if task in self._seen:
+            pytest.skip("a repetition at this size")
+        self._seen.add(task)
 
 
 @pytest.fixture(scope="session")
 def size(request) -> Size:
     largest = request.config.getoption("--largest") or math.inf
-    return Size(min(largest, QUICK_SAMPLES) if request.config.getoption("--quick") else largest)
+    quick = request.config.getoption("--quick")
+    return Size(min(largest, QUICK_SAMPLES) if quick else largest, quick)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +77,8 @@ def long(request) -> bool:
 
 @pytest.fixture(scope="session")
 def rates(request) -> Rates:
-    return measure_rates(request.config.getoption("--quick"))
+    given = request.config.getoption("--rates")
+    return Rates(*map(float, given.split(","))) if given else measure_rates(request.config.getoption("--quick"))
 
 
 @pytest.fixture(scope="session")

@@ -115,5 +115,5 @@ def eigenpairs_floor(n: int, stored: int, n_wanted: int, n_products: int) -> Flo
     return Floor(
         n_products * (ENTRY_BYTES * stored + 16 * n * n_wanted),
         n_products * 2.0 * stored * n_wanted,
-        f"{n_products} iterations, each 12 bytes an entry and 16 n k for the block",
+        "12 bytes an entry and 16 n k bytes for the block of k vectors, once an iteration",
     )

@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+import subprocess
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bench.floor import Rates
 
+# Names the interpreter of datafold's own environment: see datafold_opponent.py.
+DATAFOLD_PYTHON = "DIFFEO_DATAFOLD_PYTHON"
 PACKAGES = ("diffeo", "numpy", "scipy", "scikit-learn", "pyamg", "pykdtree")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline gave: `seconds` is None where it was not run, and `note` says why or how good its result is."""
+
+    name: str
+    result: Any
+    seconds: float | None
+    note: str = ""
+    at_least: float | None = None
+
+    def told(self, note: str, at_least: float | None = None) -> Baseline:
+        """The same with its own error, and the ratio that diffeo is to reach; a gap stays a gap."""
+        return replace(self, note=note if self.ran else self.note, at_least=at_least)
+
+    @property
+    def ran(self) -> bool:
+        return self.seconds is not None
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,7 @@ def _instructions() -> str:
     return next((name for flag, name in known.items() if flag in flags), "unknown level")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -78,6 +102,10 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "absent"
+    python = os.environ.get(DATAFOLD_PYTHON)
+    if python:
+        ask = "from importlib.metadata import version; print(version('datafold'))"
+        found["datafold"] = subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip()
     return found
 
 

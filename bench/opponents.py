@@ -18,7 +18,7 @@ from diffeo.reference import GATES
 from scipy.sparse.linalg import eigsh, lobpcg
 from scipy.spatial import cKDTree
 
-DATAFOLD_PYTHON = "DIFFEO_DATAFOLD_PYTHON"
+from bench.measurements import DATAFOLD_PYTHON
 
 
 class OpponentMissing(Exception):  # noqa: N818  # not an error: the table shows a gap

@@ -25,7 +25,7 @@ def plot_scaling(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     curves = scaling_curves(rows)
-    tasks = [task for task in TITLES if task in curves]
+    tasks = [task for task in TITLES if curves[task]]
     figure = Figure(figsize=(4.6 * len(tasks), 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
