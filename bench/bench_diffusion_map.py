@@ -47,7 +47,7 @@ def test_diffusion_map(contest, opponent, record, size, n, assemble):
     name = "numpy in blocks, eigsh" if assemble is kernel_in_blocks else "cKDTree, numpy gates, eigsh"
     found = opponent(name, baseline, rounds=1)
     missed = opponents.missed_copies(found.result[0], fitted.eigenvalues_)
-    assert opponents.missed_copies(fitted.eigenvalues_, found.result[0]) <= missed
+    assert fitted.eigenvalues_.sum() > found.result[0].sum() - 1e-7
     record(
         "DiffusionMap().fit, mushroom",
         [found.told(f"epsilon given, {missed} of 9 missed")],

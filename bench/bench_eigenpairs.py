@@ -70,7 +70,8 @@ def compare(task, kernel, pairs, opponent, record, long, *, skip_eigsh="", targe
         if baseline.ran:
             missed = opponents.missed_copies(baseline.result[0], pairs.values)
             note = f"residual {opponents.residual(s, *baseline.result):.0e}, {missed} of {N_WANTED} missed"
-            assert opponents.missed_copies(pairs.values, baseline.result[0]) <= missed
+            # The complete set has the largest sum (Ky Fan): what an opponent found, diffeo found too.
+            assert pairs.values.sum() > baseline.result[0].sum() - N_WANTED * TOLERANCE
         told.append(baseline.told(note, at_least))
     record(
         task,

@@ -7,6 +7,7 @@ Opponents are in ``opponents.py``, samples in ``samples.py``, and how floors are
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.sparse.linalg import ArpackError
 
 from bench import measurements, memory, tables
 from bench.floor import Floor, Rates, measure_rates
@@ -22,6 +25,8 @@ from bench.measurements import Baseline, Row
 from bench.opponents import OpponentMissing
 
 QUICK_SAMPLES = 1000
+# How an opponent may fail without taking diffeo's row with it: no convergence, no memory, no process.
+FAILURES = (ArpackError, np.linalg.LinAlgError, MemoryError, OSError, subprocess.CalledProcessError)
 # A call that takes longer than this (seconds) is not repeated: its spread is small beside its length.
 LONG_CALL = 5.0
 _rows = pytest.StashKey[list[Row]]()
@@ -96,6 +101,8 @@ def opponent(request) -> Callable[..., Baseline]:
                 result = function(*arguments)
             except OpponentMissing as gap:
                 return Baseline(name, None, None, f"not run: {gap}")
+            except FAILURES as failure:
+                return Baseline(name, None, None, f"failed: {type(failure).__name__}")
             seconds = min(seconds, time.perf_counter() - start)
             if seconds > LONG_CALL:
                 break
@@ -147,7 +154,9 @@ def record(request, benchmark, contest, rates) -> Callable[..., None]:
         rows = []
         for baseline in baselines:
             target, reached = "", None
-            if baseline.at_least is not None:
+            if baseline.verdict is not None:
+                target, reached = baseline.verdict
+            elif baseline.at_least is not None:
                 target = f"{baseline.at_least:.2g} times"
                 reached = baseline.ran and baseline.seconds / seconds >= baseline.at_least
             elif floor_at_least is not None:

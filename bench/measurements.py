@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import json
@@ -22,13 +23,17 @@ PACKAGES = ("diffeo", "numpy", "scipy", "scikit-learn", "pyamg", "pykdtree")
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a baseline gave: `seconds` is None where it was not run, and `note` says why or how good its result is."""
+    """What a baseline gave: `seconds` is None where it was not run, and `note` says why or how good its result is.
+
+    `at_least` is the ratio that diffeo is to reach; `verdict` another target, and whether it is reached.
+    """
 
     name: str
     result: Any
     seconds: float | None
     note: str = ""
     at_least: float | None = None
+    verdict: tuple[str, bool] | None = None
 
     def told(self, note: str, at_least: float | None = None) -> Baseline:
         """The same with its own error, and the ratio that diffeo is to reach; a gap stays a gap."""
@@ -105,7 +110,8 @@ def versions() -> dict[str, str]:
     python = os.environ.get(DATAFOLD_PYTHON)
     if python:
         ask = "from importlib.metadata import version; print(version('datafold'))"
-        found["datafold"] = subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip()
+        with contextlib.suppress(OSError):
+            found["datafold"] = subprocess.run([python, "-c", ask], capture_output=True, text=True).stdout.strip()
     return found
 
 

@@ -5,6 +5,7 @@ Each gets its best reasonable settings, all threads that it can use, the same op
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import tempfile
@@ -23,6 +24,13 @@ from bench.measurements import DATAFOLD_PYTHON
 
 class OpponentMissing(Exception):  # noqa: N818  # not an error: the table shows a gap
     """A baseline that is not installed here; the message is the gap's note."""
+
+
+def _loaded(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise OpponentMissing(f"{name.split('.')[0]} is not installed") from None
 
 
 def euclidean_kernel_by_ckdtree(points: np.ndarray, epsilon: float, truncation: float = 1e-4) -> sp.csr_array:
@@ -82,10 +90,7 @@ def eigenpairs_by_lobpcg(
     s: sp.csr_array, trivial: np.ndarray, n_wanted: int, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """`scipy.sparse.linalg.lobpcg` on I - S with a smoothed aggregation, the trivial pair as constraint."""
-    try:
-        import pyamg
-    except ImportError:
-        raise OpponentMissing("pyamg is not installed") from None
+    pyamg = _loaded("pyamg")
     n = s.shape[0]
     laplacian = sp.csr_matrix(sp.eye_array(n) - s)
     # The shift keeps the coarsest level regular; B is the near null space.
@@ -131,11 +136,7 @@ def query_by_ckdtree(points: np.ndarray, k: int):
 
 def query_by_pykdtree(points: np.ndarray, k: int):
     """The same by pykdtree, which takes its threads from OpenMP."""
-    try:
-        from pykdtree.kdtree import KDTree
-    except ImportError:
-        raise OpponentMissing("pykdtree is not installed") from None
-    tree = KDTree(points)
+    tree = _loaded("pykdtree.kdtree").KDTree(points)
     return lambda: tree.query(points, k=k)
 
 
@@ -151,6 +152,7 @@ def embedding_by_sklearn(points: np.ndarray, n_components: int, n_neighbors: int
     """`SpectralEmbedding` of plain points: another graph Laplacian (k neighbours, weights 1), solved with pyamg."""
     from sklearn.manifold import SpectralEmbedding
 
+    _loaded("pyamg")  # which scikit-learn calls
     embedding = SpectralEmbedding(
         n_components=n_components,
         affinity="nearest_neighbors",

@@ -57,7 +57,7 @@ def cells(row: Row, first: bool) -> list[str]:
     target = row.target and f"{row.target}: {'reached' if row.reached else 'NOT REACHED'}"
     theirs = [
         row.baseline,
-        "not run" if row.baseline_seconds is None else number(row.baseline_seconds),
+        row.baseline_note.split(":")[0] if row.baseline_seconds is None else number(row.baseline_seconds),
         number(row.ratio),
         row.baseline_note.removeprefix("not run: "),
         target,
@@ -118,7 +118,10 @@ def promises_table(rows: Sequence[Row]) -> str:
         else:
             reached = "" if row.ratio is None else f"{number(row.ratio)} times"
         verdict = f"{row.target}{'' if row.reached else ': NOT REACHED'}"
-        lines.append([what, f"{number(row.seconds)} s", f"{row.baseline}: {beside}", reached, verdict])
+        own = f"{number(row.seconds)} s"
+        if row.peak_mib is not None and row.peak_mib > 1024:
+            own += f", {number(row.peak_mib / 1024, 2)} GiB"
+        lines.append([what, own, f"{row.baseline}: {beside}", reached, verdict])
     return markdown(["", "diffeo", "beside it", "", "target, at least"], lines, numbers_from=9)
 
 
