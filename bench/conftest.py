@@ -157,7 +157,7 @@ def record(request, benchmark, contest, rates) -> Callable[..., None]:
             if baseline.verdict is not None:
                 target, reached = baseline.verdict
             elif baseline.at_least is not None:
-                target = f"{baseline.at_least:.2g} times"
+                target = f"{baseline.at_least:.3g} times"
                 reached = baseline.ran and baseline.seconds / seconds >= baseline.at_least
             elif floor_at_least is not None:
                 target, reached = f"{100 * floor_at_least:.0f} % of the floor", fraction >= floor_at_least
