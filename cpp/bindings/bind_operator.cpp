@@ -1,6 +1,7 @@
 // The normalised operator and its leading eigenpairs.
 #include "bindings.hpp"
 #include "diffeo/eigenpairs.hpp"
+#include "diffeo/hierarchy.hpp"
 #include "diffeo/operator.hpp"
 
 namespace diffeo::bindings {
@@ -33,18 +34,22 @@ py::tuple normalised(const Array<Index>& indptr, const Array<Row>& indices, cons
 
 py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
                      const Array<double>& scaling, const Array<double>& trivial, Index n_wanted, double tolerance,
-                     Index max_iterations, std::uint64_t seed, int threads) {
+                     Index max_iterations, std::uint64_t seed, int threads, const MetricTree* tree, double epsilon,
+                     double truncation, double alpha) {
   const SparseView kernel = view(indptr, indices, values);
   expect(scaling.ndim() == 1 && scaling.shape(0) == kernel.n, "scaling must have shape (n,)");
   expect(trivial.ndim() == 1 && trivial.shape(0) == kernel.n, "trivial must have shape (n,)");
+  expect(tree == nullptr || tree->size() == kernel.n, "the tree must hold the samples of the kernel");
+  const Geometry geometry{tree, {epsilon, truncation}, alpha};
   Eigenpairs pairs;
   {
     const py::gil_scoped_release release;  // safe: see normalised
     const DiffusionOperator op(kernel, scaling.data(), threads);
-    pairs = leading_eigenpairs(op, trivial.data(), {n_wanted, tolerance, max_iterations, seed});
+    pairs = leading_eigenpairs(op, trivial.data(), {n_wanted, tolerance, max_iterations, seed},
+                               tree == nullptr ? nullptr : &geometry);
   }
   return py::make_tuple(to_array(pairs.values), to_array(pairs.vectors), to_array(pairs.residuals), pairs.iterations,
-                        pairs.products, pairs.converged);
+                        pairs.products, pairs.converged, to_array(pairs.levels));
 }
 
 }  // namespace
@@ -55,7 +60,10 @@ void bind_operator(py::module_& m) {
   m.def("leading_eigenpairs", &eigenpairs, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("scaling").noconvert(), py::arg("trivial").noconvert(),
         py::arg("n_wanted"), py::arg("tolerance"), py::arg("max_iterations"), py::arg("seed"), py::arg("threads"),
-        "(values, vectors (n, n_wanted), residuals, iterations, products, converged) of diag(s) K diag(s).");
+        py::arg("tree").none(true) = py::none(), py::arg("epsilon") = 1.0, py::arg("truncation") = 1e-4,
+        py::arg("alpha") = 1.0,
+        "(values, vectors (n, n_wanted), residuals, iterations, products, converged, levels) of diag(s) K diag(s); the "
+        "tree, epsilon, truncation and alpha that K was made from allow multigrid.");
 }
 
 }  // namespace diffeo::bindings

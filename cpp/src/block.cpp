@@ -24,27 +24,6 @@ void gram_rows(const double* x, Index p, const double* y, Index q, Index rows, d
   }
 }
 
-/// t (rows, q) += x (rows, p) c (p, q).
-void multiply_rows(const double* x, Index p, const double* c, Index q, Index rows, double* t) {
-  for (Index i = 0; i < rows; ++i) {
-    const double* xi = x + i * p;
-    double* ti = t + i * q;
-    for (Index a = 0; a < p; ++a) {
-      const double factor = xi[a];
-      const double* ca = c + a * q;
-      for (Index b = 0; b < q; ++b) ti[b] += factor * ca[b];
-    }
-  }
-}
-
-void chebyshev_entries(const double* r, const double* image, double keep, double gain, Index count, double* update,
-                       double* w) {
-  for (Index e = 0; e < count; ++e) {
-    update[e] = keep * update[e] + gain * (r[e] - w[e] + image[e]);
-    w[e] += update[e];
-  }
-}
-
 }  // namespace
 
 RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
@@ -59,26 +38,6 @@ RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
   RowMatrix total = RowMatrix::Zero(p, q);
   for (const RowMatrix& part : partial) total += part;
   return total;
-}
-
-void multiply(const RowMatrix& x, const RowMatrix& coefficients, RowMatrix& target, bool accumulate, int threads) {
-  const Index p = coefficients.rows(), q = coefficients.cols();
-  if (!accumulate) target.resize(x.rows(), q);
-  parallel_chunks(x.rows(), kBlockRows, threads, [&](Index, Index begin, Index end) {
-    double* rows = target.data() + begin * q;
-    if (!accumulate) std::fill_n(rows, (end - begin) * q, 0.0);
-    multiply_rows(x.data() + begin * p, p, coefficients.data(), q, end - begin, rows);
-  });
-}
-
-void chebyshev_step(const RowMatrix& r, const RowMatrix& image, double keep, double gain, RowMatrix& update,
-                    RowMatrix& w, int threads) {
-  const Index b = r.cols();
-  parallel_chunks(r.rows(), kBlockRows, threads, [&](Index, Index begin, Index end) {
-    const Index at = begin * b;
-    chebyshev_entries(r.data() + at, image.data() + at, keep, gain, (end - begin) * b, update.data() + at,
-                      w.data() + at);
-  });
 }
 
 }  // namespace diffeo

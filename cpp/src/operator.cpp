@@ -29,13 +29,13 @@ void multiply_columns(const SparseView& k, const double* s, const double* x, dou
 }
 
 /// The same for all columns: the rows of one task stay in cache while the columns go by in groups of 16, 8, 4 and 1.
-void multiply_rows(const SparseView& k, const double* s, const double* x, double* y, Index columns, Index begin,
-                   Index end) {
+void multiply_rows(const SparseView& k, const double* s, const double* x, double* y, Index stride, Index columns,
+                   Index begin, Index end) {
   Index first = 0;
-  for (; first + 16 <= columns; first += 16) multiply_columns<16>(k, s, x, y, columns, first, begin, end);
-  for (; first + 8 <= columns; first += 8) multiply_columns<8>(k, s, x, y, columns, first, begin, end);
-  for (; first + 4 <= columns; first += 4) multiply_columns<4>(k, s, x, y, columns, first, begin, end);
-  for (; first < columns; ++first) multiply_columns<1>(k, s, x, y, columns, first, begin, end);
+  for (; first + 16 <= columns; first += 16) multiply_columns<16>(k, s, x, y, stride, first, begin, end);
+  for (; first + 8 <= columns; first += 8) multiply_columns<8>(k, s, x, y, stride, first, begin, end);
+  for (; first + 4 <= columns; first += 4) multiply_columns<4>(k, s, x, y, stride, first, begin, end);
+  for (; first < columns; ++first) multiply_columns<1>(k, s, x, y, stride, first, begin, end);
 }
 
 }  // namespace
@@ -65,10 +65,13 @@ void normalise(const SparseView& kernel, double alpha, double* density, double* 
 }
 
 void DiffusionOperator::apply(const RowMatrix& x, RowMatrix& y) const {
-  const Index columns = x.cols();
-  y.resize(x.rows(), columns);
+  y.resize(x.rows(), x.cols());
+  apply(x.data(), y.data(), x.cols(), x.cols());
+}
+
+void DiffusionOperator::apply(const double* x, double* y, Index stride, Index columns) const {
   parallel_chunks(kernel_.n, kRows, threads_, [&](Index, Index begin, Index end) {
-    multiply_rows(kernel_, scaling_, x.data(), y.data(), columns, begin, end);
+    multiply_rows(kernel_, scaling_, x, y, stride, columns, begin, end);
   });
 }
 

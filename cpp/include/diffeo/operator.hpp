@@ -27,9 +27,13 @@ class DiffusionOperator {
 
   Index size() const { return kernel_.n; }
   int threads() const { return threads_; }
+  const SparseView& kernel() const { return kernel_; }
+  const double* scaling() const { return scaling_; }
 
   /// y = S x for blocks (n, b); y is resized.
   void apply(const RowMatrix& x, RowMatrix& y) const;
+  /// The same for the first `columns` columns of row-major arrays with `stride` numbers a row; y must not overlap them.
+  void apply(const double* x, double* y, Index stride, Index columns) const;
 
   /// S as a dense matrix: for small n only.
   Eigen::MatrixXd dense() const;
