@@ -1,6 +1,6 @@
 """Every accuracy that is promised, beside its target and the baselines, on networks that are trained here.
 
-``python bench/bench_accuracy.py [--quick] [--only NAME,...]`` prints one table; ``--only`` takes names of rows or how
+``python -m bench.bench_accuracy [--quick] [--only NAME,...]`` prints one table; ``--only`` takes names of rows or how
 they begin. Targets are those of the full sizes. All seeds are fixed. The exit code is 1 if a row could not be
 computed, 0 otherwise: a missed target is shown, not hidden in a code.
 """
@@ -20,16 +20,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from bench_bursts import SCALE, measure_bursts
-from bench_isometry import inputs, observe_at
-from bench_isometry import relative_error as error_after_motion
 from diffeo import IsometricEmbedding, Observation, errors, match, relative_error
 from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.charts import diffusion_chart
-from domains import CLOSED, Units, pentagon
-from figures import Row, digits, listed, percent, table
-from networks import FUNCTIONS, FUNCTIONS_OF_THREE, Draw, Inputs, Pair, draw, spread_landmarks, train_pair
 from tqdm import tqdm
+
+from bench.bench_bursts import SCALE, measure_bursts
+from bench.bench_isometry import inputs, observe_at
+from bench.bench_isometry import relative_error as error_after_motion
+from bench.figures import Row, digits, listed, percent, table
+from bench.manifolds import CLOSED, Units, pentagon
+from bench.networks import FUNCTIONS, FUNCTIONS_OF_THREE, Draw, Inputs, Pair, draw, spread_landmarks, train_pair
 
 BASELINES = {"affine": affine_fit, "Procrustes": procrustes_fit, "Gaussian process": gaussian_process_fit}
 PAPER = "the paper's method"
@@ -402,7 +403,7 @@ def main() -> int:
         rows.append((found, time.perf_counter() - start))
         tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
         complete = complete and well
-    print(f"python bench/bench_accuracy.py {' '.join(sys.argv[1:])}".rstrip())
+    print(f"python -m bench.bench_accuracy {' '.join(sys.argv[1:])}".rstrip())
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     print(f"{datetime.date.today()}, {machine}, Python {platform.python_version()}, numpy {np.__version__}")
     print(table(rows))

@@ -1,6 +1,6 @@
 """Accuracy against burst size: the input recovered from bursts, plain, corrected, smoothed, and with noisy members.
 
-``python bench/bench_bursts.py [--quick]`` prints the table that the docstring of ``Observation.from_bursts`` shows.
+``python -m bench.bench_bursts [--quick]`` prints the table that the docstring of ``Observation.from_bursts`` shows.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-from bench_isometry import inputs, observe_at, relative_error
 from diffeo import IsometricEmbedding, Observation, errors
 from diffeo.smoothing import smoothed
+
+from bench.bench_isometry import inputs, observe_at, relative_error
 
 SIZES = (8, 12, 20, 32, 64, 128, 320)
 SAMPLES, QUICK_SAMPLES = 10_000, 1500

@@ -1,10 +1,17 @@
-"""Whitening: the compiled batch against NumPy's batched singular value decomposition."""
+"""Whitening: the compiled batch against NumPy's batched decompositions."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo import _core, reference
+from diffeo import Observation, _core, reference
+
+from bench.floor import whitening_floor
+
+# Matrices a call of NumPy's batched decomposition: bounds its copies, and costs it nothing.
+CHUNK = 5000
+# Rows on which both results are compared.
+COMPARED = 2000
 
 
 def gauge_free(whitening: np.ndarray) -> np.ndarray:
@@ -13,43 +20,86 @@ def gauge_free(whitening: np.ndarray) -> np.ndarray:
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest relative difference of C^+ over the compared rows."""
+    found, expected = gauge_free(found[:COMPARED]), gauge_free(expected[:COMPARED])
     scale = np.linalg.norm(expected, axis=(1, 2))
     return float((np.linalg.norm(found - expected, axis=(1, 2)) / scale).max())
 
 
+def numpy_svd(matrices: np.ndarray) -> None:
+    """Singular value decompositions in batches; results are dropped, as keeping them costs NumPy memory."""
+    for start in range(0, len(matrices), CHUNK):
+        np.linalg.svd(matrices[start : start + CHUNK], full_matrices=False)
+
+
 @pytest.mark.parametrize(
     ("n", "m", "p"),
-    [(100_000, 5, 2), (20_000, 20, 10), (2_000, 256, 4)],
+    [(1_000_000, 5, 2), (20_000, 20, 10), (2_000, 256, 4)],
     ids=["m=5,p=2", "m=20,p=10", "m=256,p=4"],
 )
 def test_whitening_from_jacobians(contest, opponent, record, size, n, m, p):
-    n, dim = size(n), p
+    n = size(n)
     jacobians = np.random.default_rng(0).normal(size=(n, m, p))
-    values, whitening = contest(_core.whitening_from_jacobians, jacobians, dim, 0)
-    expected, seconds = opponent(reference.whitening_from_jacobians, jacobians, dim, rounds=2)
-    np.testing.assert_allclose(values, expected[0], rtol=1e-9)
+    values, whitening = contest(_core.whitening_from_jacobians, jacobians, p, 0)
+    expected = reference.whitening_from_jacobians(jacobians[:COMPARED], p)
+    np.testing.assert_allclose(values[:COMPARED], expected[0], rtol=1e-9)
     record(
+        f"whitening of {m} x {p} Jacobians",
+        [opponent("numpy.linalg.svd in batch", numpy_svd, jacobians)],
         n=n,
-        entries=None,
-        error=relative_error(gauge_free(whitening), gauge_free(expected[1])),
-        error_of="difference of C^+, relative",
-        baseline="numpy batched svd",
-        baseline_seconds=seconds,
+        m=m,
+        d=p,
+        error=relative_error(whitening, expected[1]),
+        error_of="C^+, relative",
+        floor=whitening_floor(n, m, p, p),
     )
 
 
-def test_whitening_from_bursts(contest, opponent, record, size):
-    n, size_of_burst, m, dim = size(10_000), 100, 5, 2
+def bursts_of(n: int, k: int, m: int, d: int) -> np.ndarray:
+    """Bursts (n, K, m) with covariances of rank d and a little noise, scale 1."""
     rng = np.random.default_rng(0)
-    bursts = rng.normal(size=(n, size_of_burst, dim)) @ rng.normal(size=(n, dim, m))
-    bursts += 1e-3 * rng.normal(size=bursts.shape)
-    _, whitening = contest(_core.whitening_from_bursts, bursts, 1.0, dim, 0)
-    (_, expected), seconds = opponent(reference.whitening_from_bursts, bursts, 1.0, dim, rounds=2)
+    bursts = np.empty((n, k, m))
+    rng.standard_normal(out=bursts)
+    bursts *= 1e-3
+    for start in range(0, n, CHUNK):
+        part = bursts[start : start + CHUNK]
+        part += rng.normal(size=(len(part), k, d)) @ rng.normal(size=(len(part), d, m))
+    return bursts
+
+
+@pytest.mark.parametrize(("n", "k", "m"), [(100_000, 32, 64), (10_000, 100, 5)], ids=["K=32,m=64", "K=100,m=5"])
+def test_whitening_from_bursts(contest, opponent, record, size, n, k, m):
+    full, n = size.is_full(n), size(n)
+    bursts = bursts_of(n, k, m, 2)
+    whitening = contest(_core.whitening_from_bursts, bursts, 1.0, 2, 0)[1]
+    expected = reference.whitening_from_bursts(bursts[:COMPARED], 1.0, 2)[1]
+    svd = opponent("numpy.linalg.svd in batch", numpy_svd, bursts)
     record(
+        f"whitening of bursts {k} x {m}",
+        [svd.told("of the bursts, not centred", 20 if full and m == 64 else None)],
         n=n,
-        entries=None,
-        error=relative_error(gauge_free(whitening), gauge_free(expected)),
-        error_of="difference of C^+, relative",
-        baseline="numpy covariance, eigh",
-        baseline_seconds=seconds,
+        m=m,
+        d=2,
+        error=relative_error(whitening, expected),
+        error_of="C^+, relative",
+        floor=whitening_floor(n, k, m, 2),
+    )
+
+
+def test_observation_from_bursts(contest, opponent, record, size):
+    """The same as a user calls it: with the checks of the input and the floor that the noise sets."""
+    n, k, m = size(100_000), 32, 64
+    bursts = bursts_of(n, k, m, 2)
+    points = np.ascontiguousarray(bursts.mean(axis=1))
+    observation = contest(lambda: Observation.from_bursts(points, bursts, dim=2))
+    expected = reference.whitening_from_bursts(bursts[:COMPARED], 1.0, 2)[1]
+    record(
+        f"Observation.from_bursts {k} x {m}",
+        [opponent("numpy.linalg.svd in batch", numpy_svd, bursts).told("of the bursts, not centred")],
+        n=n,
+        m=m,
+        d=2,
+        error=relative_error(observation.whitening, expected),
+        error_of="C^+, relative",
+        floor=whitening_floor(n, k, m, 2),
     )

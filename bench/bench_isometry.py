@@ -45,6 +45,7 @@ def relative_error(found: np.ndarray, x: np.ndarray) -> float:
 )
 def test_isometric_embedding(name, n, size, contest, opponent, record):
     n = size(n)
+    size.once("isometry", name, n)
     x = inputs(name, n)
     observation = observe_at(x)
 
@@ -52,15 +53,17 @@ def test_isometric_embedding(name, n, size, contest, opponent, record):
         graph = neighbor_graph(observation, 12, 0)
         return graph.rows, start_layout(graph, observation.dim)
 
-    (rows, start), seconds = opponent(start_alone)
+    beside = opponent("start alone", start_alone, rounds=1)
+    rows, start = beside.result
     fitted = contest(IsometricEmbedding().fit, observation, rounds=1)
     error = relative_error(fitted.embedding_, x)
     assert error < 0.01 * relative_error(start, x[rows])
     record(
+        f"IsometricEmbedding().fit, {name}",
+        [beside.told(f"error {relative_error(start, x[rows]):.1e}")],
         n=n,
-        entries=None,
+        m=observation.points.shape[1],
+        d=observation.dim,
         error=error,
-        error_of=f"input recovered, {name} (start: {relative_error(start, x[rows]):.1e})",
-        baseline="start alone",
-        baseline_seconds=seconds,
+        error_of="input recovered",
     )

@@ -1,137 +1,204 @@
-"""Measurements to run on, and the table: no time without its error and a baseline timed in the same run.
+"""The fixtures that time both sides and keep a row, and the table in the terminal.
 
-``python -m pytest bench`` runs everything and prints the table; ``--quick`` shrinks it to a smoke test.
-Opponents are in ``opponents.py``. Nothing is asserted about times, only about results.
+No time without its error and a baseline timed in the same run; nothing is asserted about times, only about results.
+Opponents are in ``opponents.py``, samples in ``samples.py``, and how floors are counted in ``floor.py``.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from diffeo import Observation
+from scipy.sparse.linalg import ArpackError
 
-QUICK_SAMPLES = 1500
-_rows: list[dict[str, Any]] = []
+from bench import measurements, memory, tables
+from bench.floor import Floor, Rates, measure_rates
+from bench.measurements import Baseline, Row
+from bench.opponents import OpponentMissing
+
+QUICK_SAMPLES = 1000
+# How an opponent may fail without taking diffeo's row with it: no convergence, no memory, no process.
+FAILURES = (ArpackError, np.linalg.LinAlgError, MemoryError, OSError, subprocess.CalledProcessError)
+# A call that takes longer than this (seconds) is not repeated: its spread is small beside its length.
+LONG_CALL = 5.0
+_rows = pytest.StashKey[list[Row]]()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--quick", action="store_true", help=f"at most {QUICK_SAMPLES} samples, one round each")
+    group = parser.getgroup("diffeo")
+    group.addoption("--quick", action="store_true", help=f"at most {QUICK_SAMPLES} samples, one round each")
+    group.addoption("--largest", type=int, default=None, metavar="N", help="at most N samples in any row")
+    group.addoption("--long", action="store_true", help="opponents that take many minutes, too")
+    group.addoption("--measurements", type=Path, default=None, metavar="FILE", help="keep the rows in this JSON file")
+    group.addoption("--rates", metavar="B,F", help="bytes copied and dgemm operations a second (default: measured)")
+    group.addoption("--command", default=None, help="the command to keep beside the rows (default: this one)")
 
 
-@pytest.fixture(scope="session")
-def size(request) -> Callable[[int], int]:
+def pytest_configure(config):
+    config.stash[_rows] = []
+
+
+@dataclass(frozen=True)
+class Size:
     """The sample size to use where a benchmark asks for n."""
+
+    largest: float
+    quick: bool
+    _seen: set[tuple[Any, ...]] = field(default_factory=set)
+
+    def __call__(self, n: int) -> int:
+        return int(min(n, self.largest))
+
+    def is_full(self, n: int) -> bool:
+        """Whether n is not cut down, so that its target counts."""
+        return n <= self.largest
+
+    def once(self, *task: Any) -> None:
+        """Skip a benchmark that has become a repetition of an earlier one because sizes are cut down."""
+        if task in self._seen:
+            pytest.skip("a repetition at this size")
+        self._seen.add(task)
+
+
+@pytest.fixture(scope="session")
+def size(request) -> Size:
+    largest = request.config.getoption("--largest") or math.inf
     quick = request.config.getoption("--quick")
-    return lambda n: min(n, QUICK_SAMPLES) if quick else n
+    return Size(min(largest, QUICK_SAMPLES) if quick else largest, quick)
 
 
 @pytest.fixture(scope="session")
-def mushroom() -> Callable[..., Observation]:
-    """Uniform x in the unit square, y = (x1 + x2^3, x2 - x1^3), Jacobians (Singer and Coifman 2008)."""
-
-    def make(n: int) -> Observation:
-        x = np.random.default_rng(0).random((n, 2))
-        one = np.ones(n)
-        jacobians = np.array([[one, 3 * x[:, 1] ** 2], [-3 * x[:, 0] ** 2, one]]).transpose(2, 0, 1)
-        points = np.column_stack([x[:, 0] + x[:, 1] ** 3, x[:, 1] - x[:, 0] ** 3])
-        return Observation.from_jacobians(points, np.ascontiguousarray(jacobians))
-
-    return make
+def long(request) -> bool:
+    return request.config.getoption("--long")
 
 
 @pytest.fixture(scope="session")
-def units() -> Callable[..., Observation]:
-    """m smooth random units y = tanh(z) + 0.3 z, z = A x + b, of uniform x in the d-dimensional unit cube."""
-
-    def make(n: int, m: int = 5, d: int = 2) -> Observation:
-        rng = np.random.default_rng(0)
-        x = rng.random((n, d))
-        weights, biases = 1.5 * rng.normal(size=(m, d)), rng.normal(size=m)
-        hidden = np.tanh(x @ weights.T + biases)
-        points = hidden + 0.3 * (x @ weights.T + biases)
-        return Observation.from_jacobians(points, (1.3 - hidden**2)[:, :, None] * weights, dim=d)
-
-    return make
+def rates(request) -> Rates:
+    given = request.config.getoption("--rates")
+    return Rates(*map(float, given.split(","))) if given else measure_rates(request.config.getoption("--quick"))
 
 
-@pytest.fixture
-def opponent() -> Callable[..., tuple[Any, float]]:
-    """Run a baseline: its result and the shortest of `rounds` times."""
+@pytest.fixture(scope="session")
+def opponent(request) -> Callable[..., Baseline]:
+    """Run a baseline: its result and the shortest of `rounds` times; ``skip`` is a reason not to."""
+    quick = request.config.getoption("--quick")
 
-    def run(function: Callable[..., Any], *arguments: Any, rounds: int = 1) -> tuple[Any, float]:
+    def run(name: str, function: Callable[..., Any], *arguments: Any, rounds: int = 3, skip: str = "") -> Baseline:
+        if skip:
+            return Baseline(name, None, None, f"not run: {skip}")
         seconds = math.inf
-        for _ in range(rounds):
+        for _ in range(1 if quick else rounds):
             start = time.perf_counter()
-            result = function(*arguments)
+            try:
+                result = function(*arguments)
+            except OpponentMissing as gap:
+                return Baseline(name, None, None, f"not run: {gap}")
+            except FAILURES as failure:
+                return Baseline(name, None, None, f"failed: {type(failure).__name__}")
             seconds = min(seconds, time.perf_counter() - start)
-        return result, seconds
+            if seconds > LONG_CALL:
+                break
+        return Baseline(name, result, seconds)
 
     return run
 
 
 @pytest.fixture
 def contest(request, benchmark) -> Callable[..., Any]:
-    """Run diffeo's side under pytest-benchmark after one warm-up: its result."""
+    """Run diffeo's side once for its peak memory, which also warms up, then under pytest-benchmark: its result."""
     quick = request.config.getoption("--quick")
 
-    def run(function: Callable[..., Any], *arguments: Any, rounds: int = 3) -> Any:
-        if quick:
-            return benchmark.pedantic(function, arguments)
-        return benchmark.pedantic(function, arguments, rounds=rounds, warmup_rounds=1)
+    def run(function: Callable[..., Any], *arguments: Any, rounds: int = 5) -> Any:
+        start = time.perf_counter()
+        result, run.peak_mib = memory.with_peak(function, *arguments)
+        del result
+        slow = time.perf_counter() - start > LONG_CALL
+        return benchmark.pedantic(function, arguments, rounds=1 if quick or slow else rounds)
 
+    run.peak_mib = None
     return run
 
 
 @pytest.fixture
-def record(request, benchmark) -> Callable[..., None]:
-    """Complete the row of a benchmark; `error` is what `error_of` says, of diffeo's result."""
+def record(request, benchmark, contest, rates) -> Callable[..., None]:
+    """Complete the rows of a benchmark, one a baseline; `error` is what `error_of` says, of diffeo's result."""
 
     def write(
-        *, n: int, entries: float | None, error: float, error_of: str, baseline: str, baseline_seconds: float
+        task: str,
+        baselines: list[Baseline],
+        *,
+        n: int,
+        error: float,
+        error_of: str,
+        m: int | None = None,
+        d: int | None = None,
+        entries: float | None = None,
+        floor: Floor | None = None,
+        floor_at_least: float | None = None,
+        seconds: float | None = None,
+        peak_mib: float | None = None,
     ) -> None:
-        # benchmark.stats is None under --benchmark-disable.
-        seconds = benchmark.stats.stats.min if benchmark.stats else math.nan
-        row = {
-            "n": n,
-            "entries": entries,
-            "seconds": seconds,
-            "baseline": baseline,
-            "baseline_seconds": baseline_seconds,
-            "ratio": baseline_seconds / seconds,
-            "error": error,
-            "error_of": error_of,
-        }
-        benchmark.extra_info.update(row)
-        _rows.append({"name": request.node.name.removeprefix("test_"), **row})
+        if seconds is None:
+            # benchmark.stats is None under --benchmark-disable.
+            seconds = benchmark.stats.stats.min if benchmark.stats else math.nan
+        fraction = None if floor is None else rates.seconds(floor) / seconds
+        stage = request.node.path.stem.removeprefix("bench_").replace("_", " ")
+        rows = []
+        for baseline in baselines:
+            target, reached = "", None
+            if baseline.verdict is not None:
+                target, reached = baseline.verdict
+            elif baseline.at_least is not None:
+                target = f"{baseline.at_least:.3g} times"
+                reached = baseline.ran and baseline.seconds / seconds >= baseline.at_least
+            elif floor_at_least is not None:
+                target, reached = f"{100 * floor_at_least:.0f} % of the floor", fraction >= floor_at_least
+            rows.append(
+                Row(
+                    stage=stage,
+                    task=task,
+                    n=n,
+                    m=m,
+                    d=d,
+                    entries=entries,
+                    seconds=seconds,
+                    peak_mib=contest.peak_mib if peak_mib is None else peak_mib,
+                    error=error,
+                    error_of=error_of,
+                    floor_fraction=fraction,
+                    floor_counted="" if floor is None else floor.counted,
+                    baseline=baseline.name,
+                    baseline_seconds=baseline.seconds,
+                    baseline_note=baseline.note,
+                    target=target,
+                    reached=reached,
+                )
+            )
+        benchmark.extra_info["rows"] = [vars(row) for row in rows]
+        request.config.stash[_rows] += rows
+        path = request.config.getoption("--measurements")
+        if path is not None:  # after each benchmark, so that a run that is ended keeps what it measured
+            measurements.add(path, rows, measurements.describe_run(_command(request.config), rates))
 
     return write
 
 
+def _command(config) -> str:
+    """The command as a person would type it, without paths of this machine."""
+    given = config.getoption("--command")
+    return given or " ".join(["python -m pytest", *(Path(word).name for word in sys.argv[1:])])
+
+
 def pytest_terminal_summary(terminalreporter):
-    if not _rows:
-        return
-    width = max(len(row["name"]) for row in _rows)
-    against = max(len(row["baseline"]) for row in _rows)
-    terminalreporter.section("time, baseline and error")
-    terminalreporter.write_line(
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"numpy {np.__version__}; seconds: the shortest of the rounds"
-    )
-    terminalreporter.write_line(
-        f"{'':{width}}  {'n':>7}  {'entries':>7}  {'seconds':>8}  {'baseline':>8}  {'ratio':>6}  "
-        f"{'baseline is':{against}}  error"
-    )
-    for row in _rows:
-        entries = "" if row["entries"] is None else f"{row['entries']:.0f}"
-        terminalreporter.write_line(
-            f"{row['name']:{width}}  {row['n']:7d}  {entries:>7}  {row['seconds']:8.3f}  "
-            f"{row['baseline_seconds']:8.3f}  {row['ratio']:6.1f}  {row['baseline']:{against}}  "
-            f"{row['error']:.1e} {row['error_of']}"
-        )
+    rows = terminalreporter.config.stash[_rows]
+    if rows:
+        terminalreporter.section("time, baseline and error")
+        terminalreporter.write(tables.text_table(rows) + "\n")

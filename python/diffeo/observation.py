@@ -204,7 +204,7 @@ class Observation:
 
         Notes
         -----
-        The error of the input recovered by `IsometricEmbedding`, in percent (``python bench/bench_bursts.py``: unit
+        The error of the input recovered by `IsometricEmbedding`, in percent (``python -m bench.bench_bursts``: unit
         square, five measurements, 10,000 samples, scale 0.0058; Jacobians 0.0002), by the metric used: "plain" has the
         inverse of the sample covariance, "corrected" that without its bias, which is what `whitening` holds, "smoothed"
         is `diffeo.smoothing.smoothed`. On the right each member has noise of 0.2 times the scale, with
