@@ -1,5 +1,6 @@
 // The normalised operator and its leading eigenpairs.
 #include "bindings.hpp"
+#include "diffeo/components.hpp"
 #include "diffeo/eigenpairs.hpp"
 #include "diffeo/hierarchy.hpp"
 #include "diffeo/operator.hpp"
@@ -52,11 +53,23 @@ py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, cons
                         pairs.products, pairs.converged, to_array(pairs.levels));
 }
 
+py::array_t<Row> components(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values) {
+  const SparseView kernel = view(indptr, indices, values);
+  std::vector<Row> labels;
+  {
+    const py::gil_scoped_release release;  // safe: see normalised
+    connected_components(kernel, labels);
+  }
+  return to_array(labels);
+}
+
 }  // namespace
 
 void bind_operator(py::module_& m) {
   m.def("normalise", &normalised, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("alpha"), py::arg("threads"), "(density, degree, scaling), each (n,).");
+  m.def("connected_components", &components, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
+        py::arg("values").noconvert(), "Label (n,) of the connected piece of each row, numbered by their first rows.");
   m.def("leading_eigenpairs", &eigenpairs, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("scaling").noconvert(), py::arg("trivial").noconvert(),
         py::arg("n_wanted"), py::arg("tolerance"), py::arg("max_iterations"), py::arg("seed"), py::arg("threads"),

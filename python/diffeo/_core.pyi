@@ -67,7 +67,14 @@ def leading_eigenpairs(
     max_iterations: int,
     seed: int,
     threads: int,
+    tree: MetricTree | None = None,
+    epsilon: float = 1.0,
+    truncation: float = 1e-4,
+    alpha: float = 1.0,
 ) -> tuple[Any, ...]: ...
+def connected_components(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64]
+) -> NDArray[np.int32]: ...
 def local_polynomial_fit(
     queries: NDArray[np.float64],
     nodes: NDArray[np.float64],

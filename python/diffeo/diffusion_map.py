@@ -67,7 +67,9 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     n_connected_components_ : int
         Connected pieces of the graph.
     n_iter_ : int
-        Iterations of the eigensolver (0: dense).
+        Iterations of the eigensolver (0: dense, or known from the pieces of the graph).
+    levels_ : ndarray of int64
+        Samples of each level of the multigrid that preconditions the eigensolver, all of them first (alone: no multigrid).
 
     Examples
     --------
@@ -203,8 +205,19 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         _check_dense_memory(len(kernel.rows), n_components)
         arrays = (kernel.indptr, kernel.indices, kernel.values)
         density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
-        values, vectors, residuals, iterations, _, converged = _core.leading_eigenpairs(
-            *arrays, scaling, np.sqrt(degree), n_components + 1, tol, MAX_ITERATIONS, start, n_threads
+        values, vectors, residuals, iterations, _, converged, levels = _core.leading_eigenpairs(
+            *arrays,
+            scaling,
+            np.sqrt(degree),
+            n_components + 1,
+            tol,
+            MAX_ITERATIONS,
+            start,
+            n_threads,
+            kernel.tree(),
+            kernel.epsilon,
+            kernel.truncation,
+            alpha,
         )
         if not converged:
             raise errors.ConvergenceError(
@@ -222,6 +235,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         with np.errstate(divide="ignore"):
             self.generator_eigenvalues_: FloatArray = -np.log(np.clip(values, 0.0, 1.0)) / kernel.epsilon
         self.n_iter_ = int(iterations)
+        self.levels_: IntArray = levels
         self._vectors, self._degree, self._scaling = vectors, degree, scaling
         self._weights = density**-alpha
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import connected_components
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, check_units, float_array, real, rows_text, threads
@@ -171,7 +170,7 @@ class Kernel:
     @cached_property
     def component_labels(self) -> NDArray[np.int32]:
         """Connected piece of the graph that each tree position belongs to, (n,)."""
-        labels: NDArray[np.int32] = connected_components(self.in_tree_order(), directed=False)[1]
+        labels: NDArray[np.int32] = _core.connected_components(self.indptr, self.indices, self.values)
         return labels
 
     def component_sizes(self) -> IntArray:
