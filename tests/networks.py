@@ -30,3 +30,23 @@ class Call(nn.Module):
 
     def forward(self, x):
         return self.function(self.inner(x))
+
+
+class Square(torch.autograd.Function):
+    """Has a backward rule only."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**2
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return 2 * x * gradient
+
+
+def full_jacobian(function, x):
+    """(n, m, p) by torch.func.jacrev on one sample at a time."""
+    rows = [torch.func.jacrev(lambda s: function(s[None])[0].flatten())(torch.tensor(row)) for row in x]
+    return torch.stack(rows).flatten(2).detach().numpy()
