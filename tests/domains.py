@@ -64,3 +64,15 @@ def crossing(n, dim, seed=0):
     jacobians[:, 2:, 1:] = np.eye(dim - 1)
     turned = jacobians @ random_orthogonal(n, dim, seed=2)
     return np.hstack([t, rest]), Observation.from_jacobians(np.hstack([np.sin(t), np.sin(2 * t), rest]), turned)
+
+
+def arms(shape, n, width=0.12, seed=0):
+    """Samples of the unit square in the shape of an L, a U or a C with arms of some width, and their observation."""
+    x = square(40 * n, 2, seed)
+    left, right, below = x[:, 0] < width, x[:, 0] > 1.0 - width, x[:, 1] < width
+    centred = x - 0.5
+    bow = np.abs(np.linalg.norm(centred, axis=1) - 0.5 + 0.5 * width) < 0.5 * width
+    gap = (centred[:, 0] > 0.0) & (np.abs(centred[:, 1]) < 0.2)
+    inside = {"L": left | below, "U": left | right | below, "C": bow & ~gap}[shape]
+    x = x[inside][:n]
+    return x, seen(x, np.broadcast_to(np.eye(2), (n, 2, 2)), 5, seed)

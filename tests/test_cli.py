@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +11,7 @@ from types import SimpleNamespace
 import diffeo
 import numpy
 import pytest
-from diffeo import cli, errors
+from diffeo import _core, _instruction_set, cli, errors
 
 
 def run(*arguments):
@@ -34,6 +36,9 @@ def test_info(capsys):
     assert facts["numpy"] == numpy.__version__
     assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
     assert int(facts["threads"]) >= 1
+    in_use, available = re.fullmatch(r"(\S+) \(available: (.+)\)", facts["instructions"]).groups()
+    assert in_use == _core.INSTRUCTION_SET
+    assert available.split(", ") == _instruction_set.available()
     assert {"scipy", "scikit-learn", "torch", "matplotlib", "scikit-image"} <= set(facts)
 
 
@@ -44,7 +49,17 @@ def test_info_says_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(cli.importlib.metadata, "version", version)
     assert cli.main(["info"]) == 0
     out = capsys.readouterr().out
-    assert out.count("not installed") == 6
+    assert out.count("not installed") == 7
+
+
+def test_info_explains_a_wrong_instruction_set():
+    environment = {**os.environ, "DIFFEO_INSTRUCTION_SET": "abacus"}
+    done = subprocess.run(
+        [sys.executable, "-m", "diffeo", "info"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("diffeo: error: DIFFEO_INSTRUCTION_SET='abacus' is not available here: choose ")
+    assert done.stdout == ""
 
 
 def test_version_as_a_module():

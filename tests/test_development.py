@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import square
-from diffeo.development import develop, reduced_basis
+from diffeo.development import develop
 from diffeo.graph import NeighborGraph, neighbor_graph, pieces, supported
 from diffeo.layout import untangle
+from diffeo.periods import nearest_zero, reduced_basis
 from diffeo.unfolding import unfold
 from domains import annulus, closed, crossing, moebius, seen, sphere
 
@@ -56,17 +57,11 @@ def test_periods_of_closed_domains(name):
     assert found.overlap < 0.005
     # The layout is a motion of the truth up to whole periods: distances modulo periods agree.
     pairs = np.random.default_rng(0).integers(0, n, (2, 2000))
-    there = shortest(found.coordinates[pairs[0]] - found.coordinates[pairs[1]], found.periods)
+    there = nearest_zero(found.coordinates[pairs[0]] - found.coordinates[pairs[1]], found.periods)
     rows = found.graph.rows[pairs]
-    true = shortest(x[rows[0]] - x[rows[1]], np.array(periods))
+    true = nearest_zero(x[rows[0]] - x[rows[1]], np.array(periods))
+    there, true = (np.linalg.norm(part, axis=1) for part in (there, true))
     assert np.sqrt(np.mean((there - true) ** 2)) < 1e-3 * true.max()
-
-
-def shortest(difference, periods):
-    """Lengths of differences (count, d) modulo periods (k, d)."""
-    turns = np.stack(np.meshgrid(*[[-2, -1, 0, 1, 2]] * len(periods)), axis=-1).reshape(-1, len(periods))
-    difference = difference - np.round(difference @ np.linalg.pinv(periods)) @ periods
-    return np.linalg.norm(difference[:, None] + (turns @ periods)[None], axis=2).min(axis=1)
 
 
 def test_windings_are_whole_and_loops_close():
@@ -127,30 +122,6 @@ def test_an_interval_is_developed_exactly():
     found = layout[:, 0] - layout[0, 0]
     true = x[graph.rows, 0] - x[graph.rows[0], 0]
     assert min(np.abs(found - sign * true).max() for sign in (1, -1)) < 1e-3
-
-
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_reduced_bases_span_the_same_lattice_with_short_vectors(dim):
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        short = rng.normal(size=(dim, dim))
-        # Products of elementary matrices: integers, with determinant 1.
-        mixing = np.eye(dim)
-        for a, b in (rng.permutation(dim)[:2] for _ in range(4 if dim > 1 else 0)):
-            mixing[a] += rng.integers(-3, 4) * mixing[b]
-        reduced = reduced_basis(mixing @ short)
-        change = reduced @ np.linalg.inv(short)
-        np.testing.assert_allclose(change, np.round(change), atol=1e-6)
-        assert abs(np.linalg.det(change)) == pytest.approx(1.0, abs=1e-6)
-        lengths = np.linalg.norm(reduced, axis=1)
-        assert (np.diff(lengths) >= 0).all()
-        assert lengths[-1] <= np.linalg.norm(mixing @ short, axis=1).max() * (1 + 1e-12)
-        inner = np.abs(reduced @ reduced.T) / lengths**2
-        assert inner[~np.eye(dim, dtype=bool)].max(initial=0.0) <= 0.5 + 1e-6 or dim > 2
-        if dim == 2:
-            whole = np.stack(np.meshgrid(*[np.arange(-6, 7)] * 2), axis=-1).reshape(-1, 2)
-            norms = np.linalg.norm(whole[whole.any(axis=1)] @ reduced, axis=1)
-            assert lengths[0] == pytest.approx(norms.min())
 
 
 def test_development_has_the_same_bits_every_time():

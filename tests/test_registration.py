@@ -230,10 +230,30 @@ def test_a_sphere_is_registered_by_few_landmarks():
     assert found.registration.converged
 
 
-def test_auto_finds_that_a_sphere_is_curved():
-    found = match(*spheres(), landmarks=(A(LANDMARKS), B(LANDMARKS)))
+UNUSED = "observables were not used: they align isometric coordinates only"
+
+
+def test_auto_finds_that_a_sphere_is_curved_and_says_that_observables_were_not_used():
+    values = surface(N, 0)[0][:, 0], surface(N, 1)[0][:, 0]
+    assert not names(sphere_match(), "observables")
+    found = match(*spheres(), landmarks=(A(LANDMARKS), B(LANDMARKS)), observables=values)
     assert found.registration is not None
+    assert found.diagnostics.problems == [UNUSED]
     np.testing.assert_allclose(found.transform(A(NEW)), sphere_match().transform(A(NEW)), rtol=1e-12)
+    with pytest.raises(errors.LandmarkError, match=r"landmarks are needed here .* observables were not used"):
+        match(*spheres(), observables=values)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_observables_that_pieces_leave_unused_are_named(given, monkeypatch):
+    def in_pieces(*arguments):
+        raise errors.DisconnectedError("the neighbour graph falls into pieces")
+
+    monkeypatch.setattr("diffeo.matching.isometric_chart", in_pieces)
+    values = (np.arange(N), np.arange(N)) if given else None
+    found = match(*spheres(), landmarks=(A(LANDMARKS), B(LANDMARKS)), observables=values)
+    assert found.registration is not None
+    assert found.diagnostics.problems == ([UNUSED] if given else [])
 
 
 def test_registration_is_ten_times_better_than_diffusion_coordinates():

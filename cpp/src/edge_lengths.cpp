@@ -52,7 +52,7 @@ class Trapezoid {
     if constexpr (D == 1) {
       return Square::Constant(matrix(0, 0) < 0.0 ? -1.0 : 1.0);
     } else {
-      const Eigen::JacobiSVD<Square> svd(matrix, Eigen::ComputeFullU | Eigen::ComputeFullV);
+      const Eigen::JacobiSVD<Square, Eigen::NoQRPreconditioner> svd(matrix, Eigen::ComputeFullU | Eigen::ComputeFullV);
       return svd.matrixU() * svd.matrixV().transpose();
     }
   }

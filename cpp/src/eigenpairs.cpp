@@ -3,9 +3,12 @@
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <random>
 #include <stdexcept>
+#include <utility>
 
+#include "diffeo/components.hpp"
 #include "diffeo/multigrid.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
@@ -39,10 +42,34 @@ Index guard_vectors(Index n_wanted) {
   return (least + 7) / 8 * 8 - n_wanted;
 }
 
+/// Eigenvectors of the eigenvalue 1, which are known: sqrt(D) on one connected piece, 0 on the others; (n, count) for
+/// the largest pieces. With more pieces than `n_wanted` the last column is sqrt(D) on all the rest.
+RowMatrix null_vectors(const SparseView& kernel, const double* trivial, Index n_wanted) {
+  std::vector<Row> labels;
+  const Index n_pieces = connected_components(kernel, labels);
+  std::vector<Index> sizes(static_cast<std::size_t>(n_pieces), 0), order(sizes.size());
+  for (const Row label : labels) ++sizes[static_cast<std::size_t>(label)];
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
+    return sizes[static_cast<std::size_t>(a)] > sizes[static_cast<std::size_t>(b)];
+  });
+  const Index count = std::min(n_pieces, n_wanted);
+  std::vector<Index> column(sizes.size(), count - 1);
+  for (Index k = 0; k < count; ++k) column[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = k;
+  RowMatrix vectors = RowMatrix::Zero(kernel.n, count);
+  for (Index i = 0; i < kernel.n; ++i) {
+    vectors(i, column[static_cast<std::size_t>(labels[static_cast<std::size_t>(i)])]) = trivial[i];
+  }
+  vectors.colwise().normalize();
+  return vectors;
+}
+
 class Solver {
  public:
-  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options, const Geometry* geometry)
-      : options_(options), threads_(op.threads()), block_(options.n_wanted + guard_vectors(options.n_wanted)),
+  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options, const Geometry* geometry,
+         RowMatrix&& known)
+      : options_(options), known_(std::move(known)), threads_(op.threads()),
+        block_(options.n_wanted + guard_vectors(options.n_wanted)),
         levels_(build_hierarchy(op.kernel(), op.scaling(), trivial, geometry, op.threads())),
         multigrid_(levels_, op.threads()) {
     // A level must hold the block and more; the coarsest would be all block otherwise.
@@ -70,7 +97,8 @@ class Solver {
     } else {
       random_block(0, x);
     }
-    for (Index i = 0; i < x.rows(); ++i) x(i, 0) = levels_[0].trivial[static_cast<std::size_t>(i)];
+    x.leftCols(known_.cols()) = known_;
+    known_.resize(0, 0);
     const DiffusionOperator op = operator_of(0);
     RitzSpace space(op, block_);
     space.start(x, options_.seed);
@@ -200,6 +228,7 @@ class Solver {
   }
 
   EigenOptions options_;
+  RowMatrix known_;
   int threads_;
   Index block_;
   std::vector<Level> levels_;
@@ -223,6 +252,22 @@ Eigenpairs dense_eigenpairs(const DiffusionOperator& op, const EigenOptions& opt
   return pairs;
 }
 
+/// Pairs of the eigenvalue 1, with the residuals that they have.
+Eigenpairs known_eigenpairs(const DiffusionOperator& op, RowMatrix&& vectors, const EigenOptions& options) {
+  Eigenpairs pairs;
+  RowMatrix image;
+  op.apply(vectors, image);
+  for (Index k = 0; k < vectors.cols(); ++k) {
+    pairs.values.push_back(1.0);
+    pairs.residuals.push_back((image.col(k) - vectors.col(k)).norm());
+  }
+  pairs.vectors = std::move(vectors);
+  pairs.products = image.cols();
+  pairs.levels.push_back(op.size());
+  pairs.converged = *std::max_element(pairs.residuals.begin(), pairs.residuals.end()) <= options.tolerance;
+  return pairs;
+}
+
 }  // namespace
 
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
@@ -233,7 +278,9 @@ Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial
   }
   const Index block = options.n_wanted + guard_vectors(options.n_wanted);
   if (n <= kDense || kBlockShare * block > n) return dense_eigenpairs(op, options);
-  return Solver(op, trivial, options, geometry).run();
+  RowMatrix known = null_vectors(op.kernel(), trivial, options.n_wanted);
+  if (known.cols() == options.n_wanted) return known_eigenpairs(op, std::move(known), options);
+  return Solver(op, trivial, options, geometry, std::move(known)).run();
 }
 
 }  // namespace diffeo

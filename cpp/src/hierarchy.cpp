@@ -16,11 +16,13 @@ namespace {
 // At this size a level is solved by a dense eigendecomposition, which takes some 30 ms.
 constexpr Index kCoarsest = 400;
 
-// Coarse samples per kernel radius that interpolate well, and that make a good coarse kernel (in one direction, half of
-// the ball's diameter): their numbers in the ball are 15 and 40 for two dimensions. Fewer cost more iterations than
-// they save work; more were measured to gain nothing.
+// Radius of the kernel in units of the spacing of the coarse samples that interpolate well, and of those that make a
+// good coarse kernel: in two dimensions 15 and 40 of them in the ball. Fewer cost more iterations than they save work;
+// more were measured to gain nothing. On a line random samples leave wider gaps: at least kInnerLeast in the ball.
 constexpr double kInnerRadius = 2.19;
 constexpr double kCoarseRadius = 3.57;
+constexpr double kInnerLeast = 10.0;
+constexpr double kCoarseLeast = 20.0;
 
 // Coarsening by less than this does not pay, and by more loses too much at once.
 constexpr double kLeastRatio = 2.0;
@@ -37,6 +39,10 @@ constexpr double kMostGated = 0.35;
 
 // Steps of the Lanczos process that bounds the spectrum.
 constexpr Index kLanczosSteps = 12;
+
+// Levels above this size take the end of their spectrum over from the next one, with this margin.
+constexpr Index kMeasured = 30'000;
+constexpr double kMargin = 0.02;
 
 constexpr Index kRows = 1024;
 constexpr Index kProbes = 256;
@@ -208,8 +214,8 @@ bool coarsen(Level& fine, const MetricTree& tree, const Geometry& geometry, doub
   const Index n = fine.size();
   const double volume = ball_volume(dimension);
   const double entries = static_cast<double>(fine.kernel.indptr[n]) / static_cast<double>(n);
-  const double inner = volume * std::pow(kInnerRadius, dimension);
-  const double aim = volume * std::pow(kCoarseRadius, dimension);
+  const double inner = std::max(kInnerLeast, volume * std::pow(kInnerRadius, dimension));
+  const double aim = std::max(kCoarseLeast, volume * std::pow(kCoarseRadius, dimension));
   const double ratio = std::clamp(entries / inner, kLeastRatio, kMostRatio);
   const Index count = std::max(static_cast<Index>(static_cast<double>(n) / ratio), kCoarsest / 2);
   const std::vector<Index> chosen = subsample(n, count);
@@ -233,7 +239,6 @@ bool coarsen(Level& fine, const MetricTree& tree, const Geometry& geometry, doub
   for (const double degree : coarse.trivial) total += degree;
   for (double& degree : coarse.trivial) degree = std::sqrt(degree / total);
   fill_single(coarse, threads);
-  coarse.highest = highest_of(coarse, threads);
   std::vector<Row> place(static_cast<std::size_t>(n), -1);
   for (Index c = 0; c < count; ++c) {
     place[static_cast<std::size_t>(chosen[static_cast<std::size_t>(c)])] =
@@ -258,8 +263,10 @@ std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scali
   for (const double v : finest.trivial) total += v * v;
   for (double& v : finest.trivial) v /= std::sqrt(total);
   fill_single(finest, threads);
-  finest.highest = highest_of(finest, threads);
-  if (geometry == nullptr || geometry->tree->size() != kernel.n) return levels;
+  if (geometry == nullptr || geometry->tree->size() != kernel.n) {
+    finest.highest = highest_of(finest, threads);
+    return levels;
+  }
   finest.epsilon = geometry->bandwidth.epsilon;
   const double dimension = kernel_dimension(*geometry->tree, geometry->bandwidth, threads);
   const MetricTree* tree = geometry->tree;
@@ -268,6 +275,11 @@ std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scali
     if (!coarsen(levels.back(), *tree, *geometry, dimension, threads, coarse)) break;
     levels.push_back(std::move(coarse));
     tree = levels.back().own_tree.get();
+  }
+  // The upper end of the spectrum is a matter of the kernel's shape, which all levels share: large ones take it over.
+  for (std::size_t l = levels.size(); l-- > 0;) {
+    const bool inherit = l + 1 < levels.size() && levels[l].size() > kMeasured;
+    levels[l].highest = inherit ? levels[l + 1].highest + kMargin : highest_of(levels[l], threads);
   }
   return levels;
 }

@@ -96,11 +96,10 @@ void RitzSpace::start(const RowMatrix& x, std::uint64_t seed) {
 
 void RitzSpace::refresh() {
   n_previous_ = n_new_ = 0;
-  op_.apply(space_.data(), image_.data(), stride_, block_);
+  op_.apply(space_.data(), stride_, image_.data(), stride_, block_);
   products_ += block_;
-  RowMatrix g, h;
-  grams(g, h);
-  const Ritz ritz(g, h);
+  grams(gram_, projected_);
+  const Ritz ritz(gram_, projected_);
   if (ritz.values.size() < block_) throw std::runtime_error("leading_eigenpairs: the block became dependent");
   values_ = ritz.values;
   combine(ritz.coefficients);
@@ -116,6 +115,24 @@ void RitzSpace::grams(RowMatrix& g, RowMatrix& h) const {
   });
   g = totals[0];
   h = totals[1];
+}
+
+/// Completes gram_ and projected_, known for X and P, by the rows and columns of W.
+void RitzSpace::border_grams() {
+  const Index w = width(), known = w - n_new_;
+  std::vector<RowMatrix> totals(2, RowMatrix::Zero(w, n_new_));
+  sum_chunks(n_, op_.threads(), totals, [&](Index begin, Index end, std::vector<RowMatrix>& mine) {
+    const auto z = space_.block(begin, 0, end - begin, w).transpose();
+    mine[0].noalias() = z * space_.block(begin, known, end - begin, n_new_);
+    mine[1].noalias() = z * image_.block(begin, known, end - begin, n_new_);
+  });
+  const auto border = [&](RowMatrix& matrix, const RowMatrix& columns) {
+    matrix.conservativeResize(w, w);
+    matrix.rightCols(n_new_) = columns;
+    matrix.bottomLeftCorner(n_new_, known) = columns.topRows(known).transpose();
+  };
+  border(gram_, totals[0]);
+  border(projected_, totals[1]);
 }
 
 /// The leading columns of space and image become the combinations given by the columns of the coefficients
@@ -138,6 +155,8 @@ void RitzSpace::combine(const RowMatrix& coefficients) {
     }
   });
   norms_ = totals[0].row(0).cwiseSqrt().transpose();
+  gram_ = (coefficients.transpose() * gram_ * coefficients).eval();
+  projected_ = (coefficients.transpose() * projected_ * coefficients).eval();
 }
 
 void RitzSpace::residuals(const std::vector<Index>& columns, SingleBlock& r) const {
@@ -173,21 +192,22 @@ void RitzSpace::append(const SingleBlock& w, Index count) {
   const Eigen::RowVectorXd rest =
       (totals[1].row(0) - overlap.colwise().squaredNorm()).cwiseMax(1e-12 * totals[1].row(0)).cwiseMax(1e-300);
   const Eigen::RowVectorXd unit = rest.cwiseSqrt().cwiseInverse();
+  fresh_.resize(n_, count);
   parallel_chunks(n_, kRows, op_.threads(), [&](Index, Index begin, Index end) {
     RowMatrix rows = rows_of(begin, end);
     rows.noalias() -= space_.block(begin, 0, end - begin, known) * overlap;
-    space_.block(begin, known, end - begin, count) = rows * unit.asDiagonal();
+    fresh_.middleRows(begin, end - begin) = rows * unit.asDiagonal();
+    space_.block(begin, known, end - begin, count) = fresh_.middleRows(begin, end - begin);
   });
   n_new_ = count;
-  op_.apply(space_.data() + known, image_.data() + known, stride_, count);
+  op_.apply(fresh_.data(), count, image_.data() + known, stride_, count);
   products_ += count;
 }
 
 void RitzSpace::extend(const SingleBlock& w, const std::vector<Index>& columns) {
   append(w, static_cast<Index>(columns.size()));
-  RowMatrix g, h;
-  grams(g, h);
-  const Ritz ritz(g, h);
+  border_grams();
+  const Ritz ritz(gram_, projected_);
   if (ritz.values.size() < block_) throw std::runtime_error("leading_eigenpairs: the block became dependent");
   values_ = ritz.values.head(block_);
   const RowMatrix x = ritz.coefficients.leftCols(block_);
@@ -195,8 +215,8 @@ void RitzSpace::extend(const SingleBlock& w, const std::vector<Index>& columns) 
   RowMatrix step(width(), static_cast<Index>(columns.size()));
   for (Index c = 0; c < step.cols(); ++c) step.col(c) = x.col(columns[static_cast<std::size_t>(c)]);
   step.topRows(block_).setZero();
-  step -= x * (x.transpose() * (g * step));
-  const RowMatrix p = step * orthonormal_coefficients(step.transpose() * g * step);
+  step -= x * (x.transpose() * (gram_ * step));
+  const RowMatrix p = step * orthonormal_coefficients(step.transpose() * gram_ * step);
   RowMatrix coefficients(width(), block_ + p.cols());
   coefficients << x, p;
   n_previous_ = p.cols();

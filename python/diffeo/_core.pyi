@@ -4,6 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 GATES: tuple[float, float, float, float]
+INSTRUCTION_SET: str
+
+def permute_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    n_rows: int,
+    threads: int,
+) -> tuple[Any, ...]: ...
 
 class MetricTree:
     def __init__(self, points: NDArray[np.float64], whitening: NDArray[np.float64] | None, threads: int) -> None: ...

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from diffeo import errors
 from diffeo._validation import FloatArray
 from diffeo.alignment import Alignment, align_isometric
-from diffeo.closed import closed_motions, closed_motions_by_observables, nearest_zero
+from diffeo.closed import closed_motions, closed_motions_by_observables
 from diffeo.freedom import Motion, freedom
 from diffeo.likeness import DRAWN_ALIKE, fewest_neighbors
 from diffeo.motions import motions, refined_by_observables
+from diffeo.periods import nearest_zero, turns, wrapped
 
 # Landmarks that spread less than this share of the domain in some direction leave it open ...
 OPEN_BELOW = 1e-3
@@ -201,8 +202,7 @@ def _alignment(motion: Motion, a: Side, b: Side, unit: float, known_unit: bool, 
     linear = unit * motion.linear
     kind = "rigid" if known_unit else "similarity"
     left = a.landmarks @ linear + motion.shift - b.landmarks
-    if len(b.periods):
-        left = nearest_zero(left, b.periods)
+    left = nearest_zero(left, b.periods)
     residual = float(np.sqrt((left**2).sum(axis=1).mean())) / size if len(left) else 0.0
     return Alignment(linear, motion.shift, kind, residual, np.inf, unit)
 
@@ -214,7 +214,7 @@ def _name(motion: Motion, first: Motion, periods: FloatArray) -> str:
     if np.linalg.norm(turn - np.eye(d)) < 0.05:
         if motion is first or len(periods) == 0:
             return "the one used" if motion is first else "shifted"
-        parts = (motion.shift - first.shift) @ np.linalg.pinv(periods) % 1.0
+        parts = turns(wrapped(motion.shift - first.shift, periods), periods)
         return f"shifted by {', '.join(f'{part:.2f}' for part in parts)} of the period{'s' if len(parts) > 1 else ''}"
     if d == 1:
         return "mirrored"

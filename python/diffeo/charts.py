@@ -14,6 +14,7 @@ from diffeo._validation import FloatArray, IntArray, rows_text, threads
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.isometry import IsometricEmbedding
 from diffeo.observation import Observation
+from diffeo.periods import turns
 from diffeo.selection import IndependentCoordinates, independent_coordinates
 from diffeo.smoothing import smoothed
 
@@ -117,9 +118,9 @@ class IsometricChart:
         periods = self.embedding.periods_
         if len(periods) == 0:
             return coordinates
-        turns = 2.0 * np.pi * (coordinates @ np.linalg.pinv(periods))
+        phase = 2.0 * np.pi * turns(coordinates, periods)
         rest = coordinates @ np.linalg.svd(periods)[2][len(periods) :].T
-        return np.column_stack([np.cos(turns), np.sin(turns), rest])
+        return np.column_stack([np.cos(phase), np.sin(phase), rest])
 
 
 Chart = DiffusionChart | IsometricChart

@@ -51,19 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
     demo.add_argument("--quick", action="store_true", help="small samples: half a minute, less accurate")
     demo.add_argument("--verbose", action="store_true", help="log what the library says")
-    commands.add_parser("info", help="version, threads, and optional parts found")
+    commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
     return parser
 
 
 def _info() -> str:
-    from diffeo import _core
+    from diffeo import _core, _instruction_set
 
+    levels = ", ".join(_instruction_set.available())
     lines = [
         f"diffeo       {__version__}",
         f"python       {platform.python_version()} on {platform.machine()}",
+        f"instructions {_core.INSTRUCTION_SET} (available: {levels})",
         f"threads      {_core.n_threads(0)}",
     ]
-    for package in ("numpy", "scipy", "scikit-learn", "torch", "matplotlib", "scikit-image"):
+    for package in ("numpy", "scipy", "scikit-learn", "safetensors", "torch", "matplotlib", "scikit-image"):
         try:
             lines.append(f"{package:<13}{importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

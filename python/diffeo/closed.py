@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from diffeo import errors
 from diffeo._validation import FloatArray
 from diffeo.freedom import Motion
+from diffeo.periods import nearest_zero, turns, wrapped
 
 # Entries of the integer matrices that carry one reduced basis of a lattice to another.
 LARGEST_ENTRY = 2
@@ -95,7 +96,6 @@ def closed_motions_by_observables(
     values_a, values_b = observables
     spread = np.maximum(values_b.std(axis=0), np.finfo(float).tiny)
     chosen = rng.permutation(len(samples_a))[:SEARCH_SAMPLES]
-    inverse = np.linalg.pinv(periods_b)
     tree = cKDTree(wrapped(samples_b, periods_b))
     fractions = np.array(list(itertools.product(np.arange(SHIFTS) / SHIFTS, repeat=len(periods_b))))
     found = []
@@ -103,7 +103,7 @@ def closed_motions_by_observables(
         turned = samples_a[chosen] @ linear
         # Directions without a period: the samples of both sides have the same mean there.
         centre = samples_b.mean(axis=0) - samples_a.mean(axis=0) @ linear
-        centre = centre - centre @ inverse @ periods_b
+        centre = centre - turns(centre, periods_b) @ periods_b
         shifts = centre + fractions @ periods_b
         misfits = np.empty(len(shifts))
         for i, shift in enumerate(shifts):
@@ -114,15 +114,3 @@ def closed_motions_by_observables(
         found += [Motion(linear, shifts[i], float(misfits[i])) for i in np.flatnonzero(misfits <= lowest)]
     limit = SHIFT_FACTOR * min(motion.misfit for motion in found) + SHIFT_FLOOR
     return sorted((motion for motion in found if motion.misfit <= limit), key=lambda motion: motion.misfit)
-
-
-def nearest_zero(offsets: FloatArray, periods: FloatArray) -> FloatArray:
-    """Offsets (count, d) moved by periods to be small."""
-    moved: FloatArray = offsets - np.round(offsets @ np.linalg.pinv(periods)) @ periods
-    return moved
-
-
-def wrapped(coordinates: FloatArray, periods: FloatArray) -> FloatArray:
-    """Coordinates (count, d) moved by periods into the cell at the origin."""
-    moved: FloatArray = coordinates - np.floor(coordinates @ np.linalg.pinv(periods)) @ periods
-    return moved

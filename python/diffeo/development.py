@@ -8,12 +8,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
-from scipy.sparse.linalg import splu
 
 from diffeo._validation import FloatArray, IntArray
 from diffeo.frames import local_frames
 from diffeo.graph import NeighborGraph
 from diffeo.layout import refine
+from diffeo.linear_systems import factored
+from diffeo.periods import nearest_zero, reduced_basis, whole_turns
 
 # Frames that differ by more than this after synchronisation (norm of the difference of the rotations) ...
 TWISTED = 0.5
@@ -175,7 +176,7 @@ def _with_periods(
     if len(periods) == 0:
         return graph, steps
     windings = np.zeros((len(miss), len(periods)))
-    windings[far] = np.round(miss[far] @ np.linalg.pinv(periods))
+    windings[far] = whole_turns(miss[far], periods)
     kept = np.linalg.norm(miss - windings @ periods, axis=1) <= PERIOD_SPREAD * np.linalg.norm(periods, axis=1).min()
     if (~kept).sum() > UNEXPLAINED * far.sum():
         return None
@@ -200,7 +201,7 @@ def _lattice(sums: FloatArray, enough: float) -> FloatArray:
             left = left[~near]
             continue
         basis = reduced_basis(np.vstack([basis, period]))
-        rest = sums - np.round(sums @ np.linalg.pinv(basis)) @ basis
+        rest = nearest_zero(sums, basis)
         left = rest[np.linalg.norm(rest, axis=1) > NO_PERIOD * np.linalg.norm(basis, axis=1).min()]
     return basis
 
@@ -213,30 +214,12 @@ def _agreeing(sums: FloatArray, one: FloatArray) -> tuple[NDArray[np.bool_], Flo
     return same | opposite, np.where(opposite, -1.0, 1.0)
 
 
-def reduced_basis(basis: FloatArray) -> FloatArray:
-    """A basis of the same lattice with short vectors, by pairwise reduction (Lagrange and Gauss), shortest first."""
-    basis = basis.copy()
-    changed = True
-    while changed:
-        basis = basis[np.argsort(np.linalg.norm(basis, axis=1), kind="stable")]
-        changed = False
-        for a in range(1, len(basis)):
-            for b in range(a):
-                times = np.round(basis[a] @ basis[b] / (basis[b] @ basis[b]))
-                shorter = basis[a] - times * basis[b]
-                if np.linalg.norm(shorter) < (1.0 - 1e-9) * np.linalg.norm(basis[a]):
-                    basis[a] = shorter
-                    changed = True
-    return basis
-
-
 def _poisson(graph: NeighborGraph, steps: FloatArray) -> FloatArray:
     """Layout (n + k, d) whose steps are nearest to the given ones, by least squares."""
     incidence = graph.incidence()
     normal = (incidence.T @ incidence).tocsc()[1:, 1:]
-    solve = splu(normal, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}).solve
     layout = np.zeros((incidence.shape[1], steps.shape[1]))
-    layout[1:] = solve((incidence.T @ steps)[1:])
+    layout[1:] = factored(normal)((incidence.T @ steps)[1:])
     return layout
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from diffeo import _core, errors
+from diffeo._estimators import checked_input
 from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
 from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
@@ -122,7 +123,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         alpha = real(self.alpha, "alpha", at_least=0.0, at_most=1.0)
         tol = real(self.tol, "tol", above=0.0)
         start = seed(self.random_state)
-        data = self._checked(X, reset=True)
+        data = checked_input(self, X, reset=True)
         usable = len(data.usable) if isinstance(data, Observation) else len(data)
         if usable <= n_components:
             raise errors.SampleSizeError(
@@ -158,7 +159,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             Points without a sample in the kernel's reach take the embedding of the nearest sample.
         """
         check_is_fitted(self)
-        data = self._checked(X, reset=False)
+        data = checked_input(self, X, reset=False)
         if not isinstance(data, Observation):
             return self._extend(data, None)
         if isinstance(self.kernel_.observation, Observation) and data.dim != self.kernel_.observation.dim:
@@ -187,29 +188,6 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     @property
     def _n_features_out(self) -> int:
         return int(self.embedding_.shape[1])
-
-    def _checked(self, X: Any, *, reset: bool) -> Observation | FloatArray:
-        """An observation, or a checked array; scikit-learn's own messages, as errors of this package."""
-        if isinstance(X, Observation):
-            m = X.points.shape[1]
-            if reset:
-                self.n_features_in_ = m
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
-            elif m != self.n_features_in_:
-                raise errors.ShapeError(f"the observation has {m} measurements, the fit had {self.n_features_in_}")
-            return X
-        if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
-            X = X.detach().cpu().numpy()
-        try:
-            checked: FloatArray = validate_data(
-                self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
-            )
-        except ValueError as error:
-            raise errors.InputError(str(error)) from error
-        except TypeError as error:
-            raise errors.DataTypeError(str(error)) from error
-        return checked
 
     def _solve(self, kernel: Kernel, n_components: int, alpha: float, tol: float, start: int) -> None:
         n_threads = threads(self.n_jobs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +15,7 @@ from diffeo import _core
 from diffeo._validation import FloatArray, IntArray
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
+from diffeo.periods import shifts_around, wrapped
 
 # Candidates for each edge that is kept: those off the tangents are dropped, and the nearest of the others taken.
 CANDIDATES = 2
@@ -244,10 +244,10 @@ def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
     neighbours; sheets on top of each other do not.
     """
     n = len(graph.rows)
-    samples, periods = layout[:n], layout[n:]
-    samples = samples - np.floor(samples @ np.linalg.pinv(periods)) @ periods
-    images = [samples + np.array(turns) @ periods for turns in itertools.product((0, 1, -1), repeat=graph.n_periods)]
-    image = cKDTree(np.concatenate(images)).query(samples, 2, workers=-1)[1][:, 1]
+    periods = layout[n:]
+    samples = wrapped(layout[:n], periods)
+    images = np.concatenate([samples + shift for shift in shifts_around(periods)])
+    image = cKDTree(images).query(samples, 2, workers=-1)[1][:, 1]
     nearest = image % n
     near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
     # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?

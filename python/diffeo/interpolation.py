@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import _core
 from diffeo._validation import FloatArray, IntArray, check_finite
+from diffeo.periods import turns, wrapped
 
 # Gauss-Newton steps: it converges quadratically from the nearest sample, so 2 or 3 suffice inside of the domain.
 MAX_STEPS = 8
@@ -24,8 +25,6 @@ ELSEWHERE = 4.0
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
 OUTSIDE = 2.5
-# Turns closer than this to a whole one are whole.
-EDGE = 1e-9
 # Images of nodes are kept around the cell of a closed domain, this many radii of a local fit deep.
 IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
@@ -100,12 +99,7 @@ class HermiteChart:
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """Coordinates moved by periods into the cell at the origin."""
-        if len(self.periods) == 0:
-            return coordinates
-        turns = coordinates @ np.linalg.pinv(self.periods)
-        # Idempotent: what rounding left at the far edge of the cell belongs to the near one.
-        moved: FloatArray = np.ascontiguousarray(coordinates - np.floor(turns + EDGE) @ self.periods)
-        return moved
+        return wrapped(coordinates, self.periods)
 
     def _with_images(self) -> tuple[FloatArray, IntArray]:
         """The nodes, then their images just outside of the cell; and which node each of these is."""
@@ -116,11 +110,11 @@ class HermiteChart:
         count = min(n, 1 + nodes_of_a_cubic(self.nodes.shape[1]))
         reach = float(np.median(cKDTree(self.nodes).query(self.nodes, count, workers=-1)[0].reshape(n, -1)[:, -1]))
         margin = np.minimum(IMAGE_MARGIN * reach * np.linalg.norm(inverse, axis=0), 1.0)
-        turns = self.nodes @ inverse
+        around = turns(self.nodes, self.periods)
         images, origin = [self.nodes], [np.arange(n)]
         for shift in itertools.product((-1, 0, 1), repeat=k):
             if any(shift):
-                moved = turns + np.array(shift)
+                moved = around + np.array(shift)
                 near = np.flatnonzero(((moved > -margin) & (moved < 1.0 + margin)).all(axis=1))
                 images.append(self.nodes[near] + np.array(shift) @ self.periods)
                 origin.append(near)

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
+from diffeo._estimators import checked_input
 from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
 from diffeo.graph import joined, neighbor_graph, pieces
 from diffeo.layout import untangle
@@ -33,10 +34,10 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     both tangents; their lengths l_ij come from the derivatives at both ends. Graph distances to a few landmarks give a
     start (landmark multidimensional scaling: de Silva and Tenenbaum 2004), whose stress
     sum_edges w_ij (norm(X_i - X_j) - l_ij)^2 is then minimised by majorisation (de Leeuw 1977): each step solves one
-    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Only local lengths enter the
-    stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
-    and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders
-    of magnitude.
+    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Long thin domains, which creep,
+    are finished by Gauss-Newton steps, preconditioned by the same factor. Only local lengths enter the stress, so that
+    holes do no harm. The layout gives the derivatives of the measurements along its own coordinates, and these correct
+    the lengths to the next order, for a second refinement that is more accurate by one to two orders of magnitude.
 
     Where stress is left, local frames are synchronised and developed into a layout that needs no distances, which may
     close up around `periods_`; and the graph is searched anew among samples that are near in the layout, its edges
@@ -182,29 +183,14 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _checked(self, X: Any, *, reset: bool) -> tuple[Observation, bool]:
         """The observation, and whether it was made from a plain array (whose metric is the identity)."""
-        if isinstance(X, Observation):
-            if reset:
-                self.n_features_in_ = X.points.shape[1]
-                if hasattr(self, "feature_names_in_"):
-                    del self.feature_names_in_
-            elif X.points.shape[1] != self.n_features_in_:
-                raise errors.ShapeError(f"{X.points.shape[1]} measurements, the fit had {self.n_features_in_}")
-            return X, False
-        if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
-            X = X.detach().cpu().numpy()
-        try:
-            points = validate_data(
-                self, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
-            )
-        except ValueError as error:
-            raise errors.InputError(str(error)) from error
-        except TypeError as error:
-            raise errors.DataTypeError(str(error)) from error
-        check_units(points, "points")
-        n, m = points.shape
+        checked = checked_input(self, X, reset=reset)
+        if isinstance(checked, Observation):
+            return checked, False
+        check_units(checked, "points")
+        n, m = checked.shape
         identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (n, m, m)))
         none = np.empty(0, dtype=np.int64)
-        return Observation(points, identity, np.ones((n, m)), m, none, "jacobians"), True
+        return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
 
     def _array_layout(self, observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
         """The coordinates of a plain array are those of the array: the refinement only confirms it."""

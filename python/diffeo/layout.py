@@ -6,15 +6,19 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
-from scipy.sparse.linalg import splu
 
 from diffeo._validation import FloatArray
+from diffeo.gauss_newton import bend
 from diffeo.graph import NeighborGraph
+from diffeo.linear_systems import factored
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
 # Steps of the refinement; it needs 30 to 80 where an isometric chart exists.
-MAX_STEPS = 200
+MAX_STEPS = 100
+# Above this relative stress a layout that has not settled is folded, or a chart does not exist, and Gauss-Newton steps do
+# no good.
+FOLDED = 0.02
 # Earlier steps that Anderson acceleration combines; 5 to 20 were measured alike.
 MEMORY = 8
 # The refinement has converged when no sample moves by more than this share of the median length of the edges.
@@ -77,8 +81,9 @@ def refine(
 
     A majorisation step solves L X_new = B^T (w length direction) with the fixed Laplacian L = B^T diag(w) B, B the
     incidence of the graph (periods are unknowns like samples). Its fixed-point iteration gains a factor of a few per
-    ten steps; Anderson acceleration makes it ten times as fast. `trust` (e,) multiplies the weights; the tolerance is
-    relative to the median length.
+    ten steps; Anderson acceleration makes it ten times as fast. Long thin domains still creep, and Gauss-Newton steps
+    finish those (`diffeo.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is relative to the median
+    length.
     """
     n, d = len(graph.rows), layout.shape[1]
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
@@ -86,10 +91,7 @@ def refine(
     transposed = incidence.T.tocsr()
     # One sample is held at the origin, which makes the Laplacian positive definite.
     laplacian = (transposed @ sp.diags_array(weights) @ incidence).tocsc()[1:, 1:]
-    if n > 1:
-        solve = splu(
-            laplacian, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-        ).solve
+    solve = factored(laplacian)
 
     def centred(x: FloatArray) -> FloatArray:
         moved = x.copy()
@@ -119,7 +121,11 @@ def refine(
         best = min(best, stress)
         moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
         layout = _accelerated(moves, images).reshape(len(layout), d)
-    return majorise(layout)[0], max_steps, False
+    layout, stress = majorise(layout)
+    if stress > FOLDED**2 * float((weights * graph.lengths**2).sum()):
+        return layout, max_steps, False
+    layout, iterations, converged = bend(graph, layout, weights, incidence, solve, settled)
+    return centred(layout), max_steps + iterations, converged
 
 
 def refine_robustly(
@@ -187,7 +193,7 @@ def _harmonic(graph: NeighborGraph, layout: FloatArray, free: NDArray[np.bool_])
     inner = laplacian[:, free]
     inner = inner + 1e-9 * sp.diags_array(inner.diagonal())
     placed = layout.copy()
-    placed[free] = splu(inner.tocsc()).solve(-(laplacian[:, ~free] @ layout[~free]))
+    placed[free] = factored(inner.tocsc())(-(laplacian[:, ~free] @ layout[~free]))
     return placed
 
 

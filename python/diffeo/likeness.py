@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy.spatial import cKDTree
 from diffeo import _core
 from diffeo._validation import FloatArray
 from diffeo.freedom import Motion, Residuals
+from diffeo.periods import shifts_around, wrapped
 
 # Frequencies of the comparison, in standard deviations of a normal distribution over the size of the domain: the first
 # alone guides the search, all together tell motions apart.
@@ -137,8 +137,8 @@ class Observables:
     def __post_init__(self) -> None:
         if len(self.periods):
             # Images of the samples all around the cell.
-            shifts = np.array(list(itertools.product((-1, 0, 1), repeat=len(self.periods)))) @ self.periods
-            cell = self._wrapped(self.samples_b)
+            shifts = shifts_around(self.periods)
+            cell = wrapped(self.samples_b, self.periods)
             self.samples_b = (cell[None] + shifts[:, None]).reshape(-1, cell.shape[1])
             self.values_b = np.tile(self.values_b, (len(shifts), 1))
         chosen = self.rng.permutation(len(self.samples_a))[:COMPARED_SAMPLES]
@@ -167,12 +167,6 @@ class Observables:
         rows = np.ascontiguousarray(neighbors, dtype=np.int64)
         return _core.local_polynomial_fit(queries, nodes, values, rows, 2, self.n_threads)
 
-    def _wrapped(self, coordinates: FloatArray) -> FloatArray:
-        if len(self.periods) == 0:
-            return coordinates
-        moved: FloatArray = coordinates - np.floor(coordinates @ np.linalg.pinv(self.periods)) @ self.periods
-        return moved
-
     @property
     def coarse(self) -> tuple[Residuals, ...]:
         """Residuals to minimise first, on few samples."""
@@ -190,7 +184,7 @@ class Observables:
 
     def rough(self, linear: FloatArray, shift: FloatArray) -> float:
         """Misfit of few samples to the nearest on the other side."""
-        moved = self._wrapped(self.samples_a[:SEARCH_SAMPLES] @ linear + shift)
+        moved = wrapped(self.samples_a[:SEARCH_SAMPLES] @ linear + shift, self.periods)
         nearest = self.tree.query(moved, workers=self.n_threads or -1)[1]
         return float(((self.values_b[nearest] - self.values_a[:SEARCH_SAMPLES]) ** 2).mean())
 
@@ -199,7 +193,7 @@ class Observables:
         return self._residuals_at(slice(None), linear, shift)
 
     def _residuals_at(self, chosen: slice, linear: FloatArray, shift: FloatArray) -> FloatArray:
-        moved = np.ascontiguousarray(self._wrapped(self.samples_a[chosen] @ linear + shift))
+        moved = np.ascontiguousarray(wrapped(self.samples_a[chosen] @ linear + shift, self.periods))
         d = moved.shape[1]
         distance, neighbors = self.tree.query(moved, self.n_neighbors, workers=self.n_threads or -1)
         fitted = self._fitted(moved, neighbors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ def match(
     DimensionMismatchError
         A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
     DomainMismatchError
-        Closed domains with different periods; without landmarks, also samples that fit each other in no position.
+        Closed domains with different periods, or of different dimensions; without landmarks, also samples that fit each
+        other in no position.
     SampleSizeError
         Too few samples to align by observables.
     LandmarkError
@@ -101,20 +103,20 @@ def match(
         _need_landmarks(parsed, "diffusion coordinates are aligned by landmarks only")
         return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs)
     obs_a, obs_b = (smoothed(obs, n_jobs=n_jobs) for obs in (obs_a, obs_b))
+    unused = [] if values is None else ["observables were not used: they align isometric coordinates only"]
     try:
         a = isometric_chart(obs_a, "A", n_jobs)
         b = isometric_chart(obs_b, "B", n_jobs)
     except errors.DisconnectedError as error:
         if coordinates == "isometric":
             raise
-        _need_landmarks(parsed, f"no isometric coordinates: {error}")
-        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, [f"no isometric coordinates: {error}"])
+        reasons = [f"no isometric coordinates: {error}"]
+        _need_landmarks(parsed, "; ".join(reasons + unused))
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons, unused)
     if coordinates == "auto" and obs_a.dim == obs_b.dim and not all(_is_chart(side) for side in (a, b)):
         reasons = _no_chart(a, b)
-        if values is not None:
-            reasons.append("observables were not used: they align isometric coordinates only")
-        _need_landmarks(parsed, "; ".join(reasons) or "the domain is closed and curved")
-        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons)
+        _need_landmarks(parsed, "; ".join((reasons or ["the domain is closed and curved"]) + unused))
+        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons, unused)
     return _match_isometric(a, b, parsed, values, seed_value, n_jobs)
 
 
@@ -134,6 +136,7 @@ def _match_isometric(
     at_b = landmark_coordinates(b, landmarks[1], "B", n_jobs)
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
     if a.observation.dim > b.observation.dim:
+        _check_open(a, b)
         alignments, problems = [align_projection(at_a, at_b)], list[str]()
     else:
         rows_a, rows_b = (np.setdiff1d(np.arange(len(x.observation)), x.embedding.left_out_) for x in (a, b))
@@ -188,6 +191,21 @@ def _without_strays(
     return (landmarks[0][kept], landmarks[1][kept]), [problem]
 
 
+def _check_open(a: IsometricChart, b: IsometricChart) -> None:
+    """A projection onto fewer dimensions is only fitted between open domains."""
+    closed = [
+        f"{name} has {count} period{'s' if count > 1 else ''}"
+        for name, side in (("A", a), ("B", b))
+        if (count := len(side.embedding.periods_))
+    ]
+    if closed:
+        raise errors.DomainMismatchError(
+            f"A has intrinsic dimension {a.observation.dim}, B has {b.observation.dim}, and {' and '.join(closed)}: maps of "
+            "closed domains onto fewer dimensions are not implemented; cut both samples open (leave out the inputs around "
+            "one value), or measure more neurons of B"
+        )
+
+
 def _is_chart(side: IsometricChart) -> bool:
     """Whether the layout keeps lengths and is one to one."""
     most = max(NOT_ISOMETRIC, side.observation.length_noise)
@@ -219,14 +237,16 @@ def _match_diffusion(
     landmarks: tuple[Any, Any],
     seed_value: int,
     n_jobs: int | None,
-    problems: list[str] | None = None,
+    reasons: list[str] | None = None,
+    unused: Sequence[str] = (),
 ) -> Transformation:
     """The paper's own method: one bandwidth on both sides, diffusion coordinates, orthogonal alignment.
 
-    With `problems` (why there are no isometric coordinates), the samples are registered on top of it.
+    With `reasons` (why there are no isometric coordinates), the samples are registered on top of it; where that succeeds
+    the reasons are no problems. What was `unused` of the arguments is one either way.
     """
     known_unit = obs_a.known_unit and obs_b.known_unit
-    registered = problems is not None
+    registered = reasons is not None
     epsilon: float | str = "auto"
     if known_unit:
         epsilon = max(automatic_epsilon(obs_a, n_jobs), automatic_epsilon(obs_b, n_jobs))
@@ -251,10 +271,10 @@ def _match_diffusion(
     alignments = alignments or [align_diffusion(at_a, at_b)]
     if registration is None:
         diagnostics = diagnose_diffusion(a, b, alignments[0], known_unit)
-        diagnostics.problems[:0] = [*(problems or []), *found]
+        diagnostics.problems[:0] = [*(reasons or []), *unused, *found]
         scale = spectral_scale(*diagnostics.generator_eigenvalues) if diagnostics.generator_eigenvalues else 1.0
     else:
-        diagnostics = diagnose_registered(a, b, registration, found, alignments[0].left_out)
+        diagnostics = diagnose_registered(a, b, registration, [*unused, *found], alignments[0].left_out)
         scale = registration.scale
     return Transformation(a, b, alignments[0], alignments, scale, diagnostics, n_jobs, registration)
 

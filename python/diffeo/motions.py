@@ -9,6 +9,7 @@ from diffeo._validation import FloatArray
 from diffeo.extents import by_extents
 from diffeo.freedom import Freedom, Motion, gauss_newton, slopes_along
 from diffeo.likeness import DRAWN_ALIKE, Observables, Shape, fewest_neighbors
+from diffeo.periods import nearest_zero
 
 # Starting rotations in the plane and in space, each also mirrored.
 ANGLES = 48
@@ -116,8 +117,7 @@ def refined_by_observables(
 
 
 def _same_modulo(one: Motion, other: Motion, periods: FloatArray, size: float) -> bool:
-    offset = one.shift - other.shift
-    offset = offset - np.round(offset @ np.linalg.pinv(periods)) @ periods
+    offset = nearest_zero((one.shift - other.shift)[None], periods)
     return bool(np.linalg.norm(one.linear - other.linear) + np.linalg.norm(offset) / size < SAME_MOTION)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, check_units, float_array, integer, real, rows_text
+from diffeo.neighborhoods import fitted_jacobians, unit_tangents
 from diffeo.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
 from diffeo.rank import (
     COVARIANCE_FLOOR,
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("diffeo")
 
-# Neighbours whose reference positions are flatter than this do not determine a Jacobian.
-FLAT_REFERENCE = 1e-8
 # A whitening shortened by less than this is that of a covariance without sampling noise.
 EXACT = 1e-9
 
@@ -333,16 +332,7 @@ class Observation:
         if reference is None:
             return _from_own_neighbors(cls, y, n_neighbors, dim)
         x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
-        p = x.shape[1]
-        if n_neighbors < p + 2:
-            raise errors.SampleSizeError(f"n_neighbors = {n_neighbors} must be at least p + 2 = {p + 2}")
-        jacobians, conditions = _core.jacobians_from_neighbors(y, x, _nearest(x, n_neighbors), 0)
-        flat = np.flatnonzero(conditions < FLAT_REFERENCE)
-        if len(flat):
-            raise errors.RankError(
-                f"the neighbours of {len(flat)} samples do not span the {p} reference coordinates ({rows_text(flat)}); "
-                "drop constant or dependent reference columns, or raise n_neighbors"
-            )
+        jacobians = fitted_jacobians(y, x, n_neighbors)
         return _build(
             cls,
             y,
@@ -419,14 +409,6 @@ def _build(
     return cls(points, whitening, values, dim, deficient, source)
 
 
-def _nearest(coordinates: FloatArray, k: int) -> IntArray:
-    """Rows of the k nearest samples of every sample, itself included."""
-    from scipy.spatial import cKDTree
-
-    _, rows = cKDTree(coordinates).query(coordinates, k, workers=-1)
-    return np.ascontiguousarray(rows, dtype=np.int64)
-
-
 def _from_own_neighbors(cls: type[Observation], points: FloatArray, n_neighbors: int, dim: int | None) -> Observation:
     """One-dimensional observations without a reference: unit tangents, so distances are arc lengths."""
     if dim != 1:
@@ -434,10 +416,7 @@ def _from_own_neighbors(cls: type[Observation], points: FloatArray, n_neighbors:
             "from_neighbors without a reference tells nothing of how the network stretches its input, so only dim=1 "
             f"is accepted (got dim={dim}); pass reference coordinates, Jacobians or bursts"
         )
-    neighborhoods = points[_nearest(points, n_neighbors)]
-    _, tangents = _core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
-    size = np.linalg.norm(tangents, axis=1, keepdims=True)
-    # Neighbours that all coincide have no tangent; the zero left there is listed as rank-deficient.
-    unit = np.ascontiguousarray(tangents / np.where(size > 0.0, size, 1.0))
+    # Neighbours that all coincide have no tangent; the zero there is listed as rank-deficient.
+    unit = unit_tangents(points, n_neighbors)
     built = _build(cls, points, lambda d: _core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
     return replace(built, known_unit=False)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import splu
 
 from diffeo._validation import FloatArray, IntArray
 from diffeo.atlas import Atlas, AtlasMap, local_weights
+from diffeo.linear_systems import factored
 
 # Edges from each sample, as many as isometric coordinates take.
 N_NEIGHBORS = 12
@@ -163,8 +163,7 @@ class Placement:
         damping = DAMPING * per_landmark * len(off) / n
         normal = (normal + damping * sp.eye_array(n * d)).tocsc()
         right = -(stretch.T @ (root * missed)) - per_landmark * (pull.T @ off.ravel())
-        factor = splu(normal, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-        solution: FloatArray = factor.solve(right).reshape(n, d)
+        solution: FloatArray = factored(normal)(right).reshape(n, d)
         return solution
 
     def landmark_rows(self, places: Places, frame: FloatArray) -> tuple[sp.csr_array, FloatArray]:

@@ -27,6 +27,7 @@ from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
 from diffeo.kernel import EpsilonCurve, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
+from diffeo.periods import turns
 from diffeo.registration import Registration
 from diffeo.residual import MAX_LANDMARKS, ResidualModel
 from diffeo.selection import IndependentCoordinates
@@ -232,8 +233,8 @@ def _check_periods(periods: FloatArray, nodes: FloatArray, name: str) -> None:
         raise errors.MemoryLimitError(
             f"{name}: up to {3**k * len(nodes)} copies of nodes would exceed the memory limit"
         )
-    turns = nodes @ np.linalg.pinv(periods)
-    if not (np.abs(turns - 0.5).max() <= 0.5 + CELL_EDGE and np.ptp(turns, axis=0).min() >= 0.5):
+    around = turns(nodes, periods)
+    if not (np.abs(around - 0.5).max() <= 0.5 + CELL_EDGE and np.ptp(around, axis=0).min() >= 0.5):
         raise errors.InputError(f"{name}: the coordinates do not fill one cell of the periods")
 
 

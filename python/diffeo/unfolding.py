@@ -24,7 +24,7 @@ LITTLE_GAIN = 0.7
 SECOND_LOOK = 2e-4
 # Rounds of that.
 SECOND_LOOKS = 2
-# Above this relative stress or overlap the layout is compared with one developed from the local frames.
+# Above this relative stress or overlap, or unsettled, the layout is compared with one developed from the local frames.
 DOUBTFUL_STRESS = 0.004
 DOUBTFUL_OVERLAP = 0.01
 # Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
@@ -75,7 +75,7 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     graph = _largest_piece(graph, observation)
     check_lengths(graph.lengths)
     found = corrected(observation, graph, *untangle(graph, start_layout(graph, observation.dim)))
-    if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP:
+    if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP or not found.settled:
         found = _reconsidered(observation, graph, found, n_neighbors)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)

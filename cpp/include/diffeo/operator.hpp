@@ -32,8 +32,8 @@ class DiffusionOperator {
 
   /// y = S x for blocks (n, b); y is resized.
   void apply(const RowMatrix& x, RowMatrix& y) const;
-  /// The same for the first `columns` columns of row-major arrays with `stride` numbers a row; y must not overlap them.
-  void apply(const double* x, double* y, Index stride, Index columns) const;
+  /// The same for the first `columns` columns of row-major arrays with so many numbers a row; y must not overlap x.
+  void apply(const double* x, Index x_stride, double* y, Index y_stride, Index columns) const;
 
   /// S as a dense matrix: for small n only.
   Eigen::MatrixXd dense() const;

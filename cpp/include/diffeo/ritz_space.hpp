@@ -42,11 +42,14 @@ class RitzSpace {
   Index width() const { return block_ + n_previous_ + n_new_; }
   void append(const SingleBlock& w, Index count);
   void grams(RowMatrix& g, RowMatrix& h) const;
+  void border_grams();
   void combine(const RowMatrix& coefficients);
 
   const DiffusionOperator& op_;
   Index n_, block_, stride_, n_previous_ = 0, n_new_ = 0, products_ = 0;
-  RowMatrix space_, image_;  // (n, 3 block): X, then P, then W
+  RowMatrix space_, image_;     // (n, 3 block): X, then P, then W
+  RowMatrix fresh_;             // W alone: the products gather from contiguous rows
+  RowMatrix gram_, projected_;  // of the space with itself, and with its image
   Eigen::VectorXd values_, norms_;
 };
 

@@ -38,12 +38,25 @@ template <int B, class Use>
 void multiply_single_columns(const SingleRows& a, const float* x, Index stride, Index first, Index begin, Index end,
                              Use& use) {
   for (Index i = begin; i < end; ++i) {
-    float sum[B] = {};
-    for (Index e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
-      const float weight = a.values[e];
-      const float* row = x + a.indices[e] * stride + first;
-      for (int c = 0; c < B; ++c) sum[c] += weight * row[c];
+    // Four sums in turn: one alone would wait for the latency of its own additions.
+    float sum[B] = {}, second[B] = {}, third[B] = {}, fourth[B] = {};
+    Index e = a.indptr[i];
+    const Index stop = a.indptr[i + 1];
+    for (; e + 4 <= stop; e += 4) {
+      const float* r0 = x + a.indices[e] * stride + first;
+      const float* r1 = x + a.indices[e + 1] * stride + first;
+      const float* r2 = x + a.indices[e + 2] * stride + first;
+      const float* r3 = x + a.indices[e + 3] * stride + first;
+      for (int c = 0; c < B; ++c) sum[c] += a.values[e] * r0[c];
+      for (int c = 0; c < B; ++c) second[c] += a.values[e + 1] * r1[c];
+      for (int c = 0; c < B; ++c) third[c] += a.values[e + 2] * r2[c];
+      for (int c = 0; c < B; ++c) fourth[c] += a.values[e + 3] * r3[c];
     }
+    for (; e < stop; ++e) {
+      const float* row = x + a.indices[e] * stride + first;
+      for (int c = 0; c < B; ++c) sum[c] += a.values[e] * row[c];
+    }
+    for (int c = 0; c < B; ++c) sum[c] = (sum[c] + second[c]) + (third[c] + fourth[c]);
     use(i, first, std::integral_constant<int, B>(), sum);
   }
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,10 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._validation import FloatArray
-from diffeo.baselines import affine_fit, gaussian_process_fit
+from diffeo.demos.attempts import HELD_OUT, Outcome, Pair, activations, attempt
 from diffeo.demos.page import Page
 from diffeo.demos.reconstructed import reconstruct_section
 from diffeo.demos.training import import_torch, train
-from diffeo.equivalence import relative_error
-from diffeo.matching import match
-from diffeo.observation import Observation
-from diffeo.observing import observe
 from diffeo.plotting import (
     COLOR_A,
     COLOR_B,
@@ -30,12 +25,9 @@ from diffeo.plotting import (
     plot_spectra,
     pyplot,
 )
-from diffeo.transformation import Transformation
 
 # Layer after the second nonlinearity of a perceptron with two hidden layers.
 HIDDEN = "3"
-LANDMARKS = 10
-HELD_OUT = 500
 
 
 @dataclass(frozen=True)
@@ -51,44 +43,6 @@ class Size:
 
 FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, samples_sweep=3000, draws=4)
 QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, samples_sweep=1500, draws=2)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two networks on one input domain, with landmarks and held-out inputs that neither sample holds."""
-
-    a: Any
-    b: Any
-    n_inputs: int
-    rng: np.random.Generator
-
-    def inputs(self, n: int) -> FloatArray:
-        """Fresh uniform inputs in the unit cube."""
-        drawn: FloatArray = self.rng.random((n, self.n_inputs))
-        return drawn
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A match with its held-out errors, or the reason why there is none."""
-
-    error: float | None
-    error_back: float | None
-    baselines: dict[str, float]
-    problems: list[str]
-    transformation: Transformation | None = None
-    paper: Transformation | None = None
-    true: FloatArray | None = None
-    predicted: FloatArray | None = None
-    inputs: tuple[FloatArray, FloatArray] | None = None
-
-    def lines(self) -> list[str]:
-        """What to print."""
-        if self.error is None:
-            return ["  refused: " + self.problems[0]]
-        text = [f"  held-out relative error   A -> B {self.error:.2g}   B -> A {self.error_back:.2g}"]
-        text += [f"    {name + ', same landmarks':<40}{value:.2g}" for name, value in self.baselines.items()]
-        return text + [f"  problem: {problem}" for problem in self.problems]
 
 
 def run(out: Path, *, quick: bool = False) -> None:
@@ -117,63 +71,6 @@ def run(out: Path, *, quick: bool = False) -> None:
     _two_inputs(size, out, page)
     page.write(out / "scalar.html")
     print(f"\nwrote {out / 'scalar.html'} and its pictures in {time.perf_counter() - started:.0f} s")
-
-
-def attempt(
-    pair: Pair,
-    layer: str | None,
-    neurons: tuple[Any, Any],
-    n: int,
-    extra: FloatArray | None = None,
-    *,
-    coordinates: str = "auto",
-    opponents: bool = False,
-) -> Outcome:
-    """Observe both networks at different inputs, match them, and test on held-out pairs."""
-    x_a, x_b = pair.inputs(n), pair.inputs(n)
-    if extra is not None:
-        x_a = np.vstack([extra, x_a])
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            a = observe(pair.a, x_a, layer=layer, neurons=neurons[0], dim=pair.n_inputs)
-            b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
-            x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
-            landmarks = (activations(pair.a, x_l, layer, a.neurons), activations(pair.b, x_l, layer, b.neurons))
-            found = match(a, b, landmarks=landmarks, coordinates=coordinates)
-            test = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
-            predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
-        except errors.DiffeoError as error:
-            return Outcome(None, None, {}, [str(error)])
-        paper, baselines = _opponents(a, b, landmarks, test) if opponents else (None, {})
-    problems = list(found.diagnostics.problems)
-    problems += sorted({str(w.message) for w in caught if issubclass(w.category, errors.RankWarning)})
-    forward, backward = relative_error(predicted, test[1]), relative_error(back, test[0])
-    return Outcome(forward, backward, baselines, problems, found, paper, test[1], predicted, (x_a, x_b))
-
-
-def _opponents(
-    a: Observation, b: Observation, landmarks: tuple[FloatArray, FloatArray], test: tuple[FloatArray, FloatArray]
-) -> tuple[Transformation | None, dict[str, float]]:
-    """The paper's own coordinates, and plain fits to the same landmarks."""
-    found = {}
-    try:
-        paper = match(a, b, landmarks=landmarks, coordinates="diffusion")
-        found["the paper's coordinates"] = relative_error(paper.transform(test[0]), test[1])
-    except errors.DiffeoError:
-        paper = None
-    found["affine fit"] = relative_error(affine_fit(*landmarks)(test[0]), test[1])
-    found["Gaussian process"] = relative_error(gaussian_process_fit(*landmarks)(test[0]), test[1])
-    return paper, found
-
-
-def activations(network: Any, inputs: FloatArray, layer: str | None, neurons: Any) -> FloatArray:
-    """Activations (n, len(neurons)) of one layer."""
-    from diffeo.capture import capture
-
-    name = layer or ""
-    measured: FloatArray = np.asarray(capture(network, inputs, [name])[name], dtype=np.float64)[:, neurons]
-    return np.ascontiguousarray(measured)
 
 
 def _one_input(size: Size, out: Path, page: Page) -> None:

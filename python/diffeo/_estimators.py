@@ -1,0 +1,54 @@
+"""What the estimators share: their input, an observation or a plain array, checked as scikit-learn expects it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from diffeo import errors
+from diffeo._validation import FloatArray
+from diffeo.observation import Observation
+
+
+def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | FloatArray:
+    """An observation as it is, or an array (n, m) as float64, C-contiguous and finite.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Gets ``n_features_in_`` (and ``feature_names_in_`` of a data frame) where `reset` is true, and is compared with
+        them where it is not.
+    X : Observation, or array_like of shape (n, m)
+        A torch tensor may have a gradient, and be on any device.
+    reset : bool
+        True in ``fit`` (at least two samples), false in ``transform``.
+
+    Raises
+    ------
+    ShapeError
+        An observation of other than the fitted number of measurements.
+    InputError, DataTypeError
+        scikit-learn's own messages.
+    """
+    if isinstance(X, Observation):
+        m = X.points.shape[1]
+        if reset:
+            estimator.n_features_in_ = m
+            if hasattr(estimator, "feature_names_in_"):
+                del estimator.feature_names_in_
+        elif m != estimator.n_features_in_:
+            raise errors.ShapeError(f"the observation has {m} measurements, the fit had {estimator.n_features_in_}")
+        return X
+    if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
+        X = X.detach().cpu().numpy()
+    try:
+        checked: FloatArray = validate_data(
+            estimator, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
+        )
+    except ValueError as error:
+        raise errors.InputError(str(error)) from error
+    except TypeError as error:
+        raise errors.DataTypeError(str(error)) from error
+    return checked

@@ -1,0 +1,71 @@
+"""Instruction-set levels: which the build holds, which this processor runs, and which one the process uses.
+
+The core is compiled once per level, into extensions that share no code; one of them becomes ``diffeo._core``. Results
+have the same bits for any number of threads on one level. Between levels they differ by rounding, because longer vectors
+and fused multiply-adds sum in another order.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from types import ModuleType
+
+from diffeo import _cpu, errors
+
+VARIABLE = "DIFFEO_INSTRUCTION_SET"
+
+# Ascending; the names of the x86-64 psABI, and one level for every other architecture.
+LEVELS = ("baseline", "x86-64", "x86-64-v3", "x86-64-v4")
+
+
+def available() -> list[str]:
+    """Levels that were built and that this processor runs, ascending."""
+    supported = _cpu.instruction_sets()
+    return [level for level in _built() if level in supported]
+
+
+def choose() -> str:
+    """The level to use: the one that the environment variable DIFFEO_INSTRUCTION_SET names, else the highest available.
+
+    Raises
+    ------
+    ParameterError
+        If the environment variable names no available level.
+    MissingDependencyError
+        If this processor runs none of the levels that were built.
+    """
+    choices = available()
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted and wanted not in choices:
+        raise errors.ParameterError(
+            f"{VARIABLE}={wanted!r} is not available here: choose {' or '.join(choices)}, or unset it."
+        )
+    if not choices:
+        raise errors.MissingDependencyError(
+            f"diffeo was built for {', '.join(_built()) or 'no instruction set'}, but this processor runs "
+            f"{', '.join(_cpu.instruction_sets())}: build without the option DIFFEO_LEVELS."
+        )
+    return wanted or choices[-1]
+
+
+def load_core(name: str) -> ModuleType:
+    """The core at the chosen level, as a module called `name`."""
+    path = _find(choose())
+    assert path is not None
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _built() -> list[str]:
+    return [level for level in LEVELS if _find(level) is not None]
+
+
+def _find(level: str) -> str | None:
+    """Path of the extension of a level; None if it was not built."""
+    spec = importlib.util.find_spec("diffeo._core_" + level.replace("-", "_"))
+    return None if spec is None else spec.origin
