@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import importlib
 import json
 import os
 import platform
@@ -84,7 +85,7 @@ def machine(rates: Rates) -> dict[str, Any]:
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        "instructions": f"{platform.machine()}, {_instructions()}",
+        "instructions": f"{platform.machine()}, {_instructions()}{_level_in_use()}",
         "bandwidth_gb_s": round(rates.bandwidth / 1e9, 1),
         "dgemm_gflop_s": round(rates.dgemm / 1e9, 1),
     }
@@ -97,6 +98,15 @@ def _instructions() -> str:
         return "unknown level"
     known = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON", "sse2": "SSE2"}
     return next((name for flag, name in known.items() if flag in flags), "unknown level")
+
+
+def _level_in_use() -> str:
+    """The instruction-set level of diffeo's core, where the build has several."""
+    try:
+        levels = importlib.import_module("diffeo._instruction_set")
+    except ImportError:
+        return ""
+    return f" (core: {levels.choose()})"
 
 
 @functools.cache

@@ -42,6 +42,8 @@ def plot_scaling(rows: Sequence[Row], path: Path) -> None:
         ax.grid(which="major", color="0.88", linewidth=0.7)
         ax.legend(fontsize=8, loc="upper left")
     axes[0].set_ylabel("seconds")
+    bottom, top = axes[0].get_ylim()
+    axes[0].set_ylim(bottom, 30 * top)  # room for the legends
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
