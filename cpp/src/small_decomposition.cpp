@@ -8,8 +8,9 @@ namespace {
 // Sweeps after which one-sided Jacobi has converged with a wide margin (it needs 3 to 10).
 constexpr int kMaxSweeps = 40;
 
-/// Rotates columns a and b of work (rows, columns) in the lanes where they are not orthogonal; true if any was.
-inline bool rotate(Lanes* work, Index rows, Index columns, Index a, Index b, double orthogonal) {
+/// Rotates columns a and b of work (all_rows, columns) in the lanes where their first `rows` entries are not
+/// orthogonal; true if any was.
+inline bool rotate(Lanes* work, Index rows, Index all_rows, Index columns, Index a, Index b, double orthogonal) {
   Lanes aa = 0.0, bb = 0.0, ab = 0.0;
   for (Index i = 0; i < rows; ++i) {
     const Lanes x = work[i * columns + a], y = work[i * columns + b];
@@ -24,7 +25,7 @@ inline bool rotate(Lanes* work, Index rows, Index columns, Index a, Index b, dou
   const Lanes tangent = copysign(1.0, zeta) / (abs(zeta) + sqrt(1.0 + zeta * zeta));
   const Lanes cosine = select(turned, 1.0 / sqrt(1.0 + tangent * tangent), 1.0);
   const Lanes sine = select(turned, cosine * tangent, 0.0);
-  for (Index i = 0; i < rows; ++i) {
+  for (Index i = 0; i < all_rows; ++i) {
     const Lanes x = work[i * columns + a], y = work[i * columns + b];
     work[i * columns + a] = cosine * x - sine * y;
     work[i * columns + b] = sine * x + cosine * y;
@@ -34,7 +35,7 @@ inline bool rotate(Lanes* work, Index rows, Index columns, Index a, Index b, dou
 
 /// Sweeps over all pairs of columns until all are orthogonal. P fixes their number; -1 leaves it open.
 template <int P>
-void rotate_all(Lanes* work, Index rows, Index open_columns) {
+void rotate_all(Lanes* work, Index rows, Index all_rows, Index open_columns) {
   const Index columns = P > 0 ? P : open_columns;
   // Columns count as orthogonal when their cosine is at the rounding level of the sums behind it.
   const double orthogonal =
@@ -42,7 +43,7 @@ void rotate_all(Lanes* work, Index rows, Index open_columns) {
   for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
     bool rotated = false;
     for (Index a = 0; a + 1 < columns; ++a) {
-      for (Index b = a + 1; b < columns; ++b) rotated |= rotate(work, rows, columns, a, b, orthogonal);
+      for (Index b = a + 1; b < columns; ++b) rotated |= rotate(work, rows, all_rows, columns, a, b, orthogonal);
     }
     if (!rotated) break;
   }
@@ -135,13 +136,13 @@ void SmallDecomposition::orthogonalise() {
     case 1:
       return;
     case 2:
-      return rotate_all<2>(work, rows, 2);
+      return rotate_all<2>(work, rows, rows, 2);
     case 3:
-      return rotate_all<3>(work, rows, 3);
+      return rotate_all<3>(work, rows, rows, 3);
     case 4:
-      return rotate_all<4>(work, rows, 4);
+      return rotate_all<4>(work, rows, rows, 4);
     default:
-      return rotate_all<-1>(work, rows, columns_);
+      return rotate_all<-1>(work, rows, rows, columns_);
   }
 }
 
@@ -203,6 +204,55 @@ void SmallDecomposition::apply_reflections(Index dim) {
       dot *= tau;
       w[j * dim + k] -= dot;
       for (Index i = j + 1; i < rows_; ++i) w[i * dim + k] -= a[i * columns_ + j] * dot;
+    }
+  }
+}
+
+void orthogonal_factor(Lanes* matrix, Index d, Lanes* scratch) {
+  // Rotations turn A over I into U Sigma over V.
+  Lanes* u = scratch;
+  Lanes* v = scratch + d * d;
+  for (Index e = 0; e < d * d; ++e) {
+    u[e] = matrix[e];
+    v[e] = e % (d + 1) == 0 ? 1.0 : 0.0;
+  }
+  d == 3 ? rotate_all<3>(scratch, d, 2 * d, d) : rotate_all<-1>(scratch, d, 2 * d, d);
+  const auto length = [&](const Lanes* x) {
+    Lanes squared = 0.0;
+    for (Index i = 0; i < d; ++i) squared += x[i * d] * x[i * d];
+    return sqrt(squared);
+  };
+  // Squares of columns below this size vanish.
+  constexpr double kVanishing = 1e-150;
+  for (Index k = 0; k < d; ++k) {
+    const Lanes size = length(u + k);
+    const Lanes inverse = select(size > kVanishing, 1.0 / size, 0.0);
+    for (Index i = 0; i < d; ++i) u[i * d + k] *= inverse;
+  }
+  for (Index k = 0; k < d; ++k) {
+    const LaneMask missing = !(length(u + k) > 0.5);
+    if (!missing.any()) continue;
+    // The rest of that axis which the other columns explain least; matrix serves as scratch space.
+    Lanes longest = 0.0;
+    for (Index axis = 0; axis < d; ++axis) {
+      for (Index i = 0; i < d; ++i) {
+        Lanes rest = i == axis ? 1.0 : 0.0;
+        for (Index j = 0; j < d; ++j) {
+          if (j != k) rest -= u[axis * d + j] * u[i * d + j];
+        }
+        matrix[i * d] = rest;
+      }
+      const Lanes size = length(matrix);
+      const LaneMask longer = missing & (size > longest);
+      longest = select(longer, size, longest);
+      for (Index i = 0; i < d; ++i) u[i * d + k] = select(longer, matrix[i * d] / size, u[i * d + k]);
+    }
+  }
+  for (Index k = 0; k < d; ++k) {
+    for (Index l = 0; l < d; ++l) {
+      Lanes sum = 0.0;
+      for (Index c = 0; c < d; ++c) sum += u[k * d + c] * v[l * d + c];
+      matrix[k * d + l] = sum;
     }
   }
 }

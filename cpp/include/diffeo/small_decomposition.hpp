@@ -47,4 +47,8 @@ class SmallDecomposition {
   std::vector<Lanes> tau_, values_, order_, whitening_;
 };
 
+/// Replaces eight square matrices (d, d) by the orthogonal matrices nearest to them, U V^T of their singular value
+/// decompositions; directions that a matrix maps to zero are completed. `scratch` holds 2 d^2 numbers. Thread-safe.
+void orthogonal_factor(Lanes* matrix, Index d, Lanes* scratch);
+
 }  // namespace diffeo
