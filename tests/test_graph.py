@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, smooth_observation, square
 from diffeo import Observation, _core, graph, reference
-from diffeo.graph import NeighborGraph, bridged, joined, layout_graph, neighbor_graph, overlap, pieces, supported
+from diffeo.graph import (
+    NeighborGraph,
+    array_graph,
+    bridged,
+    joined,
+    layout_graph,
+    neighbor_graph,
+    overlap,
+    pieces,
+    supported,
+)
 from domains import crossing
 
 
@@ -318,3 +328,18 @@ def test_overlap_counts_samples_that_lie_on_others():
     assert overlap(found, layout) == 0.0
     folded = np.abs(layout - [0.5, 0.0])
     assert overlap(found, folded) > 0.3
+
+
+@pytest.mark.parametrize("m", [1, 2, 5])
+def test_graph_of_an_array_is_that_of_identity_whitenings(m):
+    points = np.random.default_rng(m).random((400, m))
+    points[5] += 30.0
+    identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (400, m, m)))
+    observation = Observation(points, identity, np.ones((400, m)), m, np.array([7]), "jacobians")
+    expected = neighbor_graph(observation, 12, 1)
+    found = array_graph(points, observation.usable, 12, 2)
+    assert 7 not in found.rows
+    assert len(found.i) > 12 * 399 / 2
+    for name in ("rows", "i", "j"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.lengths, expected.lengths, rtol=1e-12)

@@ -111,6 +111,23 @@ def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -
     return _nearest(graph, n_neighbors)
 
 
+def array_graph(points: FloatArray, rows: IntArray, n_neighbors: int, n_threads: int) -> NeighborGraph:
+    """Edges from each of these rows of an array to its nearest others, with Euclidean lengths.
+
+    What `neighbor_graph` finds where every whitening is the identity: no gate is ever closed there.
+    """
+    tree = build_tree(np.ascontiguousarray(points[rows]), n_threads)
+    n = tree.size
+    k = min(CANDIDATES * n_neighbors, n - 1)
+    neighbors, squared = tree.nearest_neighbors(k, n_threads)
+    i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
+    found = j >= 0
+    low, high = np.minimum(i, j)[found], np.maximum(i, j)[found]
+    _, first = np.unique(low * n + high, return_index=True)
+    lengths = np.sqrt(squared.ravel()[found][first])
+    return _nearest(NeighborGraph(rows[tree.order], low[first], high[first], lengths), n_neighbors)
+
+
 def layout_graph(
     observation: Observation, rows: IntArray, layout: FloatArray, n_neighbors: int, n_threads: int
 ) -> NeighborGraph:

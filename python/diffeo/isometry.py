@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from diffeo import errors
 from diffeo._estimators import checked_input
 from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
-from diffeo.graph import joined, neighbor_graph, pieces
+from diffeo.graph import array_graph, joined, pieces
 from diffeo.layout import untangle
 from diffeo.observation import Observation
 from diffeo.smoothing import smoothed
@@ -194,7 +194,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def _array_layout(self, observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
         """The coordinates of a plain array are those of the array: the refinement only confirms it."""
-        graph = neighbor_graph(observation, n_neighbors, n_threads)
+        graph = array_graph(observation.points, observation.usable, n_neighbors, n_threads)
         count, labels = pieces(graph)
         if count > 1:
             errors.warn(

@@ -7,6 +7,7 @@
 int main() {
   testing::test_covariance();
   testing::test_kernel();
+  testing::test_dense();
   testing::test_edge_lengths();
   testing::test_eigenpairs();
   testing::test_interpolation();

@@ -7,6 +7,7 @@ namespace testing {
 
 void test_covariance();
 void test_kernel();
+void test_dense();
 void test_edge_lengths();
 void test_eigenpairs();
 void test_interpolation();

@@ -1,0 +1,344 @@
+#include "diffeo/dense.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "diffeo/parallel.hpp"
+#include "diffeo/tile_metric.hpp"
+
+namespace diffeo {
+namespace {
+
+// Runs of rows that share each packed run of columns: packing then costs a few percent of the products.
+constexpr Index kGroup = 4;
+
+// Values are kept in pieces of this many until their rows are known.
+constexpr Index kPiece = Index{1} << 16;
+
+// Shrinks bounds by more than rounding can have enlarged them, as in the tree.
+constexpr double kBoxSlack = 1.0 - 1e-12;
+
+constexpr std::uint64_t kAll = kTile == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << (kTile % 64)) - 1;
+
+void add(Row& counter, Index value) {
+  std::atomic_ref<Row>(counter).fetch_add(static_cast<Row>(value), std::memory_order_relaxed);
+}
+
+/// Boxes around runs of samples in search coordinates: level 0 has one for every kTile consecutive samples, each
+/// further level joins two.
+class TileBoxes {
+ public:
+  explicit TileBoxes(const MetricTree& tree) : dim_(tree.search_dim()) {
+    const Index n_tiles = (tree.size() + kTile - 1) / kTile;
+    for (Index count = n_tiles;; count = (count + 1) / 2) {
+      levels_.push_back(empty(count));
+      if (count == 1) break;
+    }
+    for (Index t = 0; t < tree.size(); ++t) {
+      const double* y = tree.search_point(t);
+      extend(levels_[0], t / kTile, y, y, tree.stretch(t));
+    }
+    for (std::size_t level = 1; level < levels_.size(); ++level) {
+      const Level& below = levels_[level - 1];
+      for (Index b = 0; b < below.count; ++b) {
+        extend(levels_[level], b / 2, below.lower(b, dim_), below.upper(b, dim_),
+               below.stretch[static_cast<std::size_t>(b)]);
+      }
+    }
+  }
+
+  Index n_tiles() const { return levels_[0].count; }
+
+  /// Whether some samples of the two tiles may be within factor * min(their stretches).
+  bool near(Index a, Index b, double factor) const {
+    const Level& tiles = levels_[0];
+    return near(tiles, b, tiles.lower(a, dim_), tiles.upper(a, dim_), tiles.stretch[static_cast<std::size_t>(a)],
+                factor);
+  }
+
+  /// Calls visit(tile) in ascending order for the tiles near a box.
+  template <class Visit>
+  void visit_near(const double* lower, const double* upper, double stretch, double factor, Visit&& visit) const {
+    descend(levels_.size() - 1, 0, lower, upper, stretch, factor, visit);
+  }
+
+  const double* lower(Index tile) const { return levels_[0].lower(tile, dim_); }
+  const double* upper(Index tile) const { return levels_[0].upper(tile, dim_); }
+  double stretch(Index tile) const { return levels_[0].stretch[static_cast<std::size_t>(tile)]; }
+
+ private:
+  struct Level {
+    Index count;
+    std::vector<double> corners, stretch;  // per box: lower corner, then upper corner
+    const double* lower(Index b, Index dim) const { return corners.data() + 2 * b * dim; }
+    const double* upper(Index b, Index dim) const { return corners.data() + (2 * b + 1) * dim; }
+  };
+
+  Level empty(Index count) const {
+    Level level{count, {}, std::vector<double>(static_cast<std::size_t>(count), 0.0)};
+    level.corners.resize(static_cast<std::size_t>(2 * count * dim_));
+    for (Index b = 0; b < count; ++b) {
+      std::fill_n(level.corners.data() + 2 * b * dim_, dim_, std::numeric_limits<double>::infinity());
+      std::fill_n(level.corners.data() + (2 * b + 1) * dim_, dim_, -std::numeric_limits<double>::infinity());
+    }
+    return level;
+  }
+
+  void extend(Level& level, Index b, const double* lower, const double* upper, double stretch) const {
+    double* corners = level.corners.data() + 2 * b * dim_;
+    for (Index a = 0; a < dim_; ++a) {
+      corners[a] = std::min(corners[a], lower[a]);
+      corners[dim_ + a] = std::max(corners[dim_ + a], upper[a]);
+    }
+    double& largest = level.stretch[static_cast<std::size_t>(b)];
+    largest = std::max(largest, stretch);
+  }
+
+  bool near(const Level& level, Index b, const double* lower, const double* upper, double stretch,
+            double factor) const {
+    const double* low = level.lower(b, dim_);
+    const double* high = level.upper(b, dim_);
+    double sum = 0.0;
+    for (Index a = 0; a < dim_; ++a) {
+      const double gap = std::max(0.0, std::max(low[a] - upper[a], lower[a] - high[a]));
+      sum += gap * gap;
+    }
+    const double reach = factor * std::min(stretch, level.stretch[static_cast<std::size_t>(b)]);
+    return sum * kBoxSlack <= reach * reach;
+  }
+
+  template <class Visit>
+  void descend(std::size_t level, Index b, const double* lower, const double* upper, double stretch, double factor,
+               Visit& visit) const {
+    if (!near(levels_[level], b, lower, upper, stretch, factor)) return;
+    if (level == 0) {
+      visit(b);
+      return;
+    }
+    descend(level - 1, 2 * b, lower, upper, stretch, factor, visit);
+    if (2 * b + 1 < levels_[level - 1].count) descend(level - 1, 2 * b + 1, lower, upper, stretch, factor, visit);
+  }
+
+  Index dim_;
+  std::vector<Level> levels_;
+};
+
+Index samples_of_tile(const MetricTree& tree, Index tile, Row* samples) {
+  const Index begin = tile * kTile, count = std::min(kTile, tree.size() - begin);
+  for (Index s = 0; s < count; ++s) samples[s] = static_cast<Row>(begin + s);
+  return count;
+}
+
+std::vector<double> centre_of(const MetricTree& tree, const Row* samples, Index count) {
+  std::vector<double> centre(static_cast<std::size_t>(tree.n_measurements()), 0.0);
+  for (Index s = 0; s < count; ++s) {
+    const double* y = tree.point(samples[s]);
+    // Shares of a mean instead of a sum: no overflow.
+    for (std::size_t a = 0; a < centre.size(); ++a) centre[a] += y[a] / static_cast<double>(count);
+  }
+  return centre;
+}
+
+/// The kept pairs of two tiles, row <= column; on the diagonal those above it.
+struct Block {
+  Index row_tile, column_tile;
+  std::uint64_t kept[kTile];
+  const double* values;  // one for each bit, row by row
+  bool full;
+};
+
+/// What one task has found, in order of the column tiles.
+struct Found {
+  std::vector<Block> blocks;
+  std::vector<std::unique_ptr<double[]>> pieces;
+  Index used = kPiece;
+
+  /// Moves the kept values together.
+  void add_block(Index row_tile, Index column_tile, const TilePairs& pairs) {
+    if (used + kTile * kTile > kPiece) {
+      pieces.push_back(std::make_unique_for_overwrite<double[]>(static_cast<std::size_t>(kPiece)));
+      used = 0;
+    }
+    Block block{row_tile, column_tile, {}, pieces.back().get() + used, true};
+    double* to = pieces.back().get() + used;
+    for (Index i = 0; i < kTile; ++i) {
+      const std::uint64_t kept = block.kept[i] = pairs.kept[i];
+      const double* from = pairs.values + i * kTile;
+      if (kept == kAll) {
+        to = std::copy_n(from, kTile, to);
+        continue;
+      }
+      block.full = false;
+      for (std::uint64_t rest = kept; rest != 0; rest &= rest - 1) *to++ = from[std::countr_zero(rest)];
+    }
+    used = to - pieces.back().get();
+    blocks.push_back(block);
+  }
+};
+
+/// Adds the pairs of a block to the counts of its rows and its columns.
+void count_pairs(const std::uint64_t* bits, Index row_begin, Index column_begin, Row* counts) {
+  Index columns[kTile] = {};
+  for (Index i = 0; i < kTile; ++i) {
+    if (bits[i] == 0) continue;
+    add(counts[row_begin + i], std::popcount(bits[i]));
+    for (std::uint64_t rest = bits[i]; rest != 0; rest &= rest - 1) ++columns[std::countr_zero(rest)];
+  }
+  for (Index j = 0; j < kTile; ++j) {
+    if (columns[j] != 0) add(counts[column_begin + j], columns[j]);
+  }
+}
+
+/// All pairs of the row tiles [begin, end) with later samples.
+void find_pairs(const MetricTree& tree, const TileBoxes& boxes, double factor, Index begin, Index end,
+                TileMetric& metric, Found& found, Row* entries, Row* gated) {
+  std::vector<TileSide> rows(static_cast<std::size_t>(end - begin), TileSide(tree, kPanelRows));
+  TileSide columns(tree, kPanelColumns);
+  std::vector<Row> samples(static_cast<std::size_t>((end - begin) * kTile));
+  Index count = 0;
+  for (Index t = begin; t < end; ++t) count += samples_of_tile(tree, t, samples.data() + (t - begin) * kTile);
+  const std::vector<double> centre = centre_of(tree, samples.data(), count);
+  for (Index t = begin; t < end; ++t) {
+    const Index start = (t - begin) * kTile;
+    rows[static_cast<std::size_t>(t - begin)].set_points(samples.data() + start, std::min(kTile, count - start),
+                                                         centre.data());
+  }
+  auto pairs = std::make_unique<TilePairs>();
+  Row others[kTile];
+  for (Index c = begin; c < boxes.n_tiles(); ++c) {
+    bool packed = false;
+    for (Index t = begin; t < std::min(end, c + 1); ++t) {
+      if (!boxes.near(t, c, factor)) continue;
+      if (!packed) {
+        columns.set_points(others, samples_of_tile(tree, c, others), centre.data());
+        packed = true;
+      }
+      TileSide& row = rows[static_cast<std::size_t>(t - begin)];
+      std::uint64_t candidates[kTile] = {};
+      const std::uint64_t all = kAll >> (kTile - columns.count());
+      for (Index i = 0; i < row.count(); ++i) candidates[i] = t == c ? all & ~((std::uint64_t{2} << i) - 1) : all;
+      metric(row, columns, candidates, *pairs);
+      if (!pairs->any) continue;
+      count_pairs(pairs->kept, t * kTile, c * kTile, entries);
+      count_pairs(pairs->gated, t * kTile, c * kTile, gated);
+      found.add_block(t, c, *pairs);
+    }
+  }
+}
+
+/// Writes the rows of one tile from the blocks left of the diagonal (mirrored), then those right of it.
+class RowWriter {
+ public:
+  RowWriter(SparseRows& rows, Index tile) : rows_(rows), begin_(tile * kTile) {
+    const Index count = std::min(kTile, rows.n_rows - begin_);
+    for (Index i = 0; i < count; ++i) place_[i] = rows.indptr[begin_ + i];
+  }
+
+  void mirrored(const Block& block) {
+    const Row first = static_cast<Row>(block.row_tile * kTile);
+    const double* value = block.values;
+    if (block.full) {
+      for (Index i = 0; i < kTile; ++i) {
+        Row* columns = rows_.indices.data() + place_[i];
+        double* values = rows_.values.data() + place_[i];
+        for (Index k = 0; k < kTile; ++k) columns[k] = first + static_cast<Row>(k);
+        for (Index k = 0; k < kTile; ++k) values[k] = value[k * kTile + i];
+        place_[i] += kTile;
+      }
+      return;
+    }
+    for (Index k = 0; k < kTile; ++k) {
+      for (std::uint64_t rest = block.kept[k]; rest != 0; rest &= rest - 1) {
+        put(std::countr_zero(rest), first + static_cast<Row>(k), *value++);
+      }
+    }
+  }
+
+  void diagonal() {
+    for (Index i = 0; i < std::min(kTile, rows_.n_rows - begin_); ++i) put(i, static_cast<Row>(begin_ + i), 1.0);
+  }
+
+  void own(const Block& block) {
+    const Row first = static_cast<Row>(block.column_tile * kTile);
+    const double* value = block.values;
+    for (Index i = 0; i < kTile; ++i) {
+      if (block.kept[i] == kAll) {
+        Row* columns = rows_.indices.data() + place_[i];
+        for (Index j = 0; j < kTile; ++j) columns[j] = first + static_cast<Row>(j);
+        std::copy_n(value, kTile, rows_.values.data() + place_[i]);
+        value += kTile;
+        place_[i] += kTile;
+        continue;
+      }
+      for (std::uint64_t rest = block.kept[i]; rest != 0; rest &= rest - 1) {
+        put(i, first + static_cast<Row>(std::countr_zero(rest)), *value++);
+      }
+    }
+  }
+
+ private:
+  void put(Index i, Row column, double value) {
+    rows_.indices[place_[i]] = column;
+    rows_.values[place_[i]++] = value;
+  }
+
+  SparseRows& rows_;
+  Index begin_;
+  Index place_[kTile] = {};
+};
+
+void write_rows(const std::vector<Found>& found, Index n_tiles, SparseRows& rows, int threads) {
+  std::vector<std::vector<const Block*>> own(static_cast<std::size_t>(n_tiles)), mirrored(own.size());
+  for (const Found& task : found) {
+    for (const Block& block : task.blocks) {
+      own[static_cast<std::size_t>(block.row_tile)].push_back(&block);
+      mirrored[static_cast<std::size_t>(block.column_tile)].push_back(&block);
+    }
+  }
+  parallel_chunks(n_tiles, 1, threads, [&](Index tile, Index, Index) {
+    RowWriter writer(rows, tile);
+    for (const Block* block : mirrored[static_cast<std::size_t>(tile)]) writer.mirrored(*block);
+    writer.diagonal();
+    for (const Block* block : own[static_cast<std::size_t>(tile)]) writer.own(*block);
+  });
+}
+
+}  // namespace
+
+Kernel assemble_dense(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  const Index n = tree.size();
+  const double squared_radius = bandwidth.squared_radius();
+  const double factor = Gates::kReach * std::sqrt(squared_radius);
+  const TileBoxes boxes(tree);
+  const Index n_tiles = boxes.n_tiles();
+  std::vector<Found> found(static_cast<std::size_t>((n_tiles + kGroup - 1) / kGroup));
+  std::vector<Row> entries(static_cast<std::size_t>(n_tiles * kTile), 1), gated(entries.size(), 0);
+  parallel_chunks(n_tiles, kGroup, threads, [&](Index task, Index begin, Index end) {
+    TileMetric metric(tree, bandwidth.epsilon, squared_radius);
+    find_pairs(tree, boxes, factor, begin, end, metric, found[static_cast<std::size_t>(task)], entries.data(),
+               gated.data());
+  });
+  Kernel kernel;
+  SparseRows& rows = kernel.rows;
+  kernel.gated = Buffer<Row>(n);
+  rows.n_rows = rows.n_columns = n;
+  rows.indptr = Buffer<Index>(n + 1);
+  rows.indptr[0] = 0;
+  for (Index i = 0; i < n; ++i) {
+    rows.indptr[i + 1] = rows.indptr[i] + entries[static_cast<std::size_t>(i)];
+    kernel.gated[i] = gated[static_cast<std::size_t>(i)];
+    kernel.n_gated += kernel.gated[i];
+  }
+  kernel.n_gated /= 2;
+  rows.indices = Buffer<Row>(rows.indptr[n]);
+  rows.values = Buffer<double>(rows.indptr[n]);
+  write_rows(found, n_tiles, rows, threads);
+  return kernel;
+}
+
+}  // namespace diffeo
