@@ -10,6 +10,7 @@ int main() {
   testing::test_dense();
   testing::test_edge_lengths();
   testing::test_eigenpairs();
+  testing::test_multigrid();
   testing::test_interpolation();
   testing::test_parallel();
   const int failed = testing::failures.load();

@@ -10,6 +10,7 @@ void test_kernel();
 void test_dense();
 void test_edge_lengths();
 void test_eigenpairs();
+void test_multigrid();
 void test_interpolation();
 void test_parallel();
 
