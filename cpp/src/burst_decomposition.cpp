@@ -59,6 +59,8 @@ void BurstDecomposition::read_centred(const LaneRows& bursts, Index first, Index
   // Entry (member k, measurement j) lies at k * member + j * measurement.
   const Index member = members_ ? 1 : count, measurement = members_ ? size_ : 1;
   for (Index k = 0; k < size_; ++k) {
+    // The next columns lie too far apart for the processor to see them coming.
+    for (const double* row : bursts.row) __builtin_prefetch(row + k * m_ + first + count);
     interleave(bursts, k * m_ + first, count, block_.data() + k * member, measurement);
   }
   for (Index j = 0; j < count; ++j) {

@@ -109,14 +109,15 @@ void SmallEigen::iterate() {
       for (Index i = n - 2; i >= l; --i) {
         const Lanes bb = e2[i], r = p + bb;
         if (i + 2 < n) e2[i + 1] = select(active, s * r, e2[i + 1]);
-        // r = 0 only where both terms vanish: the rotation is then the identity.
-        const LaneMask regular = r > 0.0;
-        const Lanes inverse = 1.0 / r, old_c = c, old_gamma = gamma, alpha = d[i];
+        // p vanishes only where the rotation exchanges its rows, r where there is nothing to rotate. The quotients by r
+        // and by p do not wait for one another: p = gamma^2 / c with 1/c = r/p.
+        const LaneMask regular = r > 0.0, positive = p > 1e-290;
+        const Lanes inverse = 1.0 / r, stretch = r / p, old_c = c, old_gamma = gamma, alpha = d[i];
         c = select(regular, p * inverse, 1.0);
         s = select(regular, bb * inverse, 0.0);
         gamma = c * (alpha - shift) - s * old_gamma;
         d[i + 1] = select(active, old_gamma + (alpha - gamma), d[i + 1]);
-        p = select(c > 0.0, gamma * gamma / c, old_c * bb);
+        p = select(positive, gamma * gamma * stretch, select(regular, old_c * bb, gamma * gamma));
       }
       e2[l] = select(active, s * p, e2[l]);
       d[l] = select(active, shift + gamma, d[l]);
