@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "diffeo/dense.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -159,11 +160,32 @@ struct Transposed {
   }
 };
 
+/// Mean entries a row of some rows.
+double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  constexpr Index kProbes = 32;
+  const Index n = tree.size(), count = std::min(n, kProbes);
+  Row rows[kProbes];
+  double sums[kProbes];
+  Index entries[kProbes], gated[kProbes], total = 0;
+  if (tiles_are_cheaper(n, tree.n_measurements(), 0.0)) return 0.0;
+  for (Index p = 0; p < count; ++p) rows[p] = static_cast<Row>(p * n / count);
+  row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
+  for (Index p = 0; p < count; ++p) total += entries[p];
+  return static_cast<double>(total) / static_cast<double>(count);
+}
+
 }  // namespace
 
 double Bandwidth::squared_radius() const { return 4.0 * epsilon * std::log(1.0 / truncation); }
 
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  if (tiles_are_cheaper(tree.size(), tree.n_measurements(), expected_entries(tree, bandwidth, threads))) {
+    return assemble_dense(tree, bandwidth, threads);
+  }
+  return assemble_sparse(tree, bandwidth, threads);
+}
+
+Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads) {
   const Index n = tree.size();
   const auto& leaves = tree.leaves();
   const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
@@ -209,6 +231,10 @@ Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads)
 
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
                     Index* entries, Index* gated, int threads) {
+  if (tiles_are_cheaper(tree.size(), tree.n_measurements(), 0.0)) {
+    dense_row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
+    return;
+  }
   const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
   const double scale = 1.0 / (4.0 * bandwidth.epsilon);
   // Few rows with much work each: one row a task.
