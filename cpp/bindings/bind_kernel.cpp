@@ -1,4 +1,6 @@
 // The tree and the kernels assembled on it.
+#include <algorithm>
+#include <limits>
 #include <optional>
 
 #include "bindings.hpp"
@@ -37,7 +39,35 @@ py::tuple assemble(const MetricTree& tree, double epsilon, double truncation, in
     const py::gil_scoped_release release;  // safe: the tree is immutable and the result is local
     kernel = assemble_kernel(tree, {epsilon, truncation}, threads);
   }
-  return py::make_tuple(to_tuple(std::move(kernel.rows)), take(std::move(kernel.gated)), kernel.n_gated);
+  return py::make_tuple(to_tuple(std::move(kernel.rows)), take(std::move(kernel.gated)), kernel.n_gated, kernel.n_ones,
+                        kernel.is_finite);
+}
+
+template <class Int>
+py::tuple permute(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
+                  const Array<Index>& rows, Index n_rows, int threads) {
+  PermutedRows<Int> result;
+  {
+    const py::gil_scoped_release release;  // safe: the arrays are kept alive here and the result is local
+    result =
+        permute_rows<Int>(indptr.data(), indices.data(), values.data(), rows.data(), rows.shape(0), n_rows, threads);
+  }
+  return py::make_tuple(take(std::move(result.indptr)), take(std::move(result.indices)),
+                        take(std::move(result.values)));
+}
+
+/// In 32-bit numbers where they suffice, which is what SciPy prefers.
+py::tuple permuted(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
+                   const Array<Index>& rows, Index n_rows, int threads) {
+  const Index count = rows.shape(0);
+  expect(indptr.ndim() == 1 && indptr.shape(0) == count + 1, "indptr must have one entry more than rows");
+  expect(indices.shape(0) == indptr.at(count) && values.shape(0) == indptr.at(count),
+         "indices and values must have as many entries as indptr says");
+  const Index* target = rows.data();
+  expect(std::all_of(target, target + count, [&](Index row) { return 0 <= row && row < n_rows; }),
+         "rows must lie below n_rows");
+  const bool small = indices.shape(0) + n_rows < std::numeric_limits<Row>::max();
+  return (small ? permute<Row> : permute<Index>)(indptr, indices, values, rows, n_rows, threads);
 }
 
 py::tuple statistics(const MetricTree& tree, double epsilon, double truncation, const Array<Row>& rows, int threads) {
@@ -91,6 +121,9 @@ py::tuple neighbors(const MetricTree& tree, Index k, int threads) {
 
 void bind_kernel(py::module_& m) {
   m.attr("GATES") = py::make_tuple(Gates::kReach, Gates::kAsymmetry, Gates::kOffTangent, Gates::kTransport);
+  m.def("permute_rows", &permuted, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
+        py::arg("values").noconvert(), py::arg("rows").noconvert(), py::arg("n_rows"), py::arg("threads"),
+        "(indptr, indices, values) of symmetric rows in another order; rows that nothing maps to get a unit diagonal.");
   py::class_<MetricTree>(m, "MetricTree", "Samples with their metrics, sorted by a k-d tree.")
       .def(py::init(&make_tree), py::arg("points").noconvert(), py::arg("whitening").noconvert().none(true),
            py::arg("threads"))
@@ -103,7 +136,7 @@ void bind_kernel(py::module_& m) {
           "position", [](const MetricTree& t) { return to_array(t.position()); },
           "Tree position of each of the caller's rows, (n,) int32.")
       .def("assemble", &assemble, py::arg("epsilon"), py::arg("truncation"), py::arg("threads"),
-           "((indptr, indices, values), gated (n,), n_gated) in tree order.")
+           "((indptr, indices, values), gated (n,), n_gated, n_ones, is_finite) in tree order.")
       .def("row_statistics", &statistics, py::arg("epsilon"), py::arg("truncation"), py::arg("rows").noconvert(),
            py::arg("threads"), "(sums, entries, gated) of the rows at the given tree positions.")
       .def("cross", &cross, py::arg("epsilon"), py::arg("truncation"), py::arg("points").noconvert(),

@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -35,8 +36,9 @@ inline void expect(bool condition, const char* message) {
 template <class T>
 py::array_t<T> take(Buffer<T>&& buffer) {
   const Index size = buffer.size();
-  T* data = buffer.release();
-  py::capsule owner(data, [](void* p) { delete[] static_cast<T*>(p); });
+  auto owned = std::make_unique<Buffer<T>>(std::move(buffer));
+  const py::capsule owner(owned.get(), [](void* p) { delete static_cast<Buffer<T>*>(p); });
+  T* data = owned.release()->data();
   return py::array_t<T>({size}, {static_cast<Index>(sizeof(T))}, data, owner);
 }
 

@@ -173,6 +173,8 @@ struct Found {
   std::vector<Block> blocks;
   std::vector<std::unique_ptr<double[]>> pieces;
   Index used = kPiece;
+  Index ones = 0;  // values that equal 1
+  bool is_finite = true;
 
   /// Moves the kept values together.
   void add_block(Index row_tile, Index column_tile, const TilePairs& pairs) {
@@ -191,6 +193,10 @@ struct Found {
       }
       block.full = false;
       for (std::uint64_t rest = kept; rest != 0; rest &= rest - 1) *to++ = from[std::countr_zero(rest)];
+    }
+    for (const double* value = block.values; value != to; ++value) {
+      ones += *value == 1.0 ? 1 : 0;
+      is_finite = is_finite && *value <= 1.0;
     }
     used = to - pieces.back().get();
     blocks.push_back(block);
@@ -402,6 +408,10 @@ Kernel assemble_dense(const MetricTree& tree, Bandwidth bandwidth, int threads) 
     kernel.n_gated += kernel.gated[i];
   }
   kernel.n_gated /= 2;
+  for (const Found& task : found) {
+    kernel.n_ones += 2 * task.ones;
+    kernel.is_finite = kernel.is_finite && task.is_finite;
+  }
   rows.indices = Buffer<Row>(rows.indptr[n]);
   rows.values = Buffer<double>(rows.indptr[n]);
   write_rows(found, n_tiles, rows, threads);

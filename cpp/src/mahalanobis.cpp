@@ -2,128 +2,191 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "diffeo/dense.hpp"
+#include "diffeo/pair_block.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
 namespace {
 
-// Leaves per task: some 400 samples, a few hundred microseconds of work.
+// Leaves per task, a power of two so that a task is a node of the tree: 256 samples, some 100 microseconds of work and
+// some 100 KiB of rows, which stay in cache until they are copied into place.
 constexpr Index kLeaves = 16;
 
 // Rows per task where rows are handled one by one.
 constexpr Index kRows = 256;
 
-/// Entries of some consecutive rows, in row order.
-struct Entries {
-  std::vector<Row> columns;
-  std::vector<double> values;
+// Rows from which the size of the result is estimated, and the excess allocated for it (untouched pages cost nothing).
+constexpr Index kProbes = 64;
+constexpr double kExcess = 1.5;
+
+/// Pairs of a sample with blocks of a tree whose blocks hold all that the metric needs.
+template <class Metric>
+class CompleteBlocks {
+ public:
+  CompleteBlocks(const MetricTree& tree, Metric metric) : tree_(tree), metric_(std::move(metric)) {}
+
+  void measure_from(const SampleView& own, const double*, Index) { metric_.measure_from(own); }
+  unsigned near(Index block) const { return metric_.near(tree_.block(block)); }
+  LaneStates evaluate(Index block, double* q) { return metric_.evaluate(tree_.block(block), q); }
+
+ private:
+  const MetricTree& tree_;
+  Metric metric_;
 };
 
-SampleView view(const MetricTree& tree, Index t) {
-  return {tree.point(t), tree.whitening(t), tree.squared_stretches(t), tree.stretch(t)};
-}
-
-void add_one(Row& counter) { std::atomic_ref<Row>(counter).fetch_add(1, std::memory_order_relaxed); }
-
-/// The pairs (i, j) with j > i of all samples i of one leaf, in order of i, then of j.
+/// The same where blocks hold search coordinates alone: what is near in those is evaluated pair by pair.
 template <class Metric>
-void upper_entries_of_leaf(const MetricTree& tree, Index leaf, Metric& metric, double reach, double scale,
-                           std::vector<Index>& nearby, Entries& out, Row* upper, Row* lower, Row* gated) {
+class SearchBlocks {
+ public:
+  SearchBlocks(const MetricTree& tree, Metric metric, double squared_radius)
+      : tree_(tree), search_(tree.search_dim(), 0, squared_radius), metric_(std::move(metric)) {}
+
+  /// `position` is the tree position of the sample, or -1 for a point of its own.
+  void measure_from(const SampleView& own, const double* search_point, Index position) {
+    own_ = own;
+    position_ = position;
+    search_.measure_from({search_point, nullptr, nullptr, own.stretch});
+  }
+  unsigned near(Index block) const { return search_.near(tree_.block(block)); }
+
+  LaneStates evaluate(Index block, double* q) {
+    LaneStates states;
+    for (unsigned rest = near(block); rest != 0; rest &= rest - 1) {
+      const int lane = std::countr_zero(rest);
+      const Index j = block * kBlock + lane;
+      const SampleView other = tree_.sample(j);
+      // In the order of the tree, so that both ends of a pair see the same operations.
+      const PairState state = position_ > j ? metric_(other, own_, q[lane]) : metric_(own_, other, q[lane]);
+      if (state == PairState::kept) states.kept |= 1U << lane;
+      if (state == PairState::gated) states.gated |= 1U << lane;
+    }
+    return states;
+  }
+
+ private:
+  const MetricTree& tree_;
+  BlockMetric<-1, 0> search_;
+  Metric metric_;
+  SampleView own_{nullptr, nullptr, nullptr, 0.0};
+  Index position_ = -1;
+};
+
+/// Calls work(blocks) with the evaluation of pairs that fits the tree; one object a thread.
+template <class Work>
+void with_blocks(const MetricTree& tree, double squared_radius, Work&& work) {
+  const Index m = tree.n_measurements(), dim = tree.dim();
+  if (tree.blocks_are_complete()) {
+    with_block_metric(m, dim, squared_radius,
+                      [&](auto metric) { work(CompleteBlocks<decltype(metric)>(tree, std::move(metric))); });
+  } else {
+    with_pair_metric(m, dim, squared_radius, [&](auto metric) {
+      work(SearchBlocks<decltype(metric)>(tree, std::move(metric), squared_radius));
+    });
+  }
+}
+
+/// Appends the blocks of a leaf.
+void add_blocks(const MetricTree::Node& leaf, std::vector<Row>& blocks) {
+  for (Index block = leaf.begin / kBlock; block * kBlock < leaf.end; ++block) blocks.push_back(static_cast<Row>(block));
+}
+
+/// Calls visit(block, states, q) for the blocks that hold kept or gated lanes, in their order. `own` is the tree
+/// position of the sample (-1: none), which is kept whatever the metric says. `blocks` is left as the blocks that
+/// hold something near.
+template <class Blocks, class Visit>
+void visit_lanes(Blocks& pairs, Index own, std::vector<Row>& blocks, Visit&& visit) {
+  std::size_t n_near = 0;
+  for (const Row block : blocks) {
+    blocks[n_near] = block;
+    n_near += pairs.near(block) != 0 ? 1 : 0;
+  }
+  alignas(64) double q[kBlock];
+  for (std::size_t k = 0; k < n_near; ++k) {
+    const Index block = blocks[k];
+    LaneStates states = pairs.evaluate(block, q);
+    if (own >= 0 && block == own / kBlock) {
+      const Index lane = own % kBlock;
+      states.kept |= 1U << lane;
+      states.gated &= ~(1U << lane);
+      q[lane] = 0.0;
+    }
+    visit(block, states, q);
+  }
+}
+
+/// Appends the kept lanes: columns and, for the time being, q.
+void add_lanes(Index block, unsigned kept, const double* q, RowChunk& out) {
+  Index count = out.count;
+  Row* columns = out.columns.data();
+  double* values = out.values.data();
+  // Without branches: every lane is written, and the next one overwrites those that are not kept.
+  for (Index lane = 0; lane < kBlock; ++lane) {
+    columns[count] = static_cast<Row>(block * kBlock + lane);
+    values[count] = q[lane];
+    count += (kept >> lane) & 1U;
+  }
+  out.count = count;
+}
+
+/// Turns q into kernel values; returns how many of them are 1, and whether all are numbers.
+struct Outcome {
+  Index ones = 0;
+  bool is_finite = true;
+};
+Outcome exponentials(double* values, Index count, double scale) {
+  Outcome outcome;
+  for (Index e = 0; e < count; ++e) {
+    values[e] = std::exp(-values[e] * scale);
+    outcome.ones += values[e] == 1.0 ? 1 : 0;
+    outcome.is_finite = outcome.is_finite && values[e] <= 1.0;
+  }
+  return outcome;
+}
+
+/// The rows of one leaf; `nearby` are leaves that hold all that its samples may be paired with.
+template <class Blocks>
+void rows_of_leaf(const MetricTree& tree, Index leaf, const std::vector<Index>& nearby, double reach, Blocks& pairs,
+                  RowChunk& out, Row* gated) {
+  std::vector<Row> all, blocks;
+  for (const Index node : nearby) {
+    if (tree.nodes_are_near(leaf, node, reach)) add_blocks(tree.nodes()[static_cast<std::size_t>(node)], all);
+  }
   const MetricTree::Node& own = tree.nodes()[static_cast<std::size_t>(leaf)];
-  nearby.clear();
-  tree.visit_leaves_near_node(leaf, reach, [&](Index node) {
-    if (tree.nodes()[static_cast<std::size_t>(node)].end > own.begin) nearby.push_back(node);
-  });
   for (Index i = own.begin; i < own.end; ++i) {
-    const SampleView here = view(tree, i);
-    const std::size_t before = out.columns.size();
-    for (const Index node : nearby) {
-      const MetricTree::Node& other = tree.nodes()[static_cast<std::size_t>(node)];
-      const double limit = reach * std::min(here.stretch, other.max_stretch);
-      if (tree.squared_distance_to_box(tree.search_point(i), node) > limit * limit) continue;
-      for (Index j = std::max(i + 1, other.begin); j < other.end; ++j) {
-        double q = 0.0;
-        const PairState state = metric(here, view(tree, j), q);
-        if (state == PairState::kept) {
-          out.columns.push_back(static_cast<Row>(j));
-          out.values.push_back(std::exp(-q * scale));
-          add_one(lower[j]);
-        } else if (state == PairState::gated) {
-          add_one(gated[i]);
-          add_one(gated[j]);
-        }
-      }
-    }
-    upper[i] = static_cast<Row>(out.columns.size() - before);
+    pairs.measure_from(tree.sample(i), tree.search_point(i), i);
+    blocks = all;
+    out.make_room(static_cast<Index>(all.size()) * kBlock);
+    const Index before = out.count;
+    Row dropped = 0;
+    visit_lanes(pairs, i, blocks, [&](Index block, LaneStates states, const double* q) {
+      dropped += static_cast<Row>(std::popcount(states.gated));
+      add_lanes(block, states.kept, q, out);
+    });
+    out.lengths.push_back(static_cast<Row>(out.count - before));
+    gated[i] = dropped;
   }
 }
 
-/// Copies the upper entries of a chunk of rows into place and mirrors each below the diagonal.
-void scatter(const Entries& entries, Index begin, Index end, const Row* upper, Row* filled, SparseRows& rows) {
-  std::size_t at = 0;
-  for (Index i = begin; i < end; ++i) {
-    Index place = rows.indptr[i + 1] - upper[i];
-    rows.indices[place - 1] = static_cast<Row>(i);
-    rows.values[place - 1] = 1.0;
-    for (Row e = 0; e < upper[i]; ++e, ++at, ++place) {
-      const Row j = entries.columns[at];
-      rows.indices[place] = j;
-      rows.values[place] = entries.values[at];
-      const Index mirror = rows.indptr[j] + std::atomic_ref<Row>(filled[j]).fetch_add(1, std::memory_order_relaxed);
-      rows.indices[mirror] = static_cast<Row>(i);
-      rows.values[mirror] = entries.values[at];
-    }
-  }
+/// About how many entries the kernel has.
+double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  const Index n = tree.size(), count = std::min(n, kProbes);
+  Row rows[kProbes];
+  double sums[kProbes];
+  Index entries[kProbes], gated[kProbes], total = 0;
+  for (Index p = 0; p < count; ++p) rows[p] = static_cast<Row>(p * n / count);
+  row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
+  for (Index p = 0; p < count; ++p) total += entries[p];
+  return static_cast<double>(total) / static_cast<double>(count) * static_cast<double>(n);
 }
 
-/// Sorts the mirrored entries of each row, whose order of arrival depends on the threads.
-void sort_lower(SparseRows& rows, const Row* lower, int threads) {
-  parallel_chunks(rows.n_rows, kRows, threads, [&](Index, Index begin, Index end) {
-    std::vector<std::pair<Row, double>> row;
-    for (Index i = begin; i < end; ++i) {
-      const Index start = rows.indptr[i];
-      row.resize(static_cast<std::size_t>(lower[i]));
-      for (std::size_t e = 0; e < row.size(); ++e) {
-        const Index at = start + static_cast<Index>(e);
-        row[e] = {rows.indices[at], rows.values[at]};
-      }
-      std::sort(row.begin(), row.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-      for (std::size_t e = 0; e < row.size(); ++e) {
-        const Index at = start + static_cast<Index>(e);
-        rows.indices[at] = row[e].first;
-        rows.values[at] = row[e].second;
-      }
-    }
-  });
-}
-
-/// Joins per-chunk entries into compressed rows.
-SparseRows join(const std::vector<Entries>& chunks, const std::vector<Index>& counts, Index rows_per_chunk,
-                Index n_columns, int threads) {
-  SparseRows rows;
-  rows.n_rows = static_cast<Index>(counts.size());
-  rows.n_columns = n_columns;
-  rows.indptr = Buffer<Index>(rows.n_rows + 1);
-  rows.indptr[0] = 0;
-  for (Index i = 0; i < rows.n_rows; ++i) rows.indptr[i + 1] = rows.indptr[i] + counts[static_cast<std::size_t>(i)];
-  rows.indices = Buffer<Row>(rows.indptr[rows.n_rows]);
-  rows.values = Buffer<double>(rows.indptr[rows.n_rows]);
-  parallel_chunks(static_cast<Index>(chunks.size()), 1, threads, [&](Index chunk, Index, Index) {
-    const Entries& entries = chunks[static_cast<std::size_t>(chunk)];
-    const Index start = rows.indptr[chunk * rows_per_chunk];
-    std::copy(entries.columns.begin(), entries.columns.end(), rows.indices.data() + start);
-    std::copy(entries.values.begin(), entries.values.end(), rows.values.data() + start);
-  });
-  return rows;
-}
-
-/// Visits every sample near the sample or point `here` with the outcome of the metric.
+/// Visits every sample near the point `search` with the outcome of the metric, one by one.
 template <class Evaluate, class Visit>
 void visit_pairs(const MetricTree& tree, const double* search, double stretch, double reach, Evaluate&& evaluate,
                  Visit&& visit) {
@@ -131,8 +194,7 @@ void visit_pairs(const MetricTree& tree, const double* search, double stretch, d
     const MetricTree::Node& leaf = tree.nodes()[static_cast<std::size_t>(node)];
     for (Index j = leaf.begin; j < leaf.end; ++j) {
       double q = 0.0;
-      const PairState state = evaluate(view(tree, j), q);
-      if (state != PairState::outside) visit(j, state, q);
+      if (evaluate(tree.sample(j), q) == PairState::kept) visit(j, q);
     }
   });
 }
@@ -143,7 +205,7 @@ struct Transposed {
 
   Transposed(const double* source, Index count, Index m, Index dim)
       : whitening(static_cast<std::size_t>(count * m * dim)), squared_stretches(static_cast<std::size_t>(count * dim)),
-        stretch(static_cast<std::size_t>(count), 0.0) {
+        stretch(static_cast<std::size_t>(count), dim > 0 ? 0.0 : 1.0) {
     for (Index i = 0; i < count; ++i) {
       for (Index k = 0; k < dim; ++k) {
         double norm2 = 0.0;
@@ -160,18 +222,41 @@ struct Transposed {
   }
 };
 
-/// Mean entries a row of some rows.
-double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
-  constexpr Index kProbes = 32;
-  const Index n = tree.size(), count = std::min(n, kProbes);
-  Row rows[kProbes];
-  double sums[kProbes];
-  Index entries[kProbes], gated[kProbes], total = 0;
-  if (tiles_are_cheaper(n, tree.n_measurements(), 0.0)) return 0.0;
-  for (Index p = 0; p < count; ++p) rows[p] = static_cast<Row>(p * n / count);
-  row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
-  for (Index p = 0; p < count; ++p) total += entries[p];
-  return static_cast<double>(total) / static_cast<double>(count);
+/// The kernel by the search on the tree, row by row.
+Kernel sparse_kernel(const MetricTree& tree, Bandwidth bandwidth, double expected, int threads) {
+  const Index n = tree.size(), n_leaves = static_cast<Index>(tree.leaves().size());
+  const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
+  const double scale = 1.0 / (4.0 * bandwidth.epsilon);
+  Kernel kernel;
+  kernel.gated = Buffer<Row>(n);
+  RowCollector collector(n, n, static_cast<Index>(kExcess * expected));
+  std::atomic<Index> n_gated{0}, n_ones{0};
+  std::atomic<bool> is_finite{true};
+  parallel_chunks(n_leaves, kLeaves, threads, [&](Index chunk, Index begin, Index end) {
+    RowChunk rows = collector.spare();
+    std::vector<Index> nearby;
+    tree.visit_leaves_near_node(tree.node_of_leaves(begin, kLeaves), reach,
+                                [&](Index node) { nearby.push_back(node); });
+    with_blocks(tree, bandwidth.squared_radius(), [&](auto pairs) {
+      for (Index leaf = begin; leaf < end; ++leaf) {
+        rows_of_leaf(tree, tree.leaves()[static_cast<std::size_t>(leaf)], nearby, reach, pairs, rows,
+                     kernel.gated.data());
+      }
+    });
+    const Outcome outcome = exponentials(rows.values.data(), rows.count, scale);
+    n_ones += outcome.ones - static_cast<Index>(rows.lengths.size());
+    if (!outcome.is_finite) is_finite = false;
+    Index dropped = 0;
+    for (Index i = begin * MetricTree::kLeafSize; i < std::min(n, end * MetricTree::kLeafSize); ++i)
+      dropped += kernel.gated[i];
+    n_gated += dropped;
+    collector.add(chunk, std::move(rows));
+  });
+  kernel.rows = collector.take();
+  kernel.n_gated = n_gated / 2;
+  kernel.n_ones = n_ones;
+  kernel.is_finite = is_finite;
+  return kernel;
 }
 
 }  // namespace
@@ -179,54 +264,15 @@ double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads
 double Bandwidth::squared_radius() const { return 4.0 * epsilon * std::log(1.0 / truncation); }
 
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {
-  if (tiles_are_cheaper(tree.size(), tree.n_measurements(), expected_entries(tree, bandwidth, threads))) {
-    return assemble_dense(tree, bandwidth, threads);
-  }
-  return assemble_sparse(tree, bandwidth, threads);
+  const Index n = tree.size(), m = tree.n_measurements();
+  if (tiles_are_cheaper(n, m, 0.0)) return assemble_dense(tree, bandwidth, threads);
+  const double expected = expected_entries(tree, bandwidth, threads);
+  if (tiles_are_cheaper(n, m, expected / static_cast<double>(n))) return assemble_dense(tree, bandwidth, threads);
+  return sparse_kernel(tree, bandwidth, expected, threads);
 }
 
 Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads) {
-  const Index n = tree.size();
-  const auto& leaves = tree.leaves();
-  const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
-  const double scale = 1.0 / (4.0 * bandwidth.epsilon);
-  std::vector<Row> upper(static_cast<std::size_t>(n), 0), lower(static_cast<std::size_t>(n), 0);
-  Kernel kernel;
-  kernel.gated = Buffer<Row>(n);
-  std::fill_n(kernel.gated.data(), n, Row{0});
-  const Index n_leaves = static_cast<Index>(leaves.size());
-  std::vector<Entries> chunks(static_cast<std::size_t>((n_leaves + kLeaves - 1) / kLeaves));
-  parallel_chunks(n_leaves, kLeaves, threads, [&](Index chunk, Index begin, Index end) {
-    with_pair_metric(tree.n_measurements(), tree.dim(), bandwidth.squared_radius(), [&](auto metric) {
-      std::vector<Index> nearby;
-      for (Index leaf = begin; leaf < end; ++leaf) {
-        upper_entries_of_leaf(tree, leaves[static_cast<std::size_t>(leaf)], metric, reach, scale, nearby,
-                              chunks[static_cast<std::size_t>(chunk)], upper.data(), lower.data(), kernel.gated.data());
-      }
-    });
-  });
-  SparseRows& rows = kernel.rows;
-  rows.n_rows = rows.n_columns = n;
-  rows.indptr = Buffer<Index>(n + 1);
-  rows.indptr[0] = 0;
-  for (Index i = 0; i < n; ++i) {
-    const auto at = static_cast<std::size_t>(i);
-    rows.indptr[i + 1] = rows.indptr[i] + lower[at] + 1 + upper[at];
-    kernel.n_gated += kernel.gated[i];
-  }
-  kernel.n_gated /= 2;
-  rows.indices = Buffer<Row>(rows.indptr[n]);
-  rows.values = Buffer<double>(rows.indptr[n]);
-  std::vector<Row> filled(static_cast<std::size_t>(n), 0);
-  parallel_chunks(n_leaves, kLeaves, threads, [&](Index chunk, Index begin, Index end) {
-    Entries& entries = chunks[static_cast<std::size_t>(chunk)];
-    scatter(entries, tree.nodes()[static_cast<std::size_t>(leaves[static_cast<std::size_t>(begin)])].begin,
-            tree.nodes()[static_cast<std::size_t>(leaves[static_cast<std::size_t>(end - 1)])].end, upper.data(),
-            filled.data(), rows);
-    entries = Entries();
-  });
-  sort_lower(rows, lower.data(), threads);
-  return kernel;
+  return sparse_kernel(tree, bandwidth, expected_entries(tree, bandwidth, threads), threads);
 }
 
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
@@ -239,25 +285,27 @@ void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows
   const double scale = 1.0 / (4.0 * bandwidth.epsilon);
   // Few rows with much work each: one row a task.
   parallel_chunks(count, 1, threads, [&](Index, Index begin, Index end) {
-    with_pair_metric(tree.n_measurements(), tree.dim(), bandwidth.squared_radius(), [&](auto metric) {
+    with_blocks(tree, bandwidth.squared_radius(), [&](auto pairs) {
+      std::vector<Row> blocks;
+      RowChunk row;
       for (Index s = begin; s < end; ++s) {
         const Index i = rows[s];
-        const SampleView here = view(tree, i);
-        sums[s] = 1.0;
-        entries[s] = 1;
+        blocks.clear();
+        tree.visit_leaves_near_point(tree.search_point(i), tree.stretch(i), reach, [&](Index node) {
+          add_blocks(tree.nodes()[static_cast<std::size_t>(node)], blocks);
+        });
+        pairs.measure_from(tree.sample(i), tree.search_point(i), i);
+        row.clear();
+        row.make_room(static_cast<Index>(blocks.size()) * kBlock);
         gated[s] = 0;
-        visit_pairs(
-            tree, tree.search_point(i), here.stretch, reach,
-            [&](const SampleView& other, double& q) { return metric(here, other, q); },
-            [&](Index j, PairState state, double q) {
-              if (j == i) return;
-              if (state == PairState::gated) {
-                ++gated[s];
-              } else {
-                ++entries[s];
-                sums[s] += std::exp(-q * scale);
-              }
-            });
+        visit_lanes(pairs, i, blocks, [&](Index block, LaneStates states, const double* q) {
+          gated[s] += std::popcount(states.gated);
+          add_lanes(block, states.kept, q, row);
+        });
+        exponentials(row.values.data(), row.count, scale);
+        entries[s] = row.count;
+        sums[s] = 0.0;
+        for (Index e = 0; e < row.count; ++e) sums[s] += row.values[static_cast<std::size_t>(e)];
       }
     });
   });
@@ -271,10 +319,9 @@ SparseRows cross_kernel(const MetricTree& tree, Bandwidth bandwidth, const doubl
   const bool two_sided = whitening != nullptr || dim == 0;
   const Transposed own(whitening, whitening == nullptr ? 0 : count, m, dim);
   const RowMatrix search = tree.search_coordinates(points, count);
-  std::vector<Entries> chunks(static_cast<std::size_t>((count + kRows - 1) / kRows));
-  std::vector<Index> counts(static_cast<std::size_t>(count));
+  RowCollector collector(count, tree.size(), 0);
   parallel_chunks(count, kRows, threads, [&](Index chunk, Index begin, Index end) {
-    Entries& out = chunks[static_cast<std::size_t>(chunk)];
+    RowChunk out = collector.spare();
     with_pair_metric(m, dim, bandwidth.squared_radius(), [&](auto metric) {
       for (Index i = begin; i < end; ++i) {
         // A bare point has no stretch of its own: only that of the samples limits the reach.
@@ -284,22 +331,24 @@ SparseRows cross_kernel(const MetricTree& tree, Bandwidth bandwidth, const doubl
           here.squared_stretches = own.squared_stretches.data() + i * dim;
           here.stretch = own.stretch[static_cast<std::size_t>(i)];
         }
-        const std::size_t before = out.columns.size();
+        const Index before = out.count;
         visit_pairs(
             tree, search.data() + i * search.cols(), here.stretch, reach,
             [&](const SampleView& other, double& q) {
               return two_sided ? metric(here, other, q) : metric.from_sample(here, other, q);
             },
-            [&](Index j, PairState state, double q) {
-              if (state != PairState::kept) return;
-              out.columns.push_back(tree.order()[static_cast<std::size_t>(j)]);
-              out.values.push_back(std::exp(-q * scale));
+            [&](Index j, double q) {
+              out.make_room(1);
+              out.columns[static_cast<std::size_t>(out.count)] = tree.order()[static_cast<std::size_t>(j)];
+              out.values[static_cast<std::size_t>(out.count++)] = q;
             });
-        counts[static_cast<std::size_t>(i)] = static_cast<Index>(out.columns.size() - before);
+        out.lengths.push_back(static_cast<Row>(out.count - before));
       }
     });
+    exponentials(out.values.data(), out.count, scale);
+    collector.add(chunk, std::move(out));
   });
-  return join(chunks, counts, kRows, tree.size(), threads);
+  return collector.take();
 }
 
 }  // namespace diffeo

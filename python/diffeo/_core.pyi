@@ -5,6 +5,15 @@ from numpy.typing import NDArray
 
 GATES: tuple[float, float, float, float]
 
+def permute_rows(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    n_rows: int,
+    threads: int,
+) -> tuple[Any, ...]: ...
+
 class MetricTree:
     def __init__(self, points: NDArray[np.float64], whitening: NDArray[np.float64] | None, threads: int) -> None: ...
     @property

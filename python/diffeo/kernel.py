@@ -141,14 +141,9 @@ class Kernel:
     def matrix(self) -> sp.csr_array:
         """The kernel in the caller's row order: symmetric, unit diagonal (alone in rank-deficient rows)."""
         n = self.n_samples
-        kind = np.int32 if self.nnz + n < 2**31 else np.int64
-        row = np.repeat(self.rows, np.diff(self.indptr)).astype(kind)
-        column = self.rows[self.indices].astype(kind)
-        alone = np.setdiff1d(np.arange(n), self.rows).astype(kind)
-        entries = np.concatenate([self.values, np.ones(len(alone))])
-        places = (np.concatenate([row, alone]), np.concatenate([column, alone]))
-        matrix = sp.coo_array((entries, places), shape=(n, n)).tocsr()
-        matrix.sort_indices()
+        indptr, indices, values = _core.permute_rows(self.indptr, self.indices, self.values, self.rows, n, 0)
+        matrix = sp.csr_array((values, indices, indptr), shape=(n, n))
+        matrix.has_sorted_indices = matrix.has_canonical_format = True
         return matrix
 
     def in_tree_order(self) -> sp.csr_array:
@@ -254,9 +249,8 @@ def mahalanobis_kernel(
         epsilon, curve = choose_epsilon(tree, observation, truncation, n_threads)
     bandwidth = float(epsilon)
     _check_memory(tree, bandwidth, truncation, n_threads)
-    (indptr, indices, values), gated, n_gated = tree.assemble(bandwidth, truncation, n_threads)
-    # Infinite distances turn into NaN; the sum shows one at the cost of one pass.
-    if not np.isfinite(values.sum()):
+    (indptr, indices, values), gated, n_gated, n_ones, finite = tree.assemble(bandwidth, truncation, n_threads)
+    if not finite:
         raise errors.NonFiniteError(
             "squared distances overflow or vanish: the measurements (or their covariances) are too large or too small for "
             "double precision; rescale them"
@@ -265,7 +259,8 @@ def mahalanobis_kernel(
     if isinstance(observation, Observation):
         rows = observation.usable[rows]
     kernel = Kernel(observation, bandwidth, truncation, curve, indptr, indices, values, rows, gated, n_gated, [tree])
-    _warn_of_duplicates(kernel)
+    if n_ones > 0:
+        _warn_of_duplicates(kernel)
     _warn_of_curvature(kernel)
     return kernel
 
@@ -396,8 +391,6 @@ def _check_memory(tree: _core.MetricTree, epsilon: float, truncation: float, n_t
 def _warn_of_duplicates(kernel: Kernel) -> None:
     """Entries of exactly 1 off the diagonal join samples that the kernel cannot tell apart."""
     ones = np.flatnonzero(kernel.values == 1.0)
-    if len(ones) == len(kernel.rows):
-        return
     positions = np.searchsorted(kernel.indptr, ones, side="right") - 1
     rows, others = kernel.rows[positions], kernel.rows[kernel.indices[ones]]
     # A wide kernel rounds to 1 between distinct samples too.

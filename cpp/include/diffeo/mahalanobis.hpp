@@ -2,7 +2,7 @@
 // definition in pair_metric.hpp and no other; no n-by-n array.
 #pragma once
 
-#include "diffeo/pair_metric.hpp"
+#include "diffeo/sparse_rows.hpp"
 #include "diffeo/tree.hpp"
 #include "diffeo/types.hpp"
 
@@ -15,25 +15,20 @@ struct Bandwidth {
   double squared_radius() const;
 };
 
-/// Compressed rows. Square kernels are in tree order, with sorted columns and unit diagonal.
-struct SparseRows {
-  Index n_rows = 0;
-  Index n_columns = 0;
-  Buffer<Index> indptr;     ///< (n_rows + 1)
-  Buffer<Row> indices;      ///< column of each entry
-  Buffer<double> values;    ///< kernel value of each entry
-};
-
-/// The kernel, and how many pairs within the radius the gates dropped in each row (tree order; each pair
-/// counts in both of its rows).
+/// The kernel in tree order, and what was seen on the way.
 struct Kernel {
-  SparseRows rows;
-  Buffer<Row> gated;    ///< (n)
-  Index n_gated = 0;    ///< pairs, each once
+  SparseRows rows;          ///< sorted columns, unit diagonal
+  Buffer<Row> gated;        ///< pairs within the radius that the gates dropped, (n); each counts in both of its rows
+  Index n_gated = 0;        ///< the same over all samples, each pair once
+  Index n_ones = 0;         ///< entries off the diagonal that equal 1
+  bool is_finite = true;    ///< no entry is not-a-number
 };
 
-/// Assembles the kernel over all samples of the tree, symmetric to the last bit (each pair is computed once).
-/// Memory: 12 bytes an entry, and half as much again while it runs.
+/// Assembles the kernel over all samples of the tree, symmetric to the last bit.
+///
+/// Each pair is computed from both of its ends, by operations that give the same bits (see BlockMetric): rows are then
+/// complete and sorted when they are computed, and are written once.
+/// Memory: 12 bytes an entry, and little more while it runs.
 /// Thread-safe; the same bits for any number of threads; throws Interrupted on Ctrl-C.
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads);
 
