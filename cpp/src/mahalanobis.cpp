@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "diffeo/dense.hpp"
 #include "diffeo/pair_block.hpp"
 #include "diffeo/parallel.hpp"
 
@@ -174,7 +175,7 @@ void rows_of_leaf(const MetricTree& tree, Index leaf, const std::vector<Index>& 
 }
 
 /// About how many entries the kernel has.
-Index expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
   const Index n = tree.size(), count = std::min(n, kProbes);
   Row rows[kProbes];
   double sums[kProbes];
@@ -182,7 +183,7 @@ Index expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads)
   for (Index p = 0; p < count; ++p) rows[p] = static_cast<Row>(p * n / count);
   row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
   for (Index p = 0; p < count; ++p) total += entries[p];
-  return static_cast<Index>(kExcess * static_cast<double>(total) / static_cast<double>(count) * static_cast<double>(n));
+  return static_cast<double>(total) / static_cast<double>(count) * static_cast<double>(n);
 }
 
 /// Visits every sample near the point `search` with the outcome of the metric, one by one.
@@ -221,17 +222,14 @@ struct Transposed {
   }
 };
 
-}  // namespace
-
-double Bandwidth::squared_radius() const { return 4.0 * epsilon * std::log(1.0 / truncation); }
-
-Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+/// The kernel by the search on the tree, row by row.
+Kernel sparse_kernel(const MetricTree& tree, Bandwidth bandwidth, double expected, int threads) {
   const Index n = tree.size(), n_leaves = static_cast<Index>(tree.leaves().size());
   const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
   const double scale = 1.0 / (4.0 * bandwidth.epsilon);
   Kernel kernel;
   kernel.gated = Buffer<Row>(n);
-  RowCollector collector(n, n, expected_entries(tree, bandwidth, threads));
+  RowCollector collector(n, n, static_cast<Index>(kExcess * expected));
   std::atomic<Index> n_gated{0}, n_ones{0};
   std::atomic<bool> is_finite{true};
   parallel_chunks(n_leaves, kLeaves, threads, [&](Index chunk, Index begin, Index end) {
@@ -261,8 +259,28 @@ Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads)
   return kernel;
 }
 
+}  // namespace
+
+double Bandwidth::squared_radius() const { return 4.0 * epsilon * std::log(1.0 / truncation); }
+
+Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  const Index n = tree.size(), m = tree.n_measurements();
+  if (tiles_are_cheaper(n, m, 0.0)) return assemble_dense(tree, bandwidth, threads);
+  const double expected = expected_entries(tree, bandwidth, threads);
+  if (tiles_are_cheaper(n, m, expected / static_cast<double>(n))) return assemble_dense(tree, bandwidth, threads);
+  return sparse_kernel(tree, bandwidth, expected, threads);
+}
+
+Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads) {
+  return sparse_kernel(tree, bandwidth, expected_entries(tree, bandwidth, threads), threads);
+}
+
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
                     Index* entries, Index* gated, int threads) {
+  if (tiles_are_cheaper(tree.size(), tree.n_measurements(), 0.0)) {
+    dense_row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
+    return;
+  }
   const double reach = Gates::kReach * std::sqrt(bandwidth.squared_radius());
   const double scale = 1.0 / (4.0 * bandwidth.epsilon);
   // Few rows with much work each: one row a task.

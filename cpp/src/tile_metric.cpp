@@ -13,6 +13,8 @@ namespace {
 // States of a pair; doubtful ones are left to PairMetric.
 constexpr std::int64_t kOutside = 0, kKept = 1, kGated = 2, kDoubtful = 3;
 
+constexpr double kRounding = std::numeric_limits<double>::epsilon() / 2.0;
+
 // Relative margin of a decision. Since 2 x delta <= margin x^2 + delta^2 / margin, the error of a squared length x^2
 // whose root is known to delta is within this share of it and delta^2 / margin: no root is needed.
 constexpr double kMargin = 1e-8;
@@ -22,26 +24,12 @@ constexpr double kMargin = 1e-8;
 constexpr double kTransportMargin = 1e-6;
 
 // Digits are lost where the points are farther from the centre than from each other: not worth a second look up to
-// this squared ratio, or while the exponent is still known to kExponent; beyond the second ratio always, so that
+// this squared ratio, or while the exponent is still known well enough; beyond the second ratio always, so that
 // coincident samples have distance zero.
 constexpr double kNear = 64.0, kTwins = 0x1p24;
-constexpr double kExponent = 1e-13;
 
 // Shrinks distances of boxes by more than rounding can have enlarged them, as in the tree.
 constexpr double kBoxSlack = 1.0 - 1e-12;
-
-/// Margin of |D|^2 and of the squared tangential and whitened displacements, from rounding of inner products.
-struct Margins {
-  double point;   ///< of |D|^2, times |y_i|^2 + |y_j|^2
-  double square;  ///< of u^2 for u = w.D, times |w|^2 (|y_i|^2 + |y_j|^2)
-  double digits;  ///< (variance of u) / kExponent^2, times the same
-};
-
-Margins margins(Index m, double rounding) {
-  const double u = std::numeric_limits<double>::epsilon() / 2.0;
-  return {rounding, 2.0 * rounding * rounding * (1.0 + 1.0 / kMargin),
-          0.25 * static_cast<double>(m) * u * u / (kExponent * kExponent)};
-}
 
 RegisterMask choose(RegisterMask condition, RegisterMask yes, RegisterMask no) {
   return (condition & yes) | (~condition & no);
@@ -185,12 +173,14 @@ void TileSide::set_whitening() {
   for (Index s = 0; s < kTile; ++s) whitening_norm_[s] = std::sqrt(squared_whitening_[s]);
 }
 
-TileMetric::TileMetric(const MetricTree& tree, double epsilon, double squared_radius)
+TileMetric::TileMetric(const MetricTree& tree, double epsilon, double squared_radius, double exponent_error)
     : tree_(tree), m_(tree.n_measurements()), dim_(tree.dim()), scale_(1.0 / (4.0 * epsilon)),
       squared_radius_(squared_radius), squared_reach_(Gates::kReach * Gates::kReach * squared_radius),
       // Any order of summation has a relative error below m u against the product of the norms; twice for the two
       // products of a difference, and twice again for the pair by pair computation that decides in the end.
-      rounding_(4.0 * static_cast<double>(m_ + 8) * std::numeric_limits<double>::epsilon() / 2.0),
+      rounding_(4.0 * static_cast<double>(m_ + 8) * kRounding),
+      square_margin_(2.0 * rounding_ * rounding_ * (1.0 + 1.0 / kMargin)),
+      digits_(0.25 * static_cast<double>(m_) * kRounding * kRounding / (exponent_error * exponent_error)),
       metric_(m_, dim_, squared_radius), products_(static_cast<std::size_t>((1 + dim_) * (1 + dim_) * kTile * kTile)),
       squared_distances_(kTile * kTile), states_(kTile * kTile) {}
 
@@ -277,14 +267,13 @@ void TileMetric::each_live_block(Index n_rows, Work&& work) {
 }
 
 void TileMetric::reach(const TileSide& rows, const TileSide& columns) {
-  const Margins margin = margins(m_, rounding_);
   const double* inner = products(0, 0);
   const bool euclidean = dim_ == 0;
   each_live_block(rows.count(), [&](Index i, Index j) {
     const Register norms = rows.squared_norm()[i] + load(columns.squared_norm() + j);
     const Register squared = norms - 2.0 * load(inner + i * kTile + j);
     const Register stretch = min(splat(rows.stretch()[i]), load(columns.stretch() + j));
-    const Register error = margin.point * norms;
+    const Register error = rounding_ * norms;
     Register limit = squared_reach_ * stretch * stretch;
     if (euclidean) limit = min(limit, splat(squared_radius_));
     const RegisterMask outside = squared - error > limit;
@@ -294,7 +283,7 @@ void TileMetric::reach(const TileSide& rows, const TileSide& columns) {
       // The exponent is known to some u |y|^2 / (4 epsilon), and the share that is lost grows with norms / squared.
       const Register digits = norms * scale_;
       const RegisterMask lost =
-          ((norms > kNear * squared) & (digits * digits * margin.digits > 1.0)) | (norms > kTwins * squared);
+          ((norms > kNear * squared) & (digits * digits * digits_ > 1.0)) | (norms > kTwins * squared);
       states = choose((squared + error <= limit) & ~lost, state(kKept), states);
     }
     store(states_.data() + i * kTile + j, states);
@@ -305,7 +294,6 @@ void TileMetric::reach(const TileSide& rows, const TileSide& columns) {
 template <int D>
 void TileMetric::distances(const TileSide& rows, const TileSide& columns) {
   const Index d = D >= 0 ? D : dim_;
-  const Margins margin = margins(m_, rounding_);
   each_live_block(rows.count(), [&](Index i, Index j) {
     const Index at = i * kTile + j;
     const Register norms = rows.squared_norm()[i] + load(columns.squared_norm() + j);
@@ -322,9 +310,9 @@ void TileMetric::distances(const TileSide& rows, const TileSide& columns) {
     const Register q = 0.5 * (a + b);
     store(squared_distances_.data() + at, q);
     const Register whitening = rows.squared_whitening()[i] + load(columns.squared_whitening() + j);
-    const Register error = margin.point * norms;
-    const Register error_q = margin.square * norms * whitening;
-    const Register error_tangent = margin.square * static_cast<double>(d) * norms;
+    const Register error = rounding_ * norms;
+    const Register error_q = square_margin_ * norms * whitening;
+    const Register error_tangent = square_margin_ * static_cast<double>(d) * norms;
     const Register stretch = min(splat(rows.stretch()[i]), load(columns.stretch() + j));
     const Register limit = squared_reach_ * stretch * stretch;
     const Register larger = max(a, b), smaller = min(a, b), tangent = min(tangent_a, tangent_b);
@@ -335,7 +323,7 @@ void TileMetric::distances(const TileSide& rows, const TileSide& columns) {
                                 (less * tangent - error_tangent >= share * (squared + error));
     const RegisterMask fails = (less * larger - error_q > Gates::kAsymmetry * (more * smaller + error_q)) |
                                (more * tangent + error_tangent < share * (squared - error));
-    const Register digits = (q * scale_) * (norms * whitening * scale_) * margin.digits;
+    const Register digits = (q * scale_) * (norms * whitening * scale_) * digits_;
     const RegisterMask lost = ((norms > kNear * squared) & (digits > 1.0)) | (norms > kTwins * squared);
     const RegisterMask kept = inside & passes & ~lost;
     const RegisterMask known = choose(inside & fails, state(kGated), state(kDoubtful));

@@ -129,6 +129,25 @@ Seen compare(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidth) {
   return seen;
 }
 
+/// Probed rows against the rows of the kernel.
+void compare_statistics(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidth, Index step) {
+  const diffeo::Kernel kernel = diffeo::assemble_dense(tree, bandwidth, 1);
+  std::vector<Row> rows;
+  for (Index t = 0; t < tree.size(); t += step) rows.push_back(static_cast<Row>(t));
+  const auto count = static_cast<Index>(rows.size());
+  std::vector<double> sums(rows.size());
+  std::vector<Index> entries(rows.size()), gated(rows.size());
+  diffeo::dense_row_statistics(tree, bandwidth, rows.data(), count, sums.data(), entries.data(), gated.data(), 3);
+  for (std::size_t s = 0; s < rows.size(); ++s) {
+    const Index begin = kernel.rows.indptr[rows[s]], end = kernel.rows.indptr[rows[s] + 1];
+    double sum = 0.0;
+    for (Index e = begin; e < end; ++e) sum += kernel.rows.values[e];
+    CHECK(entries[s] == end - begin);
+    CHECK(gated[s] == kernel.gated[rows[s]]);
+    CHECK(std::abs(sums[s] / sum - 1.0) < 1e-10);
+  }
+}
+
 void test_shapes() {
   const std::pair<Index, Index> shapes[] = {{1, 1}, {3, 1}, {2, 2}, {5, 2}, {40, 2}, {6, 3}, {30, 3}, {7, 4}, {20, 5}};
   for (const auto& [m, d] : shapes) {
@@ -205,6 +224,33 @@ void test_bits() {
   }
 }
 
+void test_statistics() {
+  for (const Index d : {1, 2, 3}) {
+    for (const Index step : {1, 7, 40}) {
+      compare_statistics(Sample(500, 20, d, 0.3).tree(1), {d == 1 ? 1e-4 : 3e-3, 1e-4}, step);
+      compare_statistics(Sample(300, 6, d, 2.0).tree(1), {1.0, 1e-4}, step);
+    }
+  }
+}
+
+void test_choice() {
+  // Both ways give one kernel on either side of the choice.
+  for (const Index m : {5, 12}) {
+    const Sample sample(400, m, 2, 0.3);
+    const diffeo::MetricTree tree = sample.tree(1);
+    for (const double epsilon : {1e-4, 1.0}) {
+      const diffeo::Kernel chosen = diffeo::assemble_kernel(tree, {epsilon, 1e-4}, 1);
+      const diffeo::Kernel sparse = diffeo::assemble_sparse(tree, {epsilon, 1e-4}, 1);
+      CHECK(chosen.rows.indices.size() == sparse.rows.indices.size());
+      if (chosen.rows.indices.size() != sparse.rows.indices.size()) continue;
+      CHECK(same_bits(chosen.rows.indices.data(), sparse.rows.indices.data(), sparse.rows.indices.size()));
+      for (Index e = 0; e < sparse.rows.values.size(); ++e) {
+        CHECK(std::abs(chosen.rows.values[e] / sparse.rows.values[e] - 1.0) < 1e-12);
+      }
+    }
+  }
+}
+
 }  // namespace
 
 void test_dense() {
@@ -213,6 +259,8 @@ void test_dense() {
   test_shapes();
   test_cancellation();
   test_bits();
+  test_statistics();
+  test_choice();
 }
 
 }  // namespace testing

@@ -32,6 +32,9 @@ struct Kernel {
 /// Thread-safe; the same bits for any number of threads; throws Interrupted on Ctrl-C.
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads);
 
+/// The same by the search on the tree; assemble_kernel chooses between this and the tiles of dense.hpp.
+Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads);
+
 /// For `count` chosen samples (`rows`: tree positions): row sums of the kernel (diagonal included), entries, and
 /// pairs dropped by the gates. What the choice of epsilon needs, without assembling anything.
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,

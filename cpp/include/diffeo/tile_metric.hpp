@@ -64,7 +64,8 @@ struct TilePairs {
 /// Evaluates tiles. Holds scratch space: one object a thread.
 class TileMetric {
  public:
-  TileMetric(const MetricTree& tree, double epsilon, double squared_radius);
+  /// Pairs whose exponent q / (4 epsilon) rounding would change by more than `exponent_error` are computed again.
+  TileMetric(const MetricTree& tree, double epsilon, double squared_radius, double exponent_error);
 
   /// Fills `pairs` with the pairs (i, j) of rows and columns for which bit j of candidates[i] is set.
   void operator()(TileSide& rows, TileSide& columns, const std::uint64_t* candidates, TilePairs& pairs);
@@ -91,12 +92,15 @@ class TileMetric {
 
   const MetricTree& tree_;
   Index m_, dim_;
-  double scale_, squared_radius_, squared_reach_, rounding_;
+  double scale_, squared_radius_, squared_reach_;
+  double rounding_;  // of |D|^2, relative to |y_i|^2 + |y_j|^2, and of an inner product to the product of its norms
+  double square_margin_;  // of u^2 for u = w.D, relative to |w|^2 (|y_i|^2 + |y_j|^2)
+  double digits_;  // (variance of u) / exponent_error^2, relative to the same
   PairMetric<-1, -1> metric_;
   LiveBlocks live_;
-  std::vector<double> products_;           // ((1 + dim)^2, kTile, kTile): planes of rows times planes of columns
+  std::vector<double> products_;  // ((1 + dim)^2, kTile, kTile): planes of rows times planes of columns
   std::vector<double> squared_distances_;  // q, (kTile, kTile)
-  std::vector<std::int64_t> states_;       // (kTile, kTile)
+  std::vector<std::int64_t> states_;  // (kTile, kTile)
 };
 
 }  // namespace diffeo
