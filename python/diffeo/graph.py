@@ -13,7 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diffeo import _core
+from diffeo._progress import stage
 from diffeo._validation import FloatArray, IntArray
+from diffeo._workers import workers
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
 
@@ -103,7 +105,8 @@ def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -
     tree = build_tree(observation, n_threads)
     n = tree.size
     k = min(CANDIDATES * n_neighbors, n - 1)
-    neighbors, _ = tree.nearest_neighbors(k, n_threads)
+    with stage("neighbours"):
+        neighbors, _ = tree.nearest_neighbors(k, n_threads)
     rows = observation.usable[tree.order]
     i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
     found = j >= 0
@@ -247,7 +250,7 @@ def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
     samples, periods = layout[:n], layout[n:]
     samples = samples - np.floor(samples @ np.linalg.pinv(periods)) @ periods
     images = [samples + np.array(turns) @ periods for turns in itertools.product((0, 1, -1), repeat=graph.n_periods)]
-    image = cKDTree(np.concatenate(images)).query(samples, 2, workers=-1)[1][:, 1]
+    image = cKDTree(np.concatenate(images)).query(samples, 2, workers=workers())[1][:, 1]
     nearest = image % n
     near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
     # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?

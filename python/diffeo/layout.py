@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 from scipy.sparse.linalg import splu
 
+from diffeo._progress import stage
 from diffeo._validation import FloatArray
 from diffeo.graph import NeighborGraph
 
@@ -47,11 +48,14 @@ def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
     landmark = int(np.argmax(dijkstra(matrix, directed=False, indices=0)))
     landmarks, distances = [], []
     nearest = np.full(n, np.inf)
-    for _ in range(min(START_LANDMARKS, n)):
-        landmarks.append(landmark)
-        distances.append(dijkstra(matrix, directed=False, indices=landmark))
-        nearest = np.minimum(nearest, distances[-1])
-        landmark = int(np.argmax(nearest))
+    count = min(START_LANDMARKS, n)
+    with stage("start") as report:
+        for done in range(count):
+            report(done, count)
+            landmarks.append(landmark)
+            distances.append(dijkstra(matrix, directed=False, indices=landmark))
+            nearest = np.minimum(nearest, distances[-1])
+            landmark = int(np.argmax(nearest))
     squared = np.array(distances) ** 2
     among = squared[:, landmarks]
     centre = np.eye(len(landmarks)) - 1.0 / len(landmarks)
@@ -109,16 +113,18 @@ def refine(
     moves: list[FloatArray] = []
     images: list[FloatArray] = []
     best = np.inf
-    for step in range(max_steps):
-        image, stress = majorise(layout)
-        move = image - layout
-        if np.abs(move).max() <= settled:
-            return image, step + 1, True
-        if stress > ALLOWED_GROWTH * best:
-            moves, images = [], []
-        best = min(best, stress)
-        moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
-        layout = _accelerated(moves, images).reshape(len(layout), d)
+    with stage("refinement") as report:
+        for step in range(max_steps):
+            report(step, max_steps)
+            image, stress = majorise(layout)
+            move = image - layout
+            if np.abs(move).max() <= settled:
+                return image, step + 1, True
+            if stress > ALLOWED_GROWTH * best:
+                moves, images = [], []
+            best = min(best, stress)
+            moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
+            layout = _accelerated(moves, images).reshape(len(layout), d)
     return majorise(layout)[0], max_steps, False
 
 

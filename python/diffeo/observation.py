@@ -12,6 +12,7 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, check_units, float_array, integer, real, rows_text
+from diffeo._workers import workers
 from diffeo.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
 from diffeo.rank import (
     COVARIANCE_FLOOR,
@@ -423,7 +424,7 @@ def _nearest(coordinates: FloatArray, k: int) -> IntArray:
     """Rows of the k nearest samples of every sample, itself included."""
     from scipy.spatial import cKDTree
 
-    _, rows = cKDTree(coordinates).query(coordinates, k, workers=-1)
+    _, rows = cKDTree(coordinates).query(coordinates, k, workers=workers())
     return np.ascontiguousarray(rows, dtype=np.int64)
 
 
