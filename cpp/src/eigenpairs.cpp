@@ -68,6 +68,13 @@ RowMatrix null_vectors(const SparseView& kernel, const double* trivial, Index n_
   return vectors;
 }
 
+/// Progress of an iteration by the digits of the residual that it has gained, in hundredths.
+void report_decades(double first, double now, double tolerance) {
+  const double all = std::log10(std::max(first / tolerance, 10.0));
+  const double done = std::log10(std::max(first / std::max(now, tolerance), 1.0));
+  report_progress(static_cast<Index>(100.0 * std::min(done / all, 1.0)), 100);
+}
+
 class Solver {
  public:
   Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options, const Geometry* geometry,
@@ -171,7 +178,8 @@ class Solver {
     const auto worst = [&] { return space.residual_norms().head(options_.n_wanted).maxCoeff(); };
     const bool coarsest = level + 1 == static_cast<Index>(levels_.size());
     bool multigrid = use_multigrid_ && !coarsest;
-    double before = worst();
+    const double first = worst();
+    double before = first;
     Index since = 0;
     SingleBlock residual, correction;
     std::vector<Index> active;
@@ -185,6 +193,8 @@ class Solver {
         space.refresh();
         return iteration;
       }
+      // How many iterations there will be is unknown: the decades of the residual that are done stand for them.
+      if (level == 0) report_decades(first, worst(), tolerance);
       if (multigrid && ++since > kPatience) {
         if (worst() * kWorthwhile > before) multigrid = false;
         before = worst();

@@ -13,8 +13,9 @@
 namespace diffeo {
 namespace {
 
-// A leaf's samples start from one estimate of the radius, so leaves are the unit of work; this many a task.
-constexpr Index kLeaves = 8;
+// A leaf's samples start from one estimate of the radius, so leaves are the unit of work. One a task: where nothing can
+// be pruned a leaf takes a good part of a second, and Ctrl-C waits for the task.
+constexpr Index kLeaves = 1;
 
 // Within the reach, the tangent disc holds about (kReach)^d times the wanted samples; far beyond that the rest fails
 // the gates and a larger radius only adds strangers.

@@ -16,7 +16,50 @@ std::atomic<InterruptCheck> interrupt_check{nullptr};
 std::atomic<bool> forked{false};
 [[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
 
+// Checks and reports take the lock of the interpreter; at this interval they cost nothing and people see no delay.
+constexpr std::chrono::milliseconds kInterval(50);
+
+/// What a thread that starts loops remembers between two polls.
+struct Poll {
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last = Clock::now();
+  ProgressReport report = nullptr;
+  bool iterating = false;
+  Index done = 0, total = 0;  // of the iterations, while there are any
+
+  /// Whether to stop; `loop_done` of `loop_total` is the state of the loop that asks.
+  bool stop_requested(Index loop_done, Index loop_total) {
+    const InterruptCheck check = interrupt_check.load(std::memory_order_relaxed);
+    if (check == nullptr && report == nullptr) return false;
+    const auto now = Clock::now();
+    if (now - last < kInterval) return false;
+    last = now;
+    if (check != nullptr && check()) return true;
+    if (report == nullptr) return false;
+    if (iterating) return !report(done, total);
+    return loop_total > 0 && !report(loop_done, loop_total);
+  }
+};
+
+thread_local Poll poll;
+
 }  // namespace
+
+void set_progress_report(ProgressReport report) {
+  poll.report = report;
+  poll.iterating = false;
+}
+
+void report_progress(Index done, Index total) {
+  poll.iterating = true;
+  poll.done = done;
+  poll.total = total;
+  check_interrupt();
+}
+
+void check_interrupt() {
+  if (poll.stop_requested(0, 0)) throw Interrupted();
+}
 
 void set_interrupt_check(InterruptCheck check) { interrupt_check.store(check); }
 
@@ -24,32 +67,23 @@ int resolve_threads(int requested) { return requested > 0 ? requested : omp_get_
 
 namespace detail {
 
-bool interrupt_requested() {
-  using Clock = std::chrono::steady_clock;
-  thread_local Clock::time_point last = Clock::now();
-  const InterruptCheck check = interrupt_check.load();
-  if (check == nullptr) return false;
-  const auto now = Clock::now();
-  if (now - last < std::chrono::milliseconds(50)) return false;
-  last = now;
-  return check();
-}
-
 void run_tasks(Index count, int threads, void (*task)(void*, Index), void* context) {
   std::atomic<bool> stop{false};
   std::atomic<bool> interrupted{false};
+  std::atomic<Index> done{0};
   std::exception_ptr failure;
   std::mutex guard;
   const int team = forked.load() ? 1 : static_cast<int>(std::min<Index>(resolve_threads(threads), count));
   const auto run = [&](Index k, bool starter) {
     if (stop.load(std::memory_order_relaxed)) return;
     try {
-      if (starter && interrupt_requested()) {
+      if (starter && poll.stop_requested(done.load(std::memory_order_relaxed), count)) {
         interrupted.store(true);
         stop.store(true);
         return;
       }
       task(context, k);
+      done.fetch_add(1, std::memory_order_relaxed);
     } catch (...) {
       const std::lock_guard<std::mutex> lock(guard);
       if (!failure) failure = std::current_exception();

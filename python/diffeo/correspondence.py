@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._validation import FloatArray, IntArray
+from diffeo._workers import workers
 from diffeo.alignment import Alignment
 
 # Rounds of matching samples and eigenfunctions in turn, with the first blocks and with all of them.
@@ -171,12 +172,12 @@ def _upsampled(
     sizes = [size] * ROUNDS + [end for end in ends if end > size]
     sizes += [sizes[-1]] * ROUNDS
     for after in sizes:
-        matched = cKDTree(samples_b[:, :size]).query(samples_a[:, :size] @ linear, workers=-1)[1]
+        matched = cKDTree(samples_b[:, :size]).query(samples_a[:, :size] @ linear, workers=workers())[1]
         fit = np.linalg.lstsq(samples_a[:, :after], samples_b[matched, :after], rcond=None)[0]
         linear = np.asarray(fit, dtype=np.float64)
         size = after
     image = samples_a[:, :size] @ linear
-    matched = cKDTree(samples_b[:, :size]).query(image, workers=-1)[1]
+    matched = cKDTree(samples_b[:, :size]).query(image, workers=workers())[1]
     off = np.linalg.norm(image - samples_b[matched, :size]) ** 2 / np.linalg.norm(samples_b[:, :size]) ** 2
     known = landmarks_b[:, :size]
     off += np.linalg.norm(landmarks_a[:, :size] @ linear - known) ** 2 / np.linalg.norm(known) ** 2

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from diffeo._neuron_criteria import or_samples
 from diffeo._validation import FloatArray, IntArray, rows_text
+from diffeo._workers import workers
 from diffeo.alignment import Alignment
 from diffeo.charts import DiffusionChart, IsometricChart
 from diffeo.observation import Observation
@@ -258,8 +259,8 @@ def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list
     for name, other, own, there in (("A", "B", aligned_a, coordinates_b), ("B", "A", coordinates_b, aligned_a)):
         tree = cKDTree(there)
         k = min(len(there), there.shape[1] + 2)
-        spacing = np.median(tree.query(there, k, workers=-1)[0].reshape(len(there), -1)[:, -1])
-        lost = np.flatnonzero(tree.query(own, workers=-1)[0] > NO_COUNTERPART * spacing)
+        spacing = np.median(tree.query(there, k, workers=workers())[0].reshape(len(there), -1)[:, -1])
+        lost = np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)
         if len(lost) > NO_COUNTERPART_SHARE * len(own):
             problems.append(
                 f"{100 * len(lost) / len(own):.0f} % of {name}'s samples ({rows_text(lost)}) have no counterpart in {other}'s "

@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import _core, errors
 from diffeo._estimators import checked_input
+from diffeo._progress import showing, stage
 from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
+from diffeo._workers import working
 from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
 
@@ -46,6 +48,8 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Seed of the start block; None means 0, so results are always reproducible.
     n_jobs : int, optional
         Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+    verbose : bool
+        Show progress bars while fitting.
 
     Attributes
     ----------
@@ -88,6 +92,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         tol: float = 1e-8,
         random_state: Any = 0,
         n_jobs: int | None = None,
+        verbose: bool = False,
     ) -> None:
         self.n_components = n_components
         self.epsilon = epsilon
@@ -95,6 +100,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.tol = tol
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(self, X: Observation | Any, y: None = None) -> DiffusionMap:
         """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
@@ -131,9 +137,10 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             raise errors.SampleSizeError(
                 f"n_components = {n_components} needs more than {n_components} samples of full rank, got n_samples = {usable}"
             )
-        kernel = mahalanobis_kernel(data, epsilon=self.epsilon, n_jobs=self.n_jobs)
-        self._solve(kernel, n_components, alpha, tol, start)
-        self._embed(kernel)
+        with showing(self.verbose), working(self.n_jobs):
+            kernel = mahalanobis_kernel(data, epsilon=self.epsilon, n_jobs=self.n_jobs)
+            self._solve(kernel, n_components, alpha, tol, start)
+            self._embed(kernel)
         return self
 
     def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
@@ -204,21 +211,22 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             )
         _check_dense_memory(len(kernel.rows), n_components)
         arrays = (kernel.indptr, kernel.indices, kernel.values)
-        density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
-        values, vectors, residuals, iterations, _, converged, levels = _core.leading_eigenpairs(
-            *arrays,
-            scaling,
-            np.sqrt(degree),
-            n_components + 1,
-            tol,
-            MAX_ITERATIONS,
-            start,
-            n_threads,
-            kernel.tree(),
-            kernel.epsilon,
-            kernel.truncation,
-            alpha,
-        )
+        with stage("eigenpairs"):
+            density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
+            values, vectors, residuals, iterations, _, converged, levels = _core.leading_eigenpairs(
+                *arrays,
+                scaling,
+                np.sqrt(degree),
+                n_components + 1,
+                tol,
+                MAX_ITERATIONS,
+                start,
+                n_threads,
+                kernel.tree(),
+                kernel.epsilon,
+                kernel.truncation,
+                alpha,
+            )
         if not converged:
             raise errors.ConvergenceError(
                 f"the eigensolver stopped after {iterations} iterations with residuals "

@@ -12,7 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diffeo import _core
+from diffeo._progress import stage
 from diffeo._validation import FloatArray, IntArray
+from diffeo._workers import workers
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
 from diffeo.periods import shifts_around, wrapped
@@ -103,7 +105,8 @@ def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -
     tree = build_tree(observation, n_threads)
     n = tree.size
     k = min(CANDIDATES * n_neighbors, n - 1)
-    neighbors, _ = tree.nearest_neighbors(k, n_threads)
+    with stage("neighbours"):
+        neighbors, _ = tree.nearest_neighbors(k, n_threads)
     rows = observation.usable[tree.order]
     i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
     found = j >= 0
@@ -264,7 +267,7 @@ def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
     periods = layout[n:]
     samples = wrapped(layout[:n], periods)
     images = np.concatenate([samples + shift for shift in shifts_around(periods)])
-    image = cKDTree(images).query(samples, 2, workers=-1)[1][:, 1]
+    image = cKDTree(images).query(samples, 2, workers=workers())[1][:, 1]
     nearest = image % n
     near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
     # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import _core
 from diffeo._validation import FloatArray, IntArray, check_finite
+from diffeo._workers import workers
 from diffeo.periods import turns, wrapped
 
 # Gauss-Newton steps: it converges quadratically from the nearest sample, so 2 or 3 suffice inside of the domain.
@@ -94,7 +95,7 @@ class HermiteChart:
         # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
         # steadier than the distance to the nearest.
         k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
-        radius = tree.query(self.nodes, k, workers=-1)[0].reshape(len(self.nodes), -1)[:, -1]
+        radius = tree.query(self.nodes, k, workers=workers())[0].reshape(len(self.nodes), -1)[:, -1]
         object.__setattr__(self, "spacing", 0.5 * radius)
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
@@ -108,7 +109,9 @@ class HermiteChart:
             return self.nodes, np.arange(n)
         inverse = np.linalg.pinv(self.periods)
         count = min(n, 1 + nodes_of_a_cubic(self.nodes.shape[1]))
-        reach = float(np.median(cKDTree(self.nodes).query(self.nodes, count, workers=-1)[0].reshape(n, -1)[:, -1]))
+        reach = float(
+            np.median(cKDTree(self.nodes).query(self.nodes, count, workers=workers())[0].reshape(n, -1)[:, -1])
+        )
         margin = np.minimum(IMAGE_MARGIN * reach * np.linalg.norm(inverse, axis=0), 1.0)
         around = turns(self.nodes, self.periods)
         images, origin = [self.nodes], [np.arange(n)]

@@ -11,7 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._estimators import checked_input
+from diffeo._progress import showing
 from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
+from diffeo._workers import working
 from diffeo.graph import array_graph, joined, pieces
 from diffeo.layout import untangle
 from diffeo.observation import Observation
@@ -55,6 +57,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Not used: nothing here is random. Kept for the common interface.
     n_jobs : int, optional
         Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+    verbose : bool
+        Show progress bars while fitting.
 
     Attributes
     ----------
@@ -88,10 +92,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     (500, 2)
     """
 
-    def __init__(self, *, n_neighbors: int = 12, random_state: Any = 0, n_jobs: int | None = None) -> None:
+    def __init__(
+        self, *, n_neighbors: int = 12, random_state: Any = 0, n_jobs: int | None = None, verbose: bool = False
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def fit(self, X: Observation | Any, y: None = None) -> IsometricEmbedding:
         """Compute isometric coordinates.
@@ -120,31 +127,9 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains.
         """
         n_neighbors = integer(self.n_neighbors, "n_neighbors", 1)
-        n_threads = threads(self.n_jobs)
         observation, is_array = self._checked(X, reset=True)
-        if not is_array:
-            observation = smoothed(observation, n_jobs=self.n_jobs)
-        if len(observation.usable) < 2:
-            raise errors.SampleSizeError(f"n_samples = {len(observation.usable)} of full rank; at least 2 are needed")
-        whole, observation = observation, _without_repeats(observation)
-        if len(observation.usable) < 2:
-            raise errors.SampleSizeError(f"n_samples = {len(whole)}, all of them at one point: nothing to lay out")
-        if n_neighbors <= observation.dim and not is_array:
-            raise errors.ParameterError(
-                f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
-                f"{observation.dim + 1}, better 12"
-            )
-        found = (
-            self._array_layout(observation, n_neighbors, n_threads)
-            if is_array
-            else unfold(observation, n_neighbors, n_threads)
-        )
-        self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
-        self.n_iter_, self.converged_ = found.n_iter, found.settled
-        self._chart = found.chart(observation)
-        self._scatter(whole, found, n_threads)
-        if not is_array:
-            _warn_of_distortion(found, observation)
+        with showing(self.verbose), working(self.n_jobs):
+            self._fit(observation, is_array, n_neighbors)
         return self
 
     def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
@@ -191,6 +176,32 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (n, m, m)))
         none = np.empty(0, dtype=np.int64)
         return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
+
+    def _fit(self, observation: Observation, is_array: bool, n_neighbors: int) -> None:
+        n_threads = threads(self.n_jobs)
+        if not is_array:
+            observation = smoothed(observation, n_jobs=self.n_jobs)
+        if len(observation.usable) < 2:
+            raise errors.SampleSizeError(f"n_samples = {len(observation.usable)} of full rank; at least 2 are needed")
+        whole, observation = observation, _without_repeats(observation)
+        if len(observation.usable) < 2:
+            raise errors.SampleSizeError(f"n_samples = {len(whole)}, all of them at one point: nothing to lay out")
+        if n_neighbors <= observation.dim and not is_array:
+            raise errors.ParameterError(
+                f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
+                f"{observation.dim + 1}, better 12"
+            )
+        found = (
+            self._array_layout(observation, n_neighbors, n_threads)
+            if is_array
+            else unfold(observation, n_neighbors, n_threads)
+        )
+        self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
+        self.n_iter_, self.converged_ = found.n_iter, found.settled
+        self._chart = found.chart(observation)
+        self._scatter(whole, found, n_threads)
+        if not is_array:
+            _warn_of_distortion(found, observation)
 
     def _array_layout(self, observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
         """The coordinates of a plain array are those of the array: the refinement only confirms it."""

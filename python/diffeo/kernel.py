@@ -13,7 +13,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from diffeo import _core, errors
+from diffeo._progress import showing, stage
 from diffeo._validation import FloatArray, IntArray, check_units, float_array, real, rows_text, threads
+from diffeo._workers import working
 from diffeo.observation import Observation
 
 _logger = logging.getLogger("diffeo")
@@ -190,6 +192,7 @@ def mahalanobis_kernel(
     epsilon: float | str = "auto",
     truncation: float = 1e-4,
     n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> Kernel:
     """Assemble the sparse Mahalanobis kernel of an observation.
 
@@ -207,6 +210,8 @@ def mahalanobis_kernel(
         Smallest entry kept, between 0 and 1.
     n_jobs : int, optional
         Threads: None or -1 takes all that OpenMP gives. The result does not depend on it.
+    verbose : bool
+        Show progress bars.
 
     Returns
     -------
@@ -242,13 +247,15 @@ def mahalanobis_kernel(
         raise errors.ParameterError(f'epsilon must be a positive number or "auto", not {epsilon!r}')
     if not automatic:
         epsilon = real(epsilon, "epsilon", above=SMALLEST_EPSILON)
-    tree = build_tree(observation, n_threads)
     curve = None
-    if automatic:
-        epsilon, curve = choose_epsilon(tree, observation, truncation, n_threads)
-    bandwidth = float(epsilon)
-    _check_memory(tree, bandwidth, truncation, n_threads)
-    (indptr, indices, values), gated, n_gated, n_ones, finite = tree.assemble(bandwidth, truncation, n_threads)
+    with showing(verbose), working(n_jobs):
+        tree = build_tree(observation, n_threads)
+        if automatic:
+            epsilon, curve = choose_epsilon(tree, observation, truncation, n_threads)
+        bandwidth = float(epsilon)
+        _check_memory(tree, bandwidth, truncation, n_threads)
+        with stage("kernel"):
+            (indptr, indices, values), gated, n_gated, n_ones, finite = tree.assemble(bandwidth, truncation, n_threads)
     if not finite:
         raise errors.NonFiniteError(
             "squared distances overflow or vanish: the measurements (or their covariances) are too large or too small for "
@@ -266,12 +273,13 @@ def mahalanobis_kernel(
 
 def build_tree(observation: Observation | FloatArray, n_threads: int) -> _core.MetricTree:
     """Search tree over the samples with full rank (all samples of a plain array)."""
-    if not isinstance(observation, Observation):
-        return _core.MetricTree(observation, None, n_threads)
-    rows = observation.usable
-    if len(rows) == len(observation):
-        return _core.MetricTree(observation.points, observation.whitening, n_threads)
-    return _core.MetricTree(observation.points[rows], observation.whitening[rows], n_threads)
+    with stage("tree"):
+        if not isinstance(observation, Observation):
+            return _core.MetricTree(observation, None, n_threads)
+        rows = observation.usable
+        if len(rows) == len(observation):
+            return _core.MetricTree(observation.points, observation.whitening, n_threads)
+        return _core.MetricTree(observation.points[rows], observation.whitening[rows], n_threads)
 
 
 def automatic_epsilon(observation: Observation, n_jobs: int | None = None, truncation: float = 1e-4) -> float:

@@ -7,6 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 
+from diffeo._progress import stage
 from diffeo._validation import FloatArray
 from diffeo.gauss_newton import bend
 from diffeo.graph import NeighborGraph
@@ -51,11 +52,14 @@ def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
     landmark = int(np.argmax(dijkstra(matrix, directed=False, indices=0)))
     landmarks, distances = [], []
     nearest = np.full(n, np.inf)
-    for _ in range(min(START_LANDMARKS, n)):
-        landmarks.append(landmark)
-        distances.append(dijkstra(matrix, directed=False, indices=landmark))
-        nearest = np.minimum(nearest, distances[-1])
-        landmark = int(np.argmax(nearest))
+    count = min(START_LANDMARKS, n)
+    with stage("start") as report:
+        for done in range(count):
+            report(done, count)
+            landmarks.append(landmark)
+            distances.append(dijkstra(matrix, directed=False, indices=landmark))
+            nearest = np.minimum(nearest, distances[-1])
+            landmark = int(np.argmax(nearest))
     squared = np.array(distances) ** 2
     among = squared[:, landmarks]
     centre = np.eye(len(landmarks)) - 1.0 / len(landmarks)
@@ -111,16 +115,18 @@ def refine(
     moves: list[FloatArray] = []
     images: list[FloatArray] = []
     best = np.inf
-    for step in range(max_steps):
-        image, stress = majorise(layout)
-        move = image - layout
-        if np.abs(move).max() <= settled:
-            return image, step + 1, True
-        if stress > ALLOWED_GROWTH * best:
-            moves, images = [], []
-        best = min(best, stress)
-        moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
-        layout = _accelerated(moves, images).reshape(len(layout), d)
+    with stage("refinement") as report:
+        for step in range(max_steps):
+            report(step, max_steps)
+            image, stress = majorise(layout)
+            move = image - layout
+            if np.abs(move).max() <= settled:
+                return image, step + 1, True
+            if stress > ALLOWED_GROWTH * best:
+                moves, images = [], []
+            best = min(best, stress)
+            moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
+            layout = _accelerated(moves, images).reshape(len(layout), d)
     layout, stress = majorise(layout)
     if stress > FOLDED**2 * float((weights * graph.lengths**2).sum()):
         return layout, max_steps, False

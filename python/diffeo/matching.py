@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
+from diffeo._progress import showing
 from diffeo._validation import FloatArray, rows_text, seed, threads
+from diffeo._workers import working
 from diffeo.alignment import Alignment, align_diffusion, align_projection
 from diffeo.candidates import Side, isometric_candidates
 from diffeo.charts import (
@@ -44,6 +46,7 @@ def match(
     observables: Any = None,
     random_state: Any = 0,
     n_jobs: int | None = None,
+    verbose: bool = False,
 ) -> Transformation:
     """Find the change of coordinates between two observations of one input domain.
 
@@ -70,7 +73,9 @@ def match(
         coordinates without landmarks, or beside fewer than d + 1; with more they are not needed, and not used.
     random_state : int, numpy generator or None
     n_jobs : int, optional
-        Threads; None or -1 takes all that OpenMP gives.
+        Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+    verbose : bool
+        Show progress bars.
 
     Returns
     -------
@@ -95,6 +100,20 @@ def match(
     seed_value = seed(random_state)
     values = parse_observables(observables, obs_a, obs_b)
     parsed = parse_landmarks(landmarks, obs_a, obs_b)
+    with showing(verbose), working(n_jobs):
+        return _match(obs_a, obs_b, parsed, coordinates, values, seed_value, n_jobs)
+
+
+def _match(
+    obs_a: Observation,
+    obs_b: Observation,
+    parsed: tuple[Any, Any],
+    coordinates: str,
+    values: tuple[FloatArray, FloatArray] | None,
+    seed_value: int,
+    n_jobs: int | None,
+) -> Transformation:
+    """Choose the coordinates and align them."""
     if coordinates == "diffusion":
         if values is not None:
             raise errors.ParameterError(

@@ -6,6 +6,7 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._validation import FloatArray, IntArray, rows_text
+from diffeo._workers import workers
 
 # Neighbours whose reference positions are flatter than this do not determine a Jacobian.
 FLAT_REFERENCE = 1e-8
@@ -50,5 +51,5 @@ def _nearest(coordinates: FloatArray, k: int) -> IntArray:
     """Rows of the k nearest samples of every sample, itself included."""
     from scipy.spatial import cKDTree
 
-    _, rows = cKDTree(coordinates).query(coordinates, k, workers=-1)
+    _, rows = cKDTree(coordinates).query(coordinates, k, workers=workers())
     return np.ascontiguousarray(rows, dtype=np.int64)

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import _core
 from diffeo._validation import FloatArray, IntArray
+from diffeo._workers import workers
 from diffeo.diffusion_map import DiffusionMap
 
 # Samples on which eigenvectors are regressed on each other: dense enough to resolve harmonics in three dimensions.
@@ -116,7 +117,7 @@ def _remainder(values: FloatArray, coordinates: FloatArray) -> FloatArray:
         return values
     k = min(REGRESSION_NEIGHBORS, len(values) - 1)
     nodes = np.ascontiguousarray(coordinates)
-    _, neighbors = cKDTree(nodes).query(nodes, k + 1, workers=-1)
+    _, neighbors = cKDTree(nodes).query(nodes, k + 1, workers=workers())
     # Drop the point itself; where ties put another first, dropping that one does as well.
     own = neighbors == np.arange(len(nodes))[:, None]
     own[~own.any(axis=1), -1] = True

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from diffeo._progress import stage
 from diffeo._validation import FloatArray, IntArray, integer, threads
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
@@ -162,10 +163,12 @@ class _Metric:
         """Covariances (n, d, d) of all samples, and the sums of squared shares (n,): 1/N for a plain average of N."""
         rows = np.arange(len(self.points))
         fitted, concentration = [], []
-        for part in self.chunks(rows, neighbors.shape[1]):
-            covariances, shares = self.fit(rows[part], neighbors[part], distances[part])
-            fitted.append(covariances)
-            concentration.append((shares**2).sum(axis=1))
+        with stage("smoothing") as report:
+            for part in self.chunks(rows, neighbors.shape[1]):
+                report(part.start, len(rows))
+                covariances, shares = self.fit(rows[part], neighbors[part], distances[part])
+                fitted.append(covariances)
+                concentration.append((shares**2).sum(axis=1))
         return np.concatenate(fitted), np.concatenate(concentration)
 
 

@@ -17,16 +17,27 @@ class Interrupted : public std::exception {
   const char* what() const noexcept override { return "interrupted"; }
 };
 
-/// Called now and then by the thread that started a parallel loop; true stops the loop.
+/// Called at most every 50 ms by the thread that started a parallel loop; true stops the loop.
 using InterruptCheck = bool (*)();
 void set_interrupt_check(InterruptCheck check);
+
+/// Told at most every 50 ms, by the thread that started a loop, how much of it is done; false stops the loop.
+using ProgressReport = bool (*)(Index done, Index total);
+
+/// Sets or clears (nullptr) the report of the calling thread: work that other threads start does not speak to it.
+void set_progress_report(ProgressReport report);
+
+/// For iterations that run parallel loops: reports the iterations, and the loops inside fall silent until the next
+/// set_progress_report. Throws Interrupted on Ctrl-C.
+void report_progress(Index done, Index total);
+
+/// For long work outside of parallel loops, every few milliseconds of it: throws Interrupted on Ctrl-C.
+void check_interrupt();
 
 /// Number of threads for a request: 0 means all that OpenMP gives; otherwise the request itself.
 int resolve_threads(int requested);
 
 namespace detail {
-/// Polls the interrupt check at most every 50 ms; only the thread that started the loop asks.
-bool interrupt_requested();
 /// Runs task(k) for k in [0, count) on `threads` threads, in dynamic order.
 void run_tasks(Index count, int threads, void (*task)(void*, Index), void* context);
 }  // namespace detail
