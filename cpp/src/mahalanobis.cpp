@@ -177,7 +177,7 @@ void rows_of_leaf(const MetricTree& tree, Index leaf, const std::vector<Index>& 
 /// About how many entries the kernel has.
 double expected_entries(const MetricTree& tree, Bandwidth bandwidth, int threads) {
   const Index n = tree.size(), count = std::min(n, kProbes);
-  Row rows[kProbes];
+  Row rows[kProbes] = {};
   double sums[kProbes];
   Index entries[kProbes], gated[kProbes], total = 0;
   for (Index p = 0; p < count; ++p) rows[p] = static_cast<Row>(p * n / count);
