@@ -259,7 +259,9 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self._sample_weights = np.zeros(n)
         self._sample_weights[kernel.rows] = self._weights
         del self._vectors
-        missing = np.setdiff1d(np.arange(n), kernel.rows)
+        left_out = np.ones(n, dtype=bool)
+        left_out[kernel.rows] = False
+        missing = np.flatnonzero(left_out)
         if len(missing):
             self.embedding_[missing] = self._extend(np.ascontiguousarray(kernel.points[missing]), None, missing)
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "diffeo/lanes.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -31,6 +32,26 @@ struct SampleView {
 enum class PairState { outside, gated, kept };
 
 namespace detail {
+
+/// Inner product of long vectors, in as many partial sums as a register holds.
+inline double long_inner(const double* a, const double* b, Index m) {
+  Lanes sums{};
+  Index k = 0;
+  for (; k + kLanes <= m; k += kLanes) sums += diffeo::load(a + k) * diffeo::load(b + k);
+  double sum = 0.0;
+  for (; k < m; ++k) sum += a[k] * b[k];
+  for (int l = 0; l < kLanes; ++l) sum += sums[l];
+  return sum;
+}
+
+/// Inner product of vectors of length M, or m where M = -1.
+template <int M>
+double inner(const double* a, const double* b, Index m) {
+  if constexpr (M < 0) return long_inner(a, b, m);
+  double sum = 0.0;
+  for (Index k = 0; k < M; ++k) sum += a[k] * b[k];
+  return sum;
+}
 
 /// Whether the symmetric matrix s (d, d), overwritten, has only positive pivots in Gaussian elimination.
 inline bool positive_definite(double* s, Index d) {
@@ -110,12 +131,8 @@ class PairMetric {
  private:
   double displacement(const SampleView& i, const SampleView& j) {
     double* delta = scratch_.data();
-    double sum = 0.0;
-    for (Index a = 0; a < m(); ++a) {
-      delta[a] = j.point[a] - i.point[a];
-      sum += delta[a] * delta[a];
-    }
-    return sum;
+    for (Index a = 0; a < m(); ++a) delta[a] = j.point[a] - i.point[a];
+    return detail::inner<M>(delta, delta, m());
   }
 
   /// squared = |W^T D|^2 and tangent = |U^T D|^2 = sum_k sigma_k^2 (W^T D)_k^2.
@@ -123,8 +140,7 @@ class PairMetric {
     const double* delta = scratch_.data();
     squared = tangent = 0.0;
     for (Index k = 0; k < dim(); ++k) {
-      double u = 0.0;
-      for (Index a = 0; a < m(); ++a) u += at.whitening[k * m() + a] * delta[a];
+      const double u = detail::inner<M>(at.whitening + k * m(), delta, m());
       squared += u * u;
       tangent += at.squared_stretches[k] * u * u;
     }
@@ -137,8 +153,7 @@ class PairMetric {
     double* backward = forward + d * d;
     for (Index k = 0; k < d; ++k) {
       for (Index l = 0; l < d; ++l) {
-        double inner = 0.0;
-        for (Index a = 0; a < m(); ++a) inner += i.whitening[k * m() + a] * j.whitening[l * m() + a];
+        const double inner = detail::inner<M>(i.whitening + k * m(), j.whitening + l * m(), m());
         forward[k * d + l] = inner * j.squared_stretches[l];
         backward[l * d + k] = inner * i.squared_stretches[k];
       }
