@@ -107,10 +107,10 @@ def test_the_same_bits_beside_torch(imports):
     code = (
         f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{imports}\nimport hashlib, test_threads\n"
         "torch.ones(2000, 2000) @ torch.ones(2000, 2000)\n"
-        "print(hashlib.sha256(test_threads.RESULTS['diffusion'](2).tobytes()).hexdigest())"
+        "print(hashlib.sha256(test_threads.RESULTS['kernel'](2).tobytes()).hexdigest())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     import hashlib
 
-    assert done.stdout.strip() == hashlib.sha256(RESULTS["diffusion"](1).tobytes()).hexdigest()
+    assert done.stdout.strip() == hashlib.sha256(RESULTS["kernel"](1).tobytes()).hexdigest()
