@@ -32,6 +32,9 @@ constexpr double kProbeExponent = 1e-10;
 constexpr Index kFewMeasurements = 8;
 constexpr double kWideShare = 1.0 / 8.0;
 
+// The products of a tile take (d + 1)^2 times 18 KiB.
+constexpr Index kMostDimensions = 8;
+
 // Values are kept in pieces of this many until their rows are known.
 constexpr Index kPiece = Index{1} << 16;
 
@@ -368,8 +371,9 @@ void probe_rows(const MetricTree& tree, const TileBoxes& boxes, double factor, c
 
 }  // namespace
 
-bool tiles_are_cheaper(Index n, Index m, double entries_per_row) {
-  return m > kFewMeasurements || entries_per_row > kWideShare * static_cast<double>(n);
+bool tiles_are_cheaper(const MetricTree& tree, double entries_per_row) {
+  if (tree.dim() > kMostDimensions) return false;
+  return tree.n_measurements() > kFewMeasurements || entries_per_row > kWideShare * static_cast<double>(tree.size());
 }
 
 void dense_row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,

@@ -264,10 +264,10 @@ Kernel sparse_kernel(const MetricTree& tree, Bandwidth bandwidth, double expecte
 double Bandwidth::squared_radius() const { return 4.0 * epsilon * std::log(1.0 / truncation); }
 
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {
-  const Index n = tree.size(), m = tree.n_measurements();
-  if (tiles_are_cheaper(n, m, 0.0)) return assemble_dense(tree, bandwidth, threads);
+  if (tiles_are_cheaper(tree, 0.0)) return assemble_dense(tree, bandwidth, threads);
   const double expected = expected_entries(tree, bandwidth, threads);
-  if (tiles_are_cheaper(n, m, expected / static_cast<double>(n))) return assemble_dense(tree, bandwidth, threads);
+  if (tiles_are_cheaper(tree, expected / static_cast<double>(tree.size())))
+    return assemble_dense(tree, bandwidth, threads);
   return sparse_kernel(tree, bandwidth, expected, threads);
 }
 
@@ -277,7 +277,7 @@ Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads)
 
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
                     Index* entries, Index* gated, int threads) {
-  if (tiles_are_cheaper(tree.size(), tree.n_measurements(), 0.0)) {
+  if (tiles_are_cheaper(tree, 0.0)) {
     dense_row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
     return;
   }

@@ -184,6 +184,10 @@ void test_cancellation() {
     CHECK(compare(tree(twins), {epsilon, 1e-4}).coincident == 200);
     CHECK(compare(tree(twins), {10.0, 1e-4}).coincident == 200);
     CHECK(compare(tree(twins.array() - 3e7), {epsilon, 1e-4}).coincident >= 200);
+    // Six clusters a thousand apart: the decisions are clear, but the values would lose four digits.
+    RowMatrix apart = sample.points;
+    for (Index i = 0; i < 300; ++i) apart.row(i).array() += 1000.0 * static_cast<double>(i % 6);
+    CHECK(compare(tree(apart), {epsilon, 1e-4}).kept > 100);
     // Six clusters shrunk by 1e-6, a thousand apart, with a kernel as wide as a cluster.
     RowMatrix clusters = 1e-6 * sample.points;
     for (Index i = 0; i < 300; ++i) clusters.row(i).array() += 1000.0 * static_cast<double>(i % 6);

@@ -17,11 +17,12 @@ Kernel assemble_dense(const MetricTree& tree, Bandwidth bandwidth, int threads);
 void dense_row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
                           Index* entries, Index* gated, int threads);
 
-/// Which way costs less for n samples of m measurements with so many entries a row.
+/// Which way costs less for a kernel with so many entries a row.
 ///
 /// A tile costs 2 m (d + 1)^2 + some 100 operations for each of its pairs, all at the rate of matrix products; the
 /// search costs 2 (m + 2 m d) for each end of fewer pairs, at a third of that rate. Counts and measurements agree that
 /// tiles are cheaper from nine measurements on at any density, and below where rows hold an eighth of all samples.
-bool tiles_are_cheaper(Index n, Index m, double entries_per_row);
+/// Beyond eight dimensions the (d + 1)^2 products of a tile outgrow the caches, and the search it is.
+bool tiles_are_cheaper(const MetricTree& tree, double entries_per_row);
 
 }  // namespace diffeo
