@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "diffeo/native_vector.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -77,7 +78,8 @@ class PairMetric {
   Index m() const { return M >= 0 ? M : m_; }
   Index dim() const { return D >= 0 ? D : dim_; }
 
-  /// Two-sided: both samples have a metric. `q` is set unless the pair is outside of the reach.
+  /// Two-sided: both samples have a metric. `q` is set unless the pair is outside of the reach; outside of the radius
+  /// it may be a lower bound.
   PairState operator()(const SampleView& i, const SampleView& j, double& q) {
     const double distance2 = displacement(i, j);
     const double stretch = std::min(i.stretch, j.stretch);
@@ -88,6 +90,9 @@ class PairMetric {
     }
     double a, b, tangent_i, tangent_j;
     one_sided(i, a, tangent_i);
+    // Most pairs within the reach are outside of the radius, and half of them by the first metric alone.
+    q = 0.5 * a;
+    if (!(q <= squared_radius_)) return PairState::outside;
     one_sided(j, b, tangent_j);
     q = 0.5 * (a + b);
     if (!(q <= squared_radius_)) return PairState::outside;
@@ -110,12 +115,8 @@ class PairMetric {
  private:
   double displacement(const SampleView& i, const SampleView& j) {
     double* delta = scratch_.data();
-    double sum = 0.0;
-    for (Index a = 0; a < m(); ++a) {
-      delta[a] = j.point[a] - i.point[a];
-      sum += delta[a] * delta[a];
-    }
-    return sum;
+    for (Index a = 0; a < m(); ++a) delta[a] = j.point[a] - i.point[a];
+    return detail::dot(delta, delta, m());
   }
 
   /// squared = |W^T D|^2 and tangent = |U^T D|^2 = sum_k sigma_k^2 (W^T D)_k^2.
@@ -123,8 +124,7 @@ class PairMetric {
     const double* delta = scratch_.data();
     squared = tangent = 0.0;
     for (Index k = 0; k < dim(); ++k) {
-      double u = 0.0;
-      for (Index a = 0; a < m(); ++a) u += at.whitening[k * m() + a] * delta[a];
+      const double u = detail::dot(at.whitening + k * m(), delta, m());
       squared += u * u;
       tangent += at.squared_stretches[k] * u * u;
     }
@@ -137,8 +137,7 @@ class PairMetric {
     double* backward = forward + d * d;
     for (Index k = 0; k < d; ++k) {
       for (Index l = 0; l < d; ++l) {
-        double inner = 0.0;
-        for (Index a = 0; a < m(); ++a) inner += i.whitening[k * m() + a] * j.whitening[l * m() + a];
+        const double inner = detail::dot(i.whitening + k * m(), j.whitening + l * m(), m());
         forward[k * d + l] = inner * j.squared_stretches[l];
         backward[l * d + k] = inner * i.squared_stretches[k];
       }
