@@ -124,6 +124,28 @@ def test_gates_are_the_same_numbers_in_both_languages():
     assert tuple(reference.GATES) == _core.GATES
 
 
+@pytest.mark.parametrize("n", [2, 7, 8, 9, 16, 17, 33, 65])
+@pytest.mark.parametrize(("dim", "m"), [(1, 1), (2, 5), (2, 35), (4, 6)])
+def test_equals_the_reference_around_the_borders_of_blocks(n, dim, m):
+    assert_equals_reference(smooth_observation(n, dim, m, seed=n), 0.05)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4])
+def test_equals_the_reference_on_uneven_densities(dim):
+    x = square(500, dim, seed=dim)
+    x[:400] *= 1e-2
+    y, jacobians = smooth_map(dim, dim + 3, seed=4)(x)
+    observation = Observation.from_jacobians(y, jacobians)
+    for epsilon in (1e-6, 1e-4, 1e-2):
+        assert_equals_reference(observation, epsilon)
+
+
+def test_equals_the_reference_where_samples_coincide():
+    y, jacobians = smooth_map(2, 5, seed=4)(np.repeat(square(40), 7, axis=0))
+    kernel = assert_equals_reference(Observation.from_jacobians(y, jacobians), 1e-4)
+    assert np.count_nonzero(kernel.values == 1.0) >= 40 * 49
+
+
 # --- symmetries ---------------------------------------------------------------------------------------------
 
 
@@ -178,6 +200,27 @@ def test_order_of_the_samples_is_the_callers():
     )
     first, second = (mahalanobis_kernel(o, epsilon=4e-3).matrix for o in (observation, shuffled))
     np.testing.assert_allclose(first.toarray()[np.ix_(order, order)], second.toarray(), rtol=1e-13, atol=0)
+
+
+def test_matrix_is_the_same_for_every_order_of_rows():
+    kernel = mahalanobis_kernel(smooth_observation(900, 2, 5, seed=3), epsilon=2e-3)
+    assert kernel.matrix.has_canonical_format
+    inner = kernel.in_tree_order().tocoo()
+    expected = np.zeros((900, 900))
+    expected[kernel.rows[inner.row], kernel.rows[inner.col]] = inner.data
+    np.testing.assert_array_equal(kernel.matrix.toarray(), expected)
+    starts = kernel.matrix.indptr
+    assert all(np.all(np.diff(kernel.matrix.indices[starts[i] : starts[i + 1]]) > 0) for i in range(900))
+
+
+def test_compiled_permutation_checks_its_arguments():
+    indptr, indices, values = np.arange(4), np.arange(3, dtype=np.int32), np.ones(3)
+    with pytest.raises(ValueError, match="one entry more"):
+        _core.permute_rows(indptr, indices, values, np.arange(2), 3, 1)
+    with pytest.raises(ValueError, match="as many entries"):
+        _core.permute_rows(indptr, indices, values[:2], np.arange(3), 3, 1)
+    with pytest.raises(ValueError, match="below n_rows"):
+        _core.permute_rows(indptr, indices, values, np.arange(3), 2, 1)
 
 
 def test_rank_deficient_rows_stand_alone():
@@ -280,6 +323,12 @@ def test_automatic_epsilon_scales_with_the_unit_of_the_input():
     unit = mahalanobis_kernel(Observation.from_jacobians(y, jacobians)).epsilon
     millimetres = mahalanobis_kernel(Observation.from_jacobians(y, jacobians / 1000)).epsilon
     np.testing.assert_allclose(millimetres, 1e6 * unit, rtol=0.02)
+
+
+@pytest.mark.parametrize("n", [1500, 20_000])
+def test_automatic_epsilon_takes_few_trials(n):
+    curve = mahalanobis_kernel(smooth_observation(n, 2, 5, seed=1)).curve
+    assert len(curve.epsilon) <= 8
 
 
 def test_target_falls_for_large_samples():

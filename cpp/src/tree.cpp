@@ -19,6 +19,9 @@ constexpr Index kMaxSearchDim = 16;
 constexpr Index kProjectedDim = 8;
 constexpr Index kProjectionSample = 2048;
 
+// Up to this many measurements eight lanes of whole samples are faster than sums along the measurements of one pair.
+constexpr Index kMaxBlockDim = 32;
+
 // Leaves stored by one task.
 constexpr Index kStoredLeaves = 128;
 
@@ -93,7 +96,7 @@ void sort_node(const double* search, Index s, Key* keys, Index count) {
 }  // namespace
 
 MetricTree::MetricTree(const double* points, const double* whitening, Index n, Index m, Index dim, int threads)
-    : n_(n), m_(m), dim_(dim), search_dim_(m) {
+    : n_(n), m_(m), dim_(dim), search_dim_(m), blocks_are_complete_(m <= kMaxBlockDim) {
   if (n < 1 || m < 1 || dim < 0 || dim > m) throw std::invalid_argument("MetricTree: needs samples and 0 <= dim <= m");
   if (n >= std::numeric_limits<Row>::max()) throw std::invalid_argument("MetricTree: needs fewer than 2^31 samples");
   if ((whitening == nullptr) != (dim == 0)) throw std::invalid_argument("MetricTree: whitening and dim disagree");
@@ -229,8 +232,9 @@ void MetricTree::store_in_tree_order(const double* points, const double* whiteni
   squared_stretches_ = Buffer<double>(n_ * dim_);
   stretch_ = Buffer<double>(n_);
   if (projection_.size() > 0) search_ = Buffer<double>(n_ * search_dim_);
-  const bool complete = blocks_are_complete();
-  block_size_ = block_fields(search_dim_, complete ? dim_ : 0) * kBlock;
+  const bool projected = search_.size() > 0, complete = blocks_are_complete_;
+  const Index block_m = complete ? m_ : search_dim_, block_dim = complete ? dim_ : 0;
+  block_size_ = block_fields(block_m, block_dim) * kBlock;
   blocks_ = Buffer<double>((n_ + kBlock - 1) / kBlock * block_size_);
   boxes_.resize(nodes_.size() * static_cast<std::size_t>(2 * search_dim_));
   position_.resize(static_cast<std::size_t>(n_));
@@ -240,7 +244,7 @@ void MetricTree::store_in_tree_order(const double* points, const double* whiteni
       const Index i = order_[static_cast<std::size_t>(t)];
       position_[static_cast<std::size_t>(i)] = static_cast<Row>(t);
       store_sample(t, points + i * m_, whitening + i * m_ * dim_);
-      if (!complete) std::copy_n(search + i * search_dim_, search_dim_, search_.data() + t * search_dim_);
+      if (projected) std::copy_n(search + i * search_dim_, search_dim_, search_.data() + t * search_dim_);
     }
     for (Index begin = first * kLeafSize; begin < end; begin += kBlock) {
       double* block = blocks_.data() + begin / kBlock * block_size_;
@@ -248,7 +252,7 @@ void MetricTree::store_in_tree_order(const double* points, const double* whiteni
         const Index t = begin + lane;
         SampleView view{nullptr, nullptr, nullptr, 0.0};
         if (t < end) view = complete ? sample(t) : SampleView{search_point(t), nullptr, nullptr, stretch(t)};
-        store_in_block(view, search_dim_, complete ? dim_ : 0, lane, block);
+        store_in_block(view, block_m, block_dim, lane, block);
       }
     }
     for (Index leaf = first; leaf < last; ++leaf) summarise_leaf(leaf);

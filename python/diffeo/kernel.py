@@ -40,8 +40,8 @@ MAX_TRIALS = 100
 GUESS_SAMPLE = 20_000
 # When the gates drop more than this share of the pairs within the radius, epsilon is large for the curvature.
 MAX_GATED_SHARE = 0.25
-# Bytes an entry takes while the kernel is assembled: column and value, and half as much for the upper triangle.
-BYTES_PER_ENTRY = 18.0
+# Bytes an entry takes while the kernel is assembled: column and value; what tasks hold beside it is small.
+BYTES_PER_ENTRY = 12.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -332,7 +332,10 @@ def choose_epsilon(
     for _ in range(12):
         if row_sum(high) < target or abs(row_sum(high) / target - 1.0) < 0.005:
             break
-        middle = 0.5 * (low + high)
+        # The curve is nearly a power law; aiming a little above the target, the upper end is soon close enough.
+        below, above = np.log(row_sum(low) / target), np.log(row_sum(high) / target)
+        share = (0.0025 - below) / (above - below)
+        middle = low + min(max(share, 0.02), 0.98) * (high - low)
         if row_sum(middle) < target:
             low = middle
         else:
@@ -355,16 +358,16 @@ def _guess_epsilon(observation: Observation | FloatArray, n: int) -> float:
 
     The 20th neighbour among s of n samples lies where about 20 n / s of all samples do; the search corrects the rest.
     """
-    if isinstance(observation, Observation):
-        points, whitening = observation.points[observation.usable], observation.whitening[observation.usable]
-    else:
-        points, whitening = observation, None
-    subset = np.unique(np.linspace(0, len(points) - 1, min(n, GUESS_SAMPLE)).astype(np.int64))
+    usable = observation.usable if isinstance(observation, Observation) else np.arange(n)
+    points = observation.points if isinstance(observation, Observation) else observation
+    subset = points[usable[np.unique(np.linspace(0, n - 1, min(n, GUESS_SAMPLE)).astype(np.int64))]]
     near = min(20, len(subset) - 1)
     found = []
-    for i in np.unique(np.linspace(0, len(points) - 1, min(n, 24)).astype(np.int64)):
-        delta = points[subset] - points[i]
-        squared = ((delta if whitening is None else delta @ whitening[i]) ** 2).sum(axis=1)
+    for i in usable[np.unique(np.linspace(0, n - 1, min(n, 24)).astype(np.int64))]:
+        delta = subset - points[i]
+        squared = ((delta @ observation.whitening[i] if isinstance(observation, Observation) else delta) ** 2).sum(
+            axis=1
+        )
         found.append(np.partition(squared, near)[near])
     guess = float(np.median(found)) / 20.0
     return guess if guess > 0.0 else max(float(np.max(found)), np.finfo(float).tiny * 1e30)

@@ -35,7 +35,8 @@ void test_tree(const Sample& sample) {
 }
 
 /// Every pair by PairMetric itself, row by row, against the assembly on the tree.
-void compare_with_all_pairs(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidth, Index least_gated) {
+void compare_with_all_pairs(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidth, Index least_gated,
+                            Index least_entries) {
   const Index n = tree.size(), dim = tree.dim();
   const diffeo::Kernel kernel = diffeo::assemble_kernel(tree, bandwidth, 2);
   diffeo::PairMetric<-1, -1> metric(tree.n_measurements(), dim, bandwidth.squared_radius());
@@ -65,7 +66,8 @@ void compare_with_all_pairs(const diffeo::MetricTree& tree, diffeo::Bandwidth ba
   CHECK(worst < 1e-12);
   CHECK(kernel.n_gated == n_gated / 2);
   CHECK(kernel.n_gated >= least_gated);
-  CHECK(kernel.rows.indices.size() > 2 * n);
+  CHECK(kernel.rows.indices.size() == entry && entry >= least_entries);
+  CHECK(kernel.is_finite);
 
   std::vector<Row> rows(static_cast<std::size_t>(n));
   for (Index t = 0; t < n; ++t) rows[static_cast<std::size_t>(t)] = static_cast<Row>(t);
@@ -93,6 +95,133 @@ void test_kernel_bits(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidt
     CHECK(same_bits(other.rows.indices.data(), first.rows.indices.data(), first.rows.indices.size()));
     CHECK(same_bits(other.rows.values.data(), first.rows.values.data(), first.rows.values.size()));
     CHECK(same_bits(other.gated.data(), first.gated.data(), tree.size()));
+  }
+}
+
+/// Every size around the borders of lanes, blocks and leaves; samples far apart, near, and all in one place.
+void test_sizes() {
+  for (const Index n : {1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 65, 129, 257}) {
+    const Sample sample(n, 5, 2, 0.3);
+    for (const double epsilon : {1e-9, 1e-3, 10.0}) {
+      compare_with_all_pairs(sample.tree(2), {epsilon, 1e-4}, 0, epsilon > 1.0 ? n : 0);
+      const diffeo::MetricTree euclidean(sample.points.data(), nullptr, n, 5, 0, 2);
+      compare_with_all_pairs(euclidean, {epsilon, 1e-4}, 0, epsilon > 1.0 ? n * n : 0);
+    }
+    RowMatrix points = sample.points, whitening = sample.whitening;
+    points.rowwise() = RowMatrix(points.row(0)).row(0);
+    whitening.rowwise() = RowMatrix(whitening.row(0)).row(0);
+    const diffeo::MetricTree equal(points.data(), whitening.data(), n, 5, 2, 2);
+    compare_with_all_pairs(equal, {1e-3, 1e-4}, 0, n * n);
+    CHECK(diffeo::assemble_kernel(equal, {1e-3, 1e-4}, 2).n_ones == n * (n - 1));
+  }
+}
+
+/// Ties everywhere: a lattice, each of its points several times.
+void test_ties() {
+  const Index side = 12, copies = 3, n = side * side * copies;
+  RowMatrix points(n, 2);
+  for (Index i = 0; i < n; ++i) {
+    points.row(i) << static_cast<double>(i / copies % side), static_cast<double>(i / copies / side);
+  }
+  const diffeo::MetricTree tree(points.data(), nullptr, n, 2, 0, 2);
+  // The radius lies between those of two shells of the lattice.
+  compare_with_all_pairs(tree, {4.5 / (4.0 * std::log(1e4)), 1e-4}, 0, 9 * n);
+  CHECK(diffeo::assemble_kernel(tree, {0.1, 1e-4}, 2).n_ones == n * (copies - 1));
+}
+
+/// Most samples in a small part of the domain, a few far away.
+void test_uneven_density(Index d) {
+  Sample sample(600, 6, d, 0.4);
+  for (Index i = 0; i < 500; ++i) sample.points.row(i) = 1e-3 * sample.points.row(i);
+  compare_with_all_pairs(sample.tree(2), {1e-6, 1e-4}, 0, 600);
+  compare_with_all_pairs(sample.tree(2), {0.05, 1e-4}, 0, 601);
+}
+
+/// Above the size of one task of the sort.
+void test_large_tree() {
+  const Sample sample(30000, 3, 2, 0.3);
+  const diffeo::MetricTree first = sample.tree(1);
+  test_tree(sample);
+  for (const int threads : {2, 5}) CHECK(sample.tree(threads).order() == first.order());
+  const auto& leaves = first.leaves();
+  for (const Index count : {1, 8, 64, 4096}) {
+    for (Index leaf = 0; leaf < static_cast<Index>(leaves.size()); leaf += count) {
+      const auto& node = first.nodes()[static_cast<std::size_t>(first.node_of_leaves(leaf, count))];
+      CHECK(node.begin == leaf * diffeo::MetricTree::kLeafSize);
+      CHECK(node.end == std::min(sample.n, (leaf + count) * diffeo::MetricTree::kLeafSize));
+    }
+  }
+}
+
+/// Chunks that come in any order into a result that starts too small.
+void test_collector() {
+  diffeo::RowCollector collector(40, 1000000, 1);
+  for (const Index chunk : {3, 0, 2, 1, 7, 6, 5, 4}) {
+    diffeo::RowChunk rows = collector.spare();
+    for (Index r = 0; r < 5; ++r) {
+      const Index length = (chunk * 5 + r) * 3000;
+      rows.make_room(length);
+      for (Index e = 0; e < length; ++e) {
+        rows.columns[static_cast<std::size_t>(rows.count)] = static_cast<Row>(e);
+        rows.values[static_cast<std::size_t>(rows.count++)] = static_cast<double>(chunk * 5 + r);
+      }
+      rows.lengths.push_back(static_cast<Row>(length));
+    }
+    collector.add(chunk, std::move(rows));
+  }
+  const diffeo::SparseRows rows = collector.take();
+  CHECK(rows.n_rows == 40 && rows.indptr[0] == 0 && rows.indices.size() == rows.indptr[40]);
+  bool right = rows.values.size() == rows.indptr[40];
+  for (Index i = 0; i < 40; ++i) {
+    CHECK(rows.indptr[i + 1] - rows.indptr[i] == i * 3000);
+    for (Index e = rows.indptr[i]; right && e < rows.indptr[i + 1]; ++e) {
+      right = rows.indices[e] == e - rows.indptr[i] && rows.values[e] == static_cast<double>(i);
+    }
+  }
+  CHECK(right);
+}
+
+/// Small arrays from the heap, large ones from pages of their own.
+void test_buffer() {
+  for (const Index size : {0, 1, 1000, 3000000}) {
+    diffeo::Buffer<double> buffer(size);
+    for (Index k = 0; k < size; ++k) buffer[k] = static_cast<double>(k);
+    buffer.grow(2 * size + 1, size);
+    CHECK(buffer.size() == 2 * size + 1);
+    buffer[2 * size] = -1.0;
+    buffer.shrink(size);
+    diffeo::Buffer<double> moved(std::move(buffer));
+    CHECK(moved.size() == size && reinterpret_cast<std::size_t>(moved.data()) % 64 == 0);
+    bool same = true;
+    for (Index k = 0; k < size; ++k) same = same && moved[k] == static_cast<double>(k);
+    CHECK(same);
+  }
+}
+
+void test_permutation() {
+  const Ring ring(50);
+  const diffeo::SparseView view = ring.view();
+  const Index n_rows = 60;
+  std::vector<Index> target(50);
+  // 7 and 53 have no common divisor, so no two rows meet; 10 rows of the 60 get nothing.
+  for (Index k = 0; k < 50; ++k) target[static_cast<std::size_t>(k)] = (k * 7 + 3) % 53;
+  RowMatrix expected = RowMatrix::Identity(n_rows, n_rows);
+  for (Index k = 0; k < 50; ++k) {
+    for (Index e = view.indptr[k]; e < view.indptr[k + 1]; ++e) {
+      expected(target[static_cast<std::size_t>(k)], target[static_cast<std::size_t>(view.indices[e])]) = view.values[e];
+    }
+  }
+  for (const int threads : {1, 3}) {
+    const auto rows =
+        diffeo::permute_rows<Row>(view.indptr, view.indices, view.values, target.data(), 50, n_rows, threads);
+    RowMatrix found = RowMatrix::Zero(n_rows, n_rows);
+    for (Index i = 0; i < n_rows; ++i) {
+      for (Index e = rows.indptr[i]; e < rows.indptr[i + 1]; ++e) {
+        CHECK(e == rows.indptr[i] || rows.indices[e] > rows.indices[e - 1]);
+        found(i, rows.indices[e]) = rows.values[e];
+      }
+    }
+    CHECK(found == expected);
   }
 }
 
@@ -127,19 +256,27 @@ void test_cross_kernel(const Sample& sample, diffeo::Bandwidth bandwidth) {
 }  // namespace
 
 void test_kernel() {
-  const std::pair<Index, Index> shapes[] = {{1, 1}, {3, 1}, {2, 2}, {5, 2}, {7, 2}, {20, 2}, {6, 3}, {7, 4}};
+  test_buffer();
+  test_collector();
+  test_permutation();
+  test_sizes();
+  test_ties();
+  test_large_tree();
+  for (const Index d : {1, 2, 3, 4}) test_uneven_density(d);
+  const std::pair<Index, Index> shapes[] = {{1, 1},  {3, 1},  {2, 2}, {5, 2}, {7, 2}, {3, 2}, {20, 2},
+                                            {40, 2}, {70, 3}, {6, 3}, {7, 3}, {7, 4}, {33, 4}};
   for (const auto& [m, d] : shapes) {
     const Sample flat(400, m, d, 0.2);
     test_tree(flat);
-    compare_with_all_pairs(flat.tree(2), {d == 1 ? 1e-4 : 3e-3, 1e-4}, 0);
+    compare_with_all_pairs(flat.tree(2), {d == 1 ? 1e-4 : 3e-3, 1e-4}, 0, 801);
     test_cross_kernel(flat, {5e-3, 1e-4});
     const Sample bent(300, m, d, 2.5);
-    if (m > 1) compare_with_all_pairs(bent.tree(1), {0.5, 1e-4}, m >= 5 ? 100 : 0);
+    if (m > 1) compare_with_all_pairs(bent.tree(1), {0.5, 1e-4}, m >= 5 ? 100 : 0, 601);
     test_kernel_bits(Sample(900, m, d, 0.5).tree(2), {5e-3, 1e-4});
   }
   const RowMatrix cloud = random_matrix(500, 3, 77);
   const diffeo::MetricTree euclidean(cloud.data(), nullptr, 500, 3, 0, 2);
-  compare_with_all_pairs(euclidean, {0.02, 1e-4}, 0);
+  compare_with_all_pairs(euclidean, {0.02, 1e-4}, 0, 1001);
   test_kernel_bits(euclidean, {0.02, 1e-4});
 }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "diffeo/native_vector.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -17,13 +18,7 @@ inline constexpr Index kLanes = 8;
 
 namespace detail {
 
-#if defined(__AVX512F__)
-inline constexpr int kNative = 8;
-#elif defined(__AVX__)
-inline constexpr int kNative = 4;
-#else
-inline constexpr int kNative = 2;
-#endif
+inline constexpr int kNative = static_cast<int>(kVector);
 inline constexpr int kParts = static_cast<int>(kLanes) / kNative;
 
 typedef double Native __attribute__((vector_size(kNative * sizeof(double))));

@@ -10,14 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
+#include "diffeo/native_vector.hpp"
 #include "diffeo/pair_metric.hpp"
 #include "diffeo/types.hpp"
 
@@ -43,54 +39,6 @@ inline void store_in_block(const SampleView& view, Index m, Index dim, Index lan
 }
 
 namespace detail {
-
-// The widest vectors of the instruction set that this file is compiled for.
-#if defined(__AVX512F__)
-inline constexpr Index kVector = 8;
-#elif defined(__AVX__)
-inline constexpr Index kVector = 4;
-#else
-inline constexpr Index kVector = 2;
-#endif
-typedef double Vector __attribute__((vector_size(kVector * sizeof(double))));
-
-inline Vector load(const double* from) {
-  Vector v;
-  std::memcpy(&v, from, sizeof v);
-  return v;
-}
-
-inline void store(const Vector& v, double* to) { std::memcpy(to, &v, sizeof v); }
-
-/// Bit l is set where a <= b in lane l.
-inline unsigned at_most(const Vector& a, const Vector& b) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ);
-#elif defined(__AVX__)
-  return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LE_OQ)));
-#elif defined(__SSE2__)
-  return static_cast<unsigned>(_mm_movemask_pd(_mm_cmple_pd(a, b)));
-#else
-  unsigned bits = 0;
-  for (Index l = 0; l < kVector; ++l) bits |= static_cast<unsigned>(a[l] <= b[l]) << l;
-  return bits;
-#endif
-}
-
-/// Bit l is set where a < b in lane l.
-inline unsigned below(const Vector& a, const Vector& b) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ);
-#elif defined(__AVX__)
-  return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_LT_OQ)));
-#elif defined(__SSE2__)
-  return static_cast<unsigned>(_mm_movemask_pd(_mm_cmplt_pd(a, b)));
-#else
-  unsigned bits = 0;
-  for (Index l = 0; l < kVector; ++l) bits |= static_cast<unsigned>(a[l] < b[l]) << l;
-  return bits;
-#endif
-}
 
 /// Lanes whose symmetric matrix s (d, d), overwritten, has only positive pivots in Gaussian elimination.
 inline unsigned positive_definite(Vector* s, Index d) {

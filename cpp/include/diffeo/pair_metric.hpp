@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "diffeo/lanes.hpp"
+#include "diffeo/native_vector.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -32,26 +32,6 @@ struct SampleView {
 enum class PairState { outside, gated, kept };
 
 namespace detail {
-
-/// Inner product of long vectors, in as many partial sums as a register holds.
-inline double long_inner(const double* a, const double* b, Index m) {
-  Lanes sums{};
-  Index k = 0;
-  for (; k + kLanes <= m; k += kLanes) sums += diffeo::load(a + k) * diffeo::load(b + k);
-  double sum = 0.0;
-  for (; k < m; ++k) sum += a[k] * b[k];
-  for (int l = 0; l < kLanes; ++l) sum += sums[l];
-  return sum;
-}
-
-/// Inner product of vectors of length M, or m where M = -1.
-template <int M>
-double inner(const double* a, const double* b, Index m) {
-  if constexpr (M < 0) return long_inner(a, b, m);
-  double sum = 0.0;
-  for (Index k = 0; k < M; ++k) sum += a[k] * b[k];
-  return sum;
-}
 
 /// Whether the symmetric matrix s (d, d), overwritten, has only positive pivots in Gaussian elimination.
 inline bool positive_definite(double* s, Index d) {
@@ -98,7 +78,8 @@ class PairMetric {
   Index m() const { return M >= 0 ? M : m_; }
   Index dim() const { return D >= 0 ? D : dim_; }
 
-  /// Two-sided: both samples have a metric. `q` is set unless the pair is outside of the reach.
+  /// Two-sided: both samples have a metric. `q` is set unless the pair is outside of the reach; outside of the radius
+  /// it may be a lower bound.
   PairState operator()(const SampleView& i, const SampleView& j, double& q) {
     const double distance2 = displacement(i, j);
     const double stretch = std::min(i.stretch, j.stretch);
@@ -109,6 +90,9 @@ class PairMetric {
     }
     double a, b, tangent_i, tangent_j;
     one_sided(i, a, tangent_i);
+    // Most pairs within the reach are outside of the radius, and half of them by the first metric alone.
+    q = 0.5 * a;
+    if (!(q <= squared_radius_)) return PairState::outside;
     one_sided(j, b, tangent_j);
     q = 0.5 * (a + b);
     if (!(q <= squared_radius_)) return PairState::outside;
@@ -132,7 +116,7 @@ class PairMetric {
   double displacement(const SampleView& i, const SampleView& j) {
     double* delta = scratch_.data();
     for (Index a = 0; a < m(); ++a) delta[a] = j.point[a] - i.point[a];
-    return detail::inner<M>(delta, delta, m());
+    return detail::dot(delta, delta, m());
   }
 
   /// squared = |W^T D|^2 and tangent = |U^T D|^2 = sum_k sigma_k^2 (W^T D)_k^2.
@@ -140,7 +124,7 @@ class PairMetric {
     const double* delta = scratch_.data();
     squared = tangent = 0.0;
     for (Index k = 0; k < dim(); ++k) {
-      const double u = detail::inner<M>(at.whitening + k * m(), delta, m());
+      const double u = detail::dot(at.whitening + k * m(), delta, m());
       squared += u * u;
       tangent += at.squared_stretches[k] * u * u;
     }
@@ -153,7 +137,7 @@ class PairMetric {
     double* backward = forward + d * d;
     for (Index k = 0; k < d; ++k) {
       for (Index l = 0; l < d; ++l) {
-        const double inner = detail::inner<M>(i.whitening + k * m(), j.whitening + l * m(), m());
+        const double inner = detail::dot(i.whitening + k * m(), j.whitening + l * m(), m());
         forward[k * d + l] = inner * j.squared_stretches[l];
         backward[l * d + k] = inner * i.squared_stretches[k];
       }

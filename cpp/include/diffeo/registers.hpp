@@ -4,30 +4,24 @@
 
 #include <cstdint>
 
+#include "diffeo/native_vector.hpp"
+
 namespace diffeo {
 
 /// Doubles in one register.
-#if defined(__AVX512F__)
-inline constexpr int kRegister = 8;
-#elif defined(__AVX__)
-inline constexpr int kRegister = 4;
-#else
-inline constexpr int kRegister = 2;
-#endif
+inline constexpr int kRegister = static_cast<int>(detail::kVector);
+using Register = detail::Vector;
 
-typedef double Register __attribute__((vector_size(kRegister * sizeof(double))));
 /// What comparisons of Register give: all bits set where true.
 typedef std::int64_t RegisterMask __attribute__((vector_size(kRegister * sizeof(double))));
 
 namespace detail {
-typedef double LooseRegister
-    __attribute__((vector_size(kRegister * sizeof(double)), aligned(sizeof(double)), may_alias));
 typedef std::int64_t LooseRegisterMask
     __attribute__((vector_size(kRegister * sizeof(double)), aligned(sizeof(double)), may_alias));
 }  // namespace detail
 
-inline Register load(const double* from) { return *reinterpret_cast<const detail::LooseRegister*>(from); }
-inline void store(double* to, Register x) { *reinterpret_cast<detail::LooseRegister*>(to) = x; }
+using detail::load;
+inline void store(double* to, const Register& x) { detail::store(x, to); }
 inline RegisterMask load(const std::int64_t* from) { return *reinterpret_cast<const detail::LooseRegisterMask*>(from); }
 inline void store(std::int64_t* to, RegisterMask x) { *reinterpret_cast<detail::LooseRegisterMask*>(to) = x; }
 inline Register splat(double x) { return x - Register{}; }

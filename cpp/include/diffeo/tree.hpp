@@ -58,10 +58,10 @@ class MetricTree {
     return (search_.size() > 0 ? search_ : points_).data() + t * search_dim_;
   }
 
-  /// Blocks hold the samples of [k * kBlock, (k + 1) * kBlock), with whitening, or where the search coordinates are
-  /// a projection those alone (see pair_block.hpp); lanes beyond the last sample are not-a-number.
+  /// Blocks hold the samples of [k * kBlock, (k + 1) * kBlock) with their whitening, or beyond 32 measurements their
+  /// search coordinates alone (see pair_block.hpp); lanes beyond the last sample are not-a-number.
   const double* block(Index k) const { return blocks_.data() + k * block_size_; }
-  bool blocks_are_complete() const { return search_.size() == 0; }
+  bool blocks_are_complete() const { return blocks_are_complete_; }
 
   /// Maps `count` new points (count, m) to search coordinates (count, search_dim).
   RowMatrix search_coordinates(const double* points, Index count) const;
@@ -134,6 +134,7 @@ class MetricTree {
   std::vector<double> boxes_;  // per node: lower corner, then upper corner
   Buffer<double> points_, whitening_, squared_stretches_, stretch_, search_, blocks_;
   Index block_size_ = 0;
+  bool blocks_are_complete_;
   Eigen::RowVectorXd projection_centre_;
   RowMatrix projection_;  // (m, search_dim) with orthonormal columns; empty when the points search for themselves
 };
