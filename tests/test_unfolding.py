@@ -53,17 +53,25 @@ def spiked(n, width=0.015, height=1.0, seed=0):
 def test_robust_refinement_ignores_planted_wrong_lengths(share):
     x = square(1500)
     graph, place = exact_graph(x, smooth_observation(1500, 2, 5))
-    rng = np.random.default_rng(1)
-    wrong = rng.random(len(graph.i)) < share
-    planted = replace(graph, lengths=np.where(wrong, graph.lengths * rng.uniform(1.1, 1.4, len(wrong)), graph.lengths))
-    plain, _, _ = refine(planted, bent(place, 0.01))
-    robust, steps, _ = refine_robustly(planted, plain)
-    assert error(plain, place) > 0.02
-    assert error(robust, place) < 0.5 * error(plain, place)
-    # Most edges are believed, and then kept to a hundredth of what the plain refinement leaves in them.
-    typical = [np.median(np.abs(np.linalg.norm(graph.steps(x), axis=1) / graph.lengths - 1)) for x in (plain, robust)]
-    assert typical[1] < 0.1 * typical[0]
-    assert 3 <= steps <= 180
+    gains = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        wrong = rng.random(len(graph.i)) < share
+        factors = np.where(wrong, rng.uniform(1.1, 1.4, len(wrong)), 1.0)
+        planted = replace(graph, lengths=graph.lengths * factors)
+        plain, _, _ = refine(planted, bent(place, 0.01))
+        robust, steps, _ = refine_robustly(planted, plain)
+        assert error(plain, place) > 0.02
+        gains.append(error(robust, place) / error(plain, place))
+        # Most edges are believed, and then kept to a hundredth of what the plain refinement leaves in them.
+        typical = [
+            np.median(np.abs(np.linalg.norm(graph.steps(x), axis=1) / graph.lengths - 1)) for x in (plain, robust)
+        ]
+        assert typical[1] < 0.1 * typical[0]
+        assert 3 <= steps <= 180
+    # Wrong lengths of one place together bend it however little each is believed: 0.2 to 0.7 of the error remain.
+    assert max(gains) < 0.8
+    assert np.mean(gains) < 0.65
     # Where nothing is wrong, it refines like the plain one, to its coarser tolerance.
     exact, _, settled = refine_robustly(graph, bent(place, 0.01))
     assert settled

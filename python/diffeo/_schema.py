@@ -27,7 +27,7 @@ FITTED = {  # misfits are infinite for samples left out, generator eigenvalues f
         "random_state": "null|int 0", "n_jobs": "null|-1|threads", "eigenvalues_": "F k", "residuals_": "F k",
         "generator_eigenvalues_": "F* k", "eigenvectors_": "F nk", "embedding_": "F nc", "epsilon_": ">0",
         "_sample_weights": "F n", "_scaling": "F n", "_degree": "F n", "n_iter_": "int 0",
-        "n_connected_components_": "int 1"}}
+        "n_connected_components_": "int 1", "levels_": "I l"}}
 CURVE = {  # the dimension is NaN where a single bandwidth was tried
     "epsilon": "F t", "row_sum": "F t", "entries": "F t", "gated_share": "F t", "dimension": "F* t",
     "target": ">0"}

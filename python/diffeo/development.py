@@ -41,6 +41,9 @@ PERIOD_SPREAD = 0.25
 NO_PERIOD = 0.5
 # Periods that leave more than this share of the loops unexplained are those of no flat domain.
 UNEXPLAINED = 0.25
+# Where in the order of the samples spanning trees start, one after the other until loops add up to periods: along an
+# unlucky tree the errors of steps hide them.
+ROOTS = (0.5, 0.25, 0.75, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +66,21 @@ def develop(graph: NeighborGraph, points: FloatArray, whitening: FloatArray) -> 
     hole sum up to zero; around a closed direction they sum up to a period. The periods are a basis of all such sums, and
     unknowns of the second equation like the samples.
     """
-    tree = _spanning_tree(graph)
-    frames = _synchronised(graph, tree, whitening)
-    if frames is None:
-        return None
+    for root in ROOTS:
+        tree = _spanning_tree(graph, int(root * len(graph.rows)))
+        frames = _synchronised(graph, tree, whitening)
+        if frames is None:
+            return None
+        found = _developed(graph, points, whitening, tree, frames)
+        if found is not None:
+            return found
+    return None
+
+
+def _developed(
+    graph: NeighborGraph, points: FloatArray, whitening: FloatArray, tree: _Tree, frames: FloatArray
+) -> tuple[NeighborGraph, FloatArray] | None:
+    """As `develop`, from one spanning tree and the frames carried along it."""
     steps = _steps(graph, points, whitening, frames)
     median = float(np.median(graph.lengths))
     far = np.linalg.norm(_missed(graph, tree, steps), axis=1) > PERIOD_LENGTHS * median
@@ -91,9 +105,9 @@ def develop(graph: NeighborGraph, points: FloatArray, whitening: FloatArray) -> 
     return graph, _poisson(graph, steps)
 
 
-def _spanning_tree(graph: NeighborGraph) -> _Tree:
+def _spanning_tree(graph: NeighborGraph, root: int) -> _Tree:
     n = len(graph.rows)
-    order, parent = breadth_first_order(graph.matrix(np.ones(len(graph.i))), n // 2, directed=False)
+    order, parent = breadth_first_order(graph.matrix(np.ones(len(graph.i))), root, directed=False)
     parent[order[0]] = order[0]
     depth = np.zeros(n, dtype=np.int64)
     while True:
