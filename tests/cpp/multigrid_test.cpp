@@ -123,17 +123,17 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
 }  // namespace
 
 void test_multigrid() {
-  const Problem square(cloud(1400, 2, 0.0), 4e-4);
+  const Problem square(cloud(620, 2, 0.0), 9e-4);
   test_levels(square);
   test_cycle(square);
   test_against_the_dense_solver(square, 9, 1);
-  test_against_the_dense_solver(Problem(cloud(1400, 2, 9.0), 4e-4), 7, 2);
-  test_against_the_dense_solver(Problem(cloud(1500, 3, 0.0), 4e-3), 8, 1);
-  const Problem line(cloud(1200, 1, 0.0), 3e-6);
+  test_against_the_dense_solver(Problem(cloud(640, 2, 9.0), 9e-4), 7, 2);
+  test_against_the_dense_solver(Problem(cloud(640, 3, 0.0), 7e-3), 8, 1);
+  const Problem line(cloud(620, 1, 0.0), 1.1e-5);
   test_levels(line);
   test_against_the_dense_solver(line, 6, 1);
-  const Sample units(1300, 5, 2, 0.5);
-  const Problem bent(units.tree(1), 6e-4);
+  const Sample units(630, 5, 2, 0.5);
+  const Problem bent(units.tree(1), 1.3e-3);
   test_levels(bent);
   test_against_the_dense_solver(bent, 8, 1);
   // More pieces than pairs: all eigenvalues are 1, and the span holds sqrt(D).
