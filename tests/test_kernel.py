@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import mushroom, random_orthogonal, smooth_map, smooth_observation, square
 from diffeo import DiffusionMap, Observation, _core, errors, mahalanobis_kernel, reference
-from diffeo.kernel import target_row_sum
+from diffeo.bandwidth import target_row_sum
 from scipy.spatial import cKDTree
 
 TRUNCATION = 1e-4

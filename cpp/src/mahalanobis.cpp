@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "diffeo/dense.hpp"
+#include "diffeo/exponential.hpp"
 #include "diffeo/pair_block.hpp"
 #include "diffeo/parallel.hpp"
 
@@ -140,10 +141,11 @@ struct Outcome {
   Index ones = 0;
   bool is_finite = true;
 };
-Outcome exponentials(double* values, Index count, double scale) {
+Outcome to_kernel_values(double* values, Index count, double scale) {
+  for (Index e = 0; e < count; ++e) values[e] *= -scale;
+  exponentials(values, count);
   Outcome outcome;
   for (Index e = 0; e < count; ++e) {
-    values[e] = std::exp(-values[e] * scale);
     outcome.ones += values[e] == 1.0 ? 1 : 0;
     outcome.is_finite = outcome.is_finite && values[e] <= 1.0;
   }
@@ -243,7 +245,7 @@ Kernel sparse_kernel(const MetricTree& tree, Bandwidth bandwidth, double expecte
                      kernel.gated.data());
       }
     });
-    const Outcome outcome = exponentials(rows.values.data(), rows.count, scale);
+    const Outcome outcome = to_kernel_values(rows.values.data(), rows.count, scale);
     n_ones += outcome.ones - static_cast<Index>(rows.lengths.size());
     if (!outcome.is_finite) is_finite = false;
     Index dropped = 0;
@@ -302,7 +304,7 @@ void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows
           gated[s] += std::popcount(states.gated);
           add_lanes(block, states.kept, q, row);
         });
-        exponentials(row.values.data(), row.count, scale);
+        to_kernel_values(row.values.data(), row.count, scale);
         entries[s] = row.count;
         sums[s] = 0.0;
         for (Index e = 0; e < row.count; ++e) sums[s] += row.values[static_cast<std::size_t>(e)];
@@ -345,7 +347,7 @@ SparseRows cross_kernel(const MetricTree& tree, Bandwidth bandwidth, const doubl
         out.lengths.push_back(static_cast<Row>(out.count - before));
       }
     });
-    exponentials(out.values.data(), out.count, scale);
+    to_kernel_values(out.values.data(), out.count, scale);
     collector.add(chunk, std::move(out));
   });
   return collector.take();

@@ -15,7 +15,8 @@ from diffeo._estimators import checked_input
 from diffeo._progress import showing, stage
 from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
 from diffeo._workers import working
-from diffeo.kernel import EpsilonCurve, Kernel, mahalanobis_kernel, memory_limit
+from diffeo.bandwidth import EpsilonCurve
+from diffeo.kernel import Kernel, mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.

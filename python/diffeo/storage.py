@@ -20,12 +20,13 @@ from diffeo._container import Content, decode, encode, read, write
 from diffeo._schema import holds, take
 from diffeo._validation import FloatArray
 from diffeo.alignment import Alignment
+from diffeo.bandwidth import EpsilonCurve
 from diffeo.charts import Chart, DiffusionChart, IsometricChart
 from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
-from diffeo.kernel import EpsilonCurve, mahalanobis_kernel, memory_limit
+from diffeo.kernel import mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
 from diffeo.periods import turns
 from diffeo.registration import Registration

@@ -216,14 +216,7 @@ void test_bits() {
   for (const double epsilon : {1e-3, 1.0}) {
     const diffeo::Kernel first = diffeo::assemble_dense(tree, {epsilon, 1e-4}, 1);
     for (const int threads : {2, 3, 5}) {
-      const diffeo::Kernel other = diffeo::assemble_dense(tree, {epsilon, 1e-4}, threads);
-      CHECK(other.rows.indices.size() == first.rows.indices.size());
-      CHECK(other.n_gated == first.n_gated);
-      if (other.rows.indices.size() != first.rows.indices.size()) continue;
-      CHECK(same_bits(other.rows.indptr.data(), first.rows.indptr.data(), tree.size() + 1));
-      CHECK(same_bits(other.rows.indices.data(), first.rows.indices.data(), first.rows.indices.size()));
-      CHECK(same_bits(other.rows.values.data(), first.rows.values.data(), first.rows.values.size()));
-      CHECK(same_bits(other.gated.data(), first.gated.data(), tree.size()));
+      check_same_kernel(diffeo::assemble_dense(tree, {epsilon, 1e-4}, threads), first);
     }
   }
 }

@@ -86,16 +86,7 @@ void compare_with_all_pairs(const diffeo::MetricTree& tree, diffeo::Bandwidth ba
 
 void test_kernel_bits(const diffeo::MetricTree& tree, diffeo::Bandwidth bandwidth) {
   const diffeo::Kernel first = diffeo::assemble_kernel(tree, bandwidth, 1);
-  for (const int threads : {2, 3, 5}) {
-    const diffeo::Kernel other = diffeo::assemble_kernel(tree, bandwidth, threads);
-    CHECK(other.rows.indices.size() == first.rows.indices.size());
-    CHECK(other.n_gated == first.n_gated);
-    if (other.rows.indices.size() != first.rows.indices.size()) continue;
-    CHECK(same_bits(other.rows.indptr.data(), first.rows.indptr.data(), tree.size() + 1));
-    CHECK(same_bits(other.rows.indices.data(), first.rows.indices.data(), first.rows.indices.size()));
-    CHECK(same_bits(other.rows.values.data(), first.rows.values.data(), first.rows.values.size()));
-    CHECK(same_bits(other.gated.data(), first.gated.data(), tree.size()));
-  }
+  for (const int threads : {2, 3, 5}) check_same_kernel(diffeo::assemble_kernel(tree, bandwidth, threads), first);
 }
 
 /// Every size around the borders of lanes, blocks and leaves; samples far apart, near, and all in one place.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "diffeo/covariance.hpp"
+#include "diffeo/mahalanobis.hpp"
 #include "diffeo/operator.hpp"
 #include "diffeo/tree.hpp"
 
@@ -43,6 +44,18 @@ bool throws(Call&& call) {
 template <class T>
 bool same_bits(const T* a, const T* b, Index count) {
   return std::memcmp(a, b, static_cast<std::size_t>(count) * sizeof(T)) == 0;
+}
+
+/// Both kernels have the same bits.
+inline void check_same_kernel(const diffeo::Kernel& one, const diffeo::Kernel& other) {
+  const Index n = one.rows.n_rows, nnz = one.rows.indices.size();
+  CHECK(n == other.rows.n_rows && nnz == other.rows.indices.size());
+  CHECK(one.n_gated == other.n_gated);
+  if (n != other.rows.n_rows || nnz != other.rows.indices.size()) return;
+  CHECK(same_bits(one.rows.indptr.data(), other.rows.indptr.data(), n + 1));
+  CHECK(same_bits(one.rows.indices.data(), other.rows.indices.data(), nnz));
+  CHECK(same_bits(one.rows.values.data(), other.rows.values.data(), nnz));
+  CHECK(same_bits(one.gated.data(), other.gated.data(), n));
 }
 
 inline RowMatrix random_matrix(Index rows, Index columns, std::uint64_t seed) {
