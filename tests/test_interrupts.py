@@ -31,7 +31,8 @@ except KeyboardInterrupt:
     print("went on", fitted.embedding_.shape, flush=True)
 """
 
-# Each takes several seconds if it is left alone: distances in many dimensions prune nothing, no residual gets to 1e-15.
+# Each takes two seconds or more if it is left alone: distances in many dimensions prune nothing, no residual gets to
+# 1e-17.
 STAGES = {
     "kernel": """
 points = rng.normal(size=(60_000, 48))
@@ -44,9 +45,9 @@ tree = _core.MetricTree(points, np.ascontiguousarray(whitening), 2)
 work = lambda: tree.nearest_neighbors(12, THREADS)
 """,
     "whitening": """
-factors = rng.normal(size=(1200, 160, 160))
+factors = rng.normal(size=(200, 640, 640))
 covariances = factors @ factors.transpose(0, 2, 1)
-work = lambda: _core.whitening_from_covariances(covariances, 4, THREADS)
+work = lambda: _core.whitening_from_covariances(covariances, 40, THREADS)
 """,
     "bursts": """
 bursts = rng.normal(size=(2500, 96, 128))
@@ -66,7 +67,7 @@ work = lambda: IsometricEmbedding(n_jobs=THREADS).fit(observation)
 
 
 def interrupt(stage, after, threads):
-    """Seconds from SIGINT to KeyboardInterrupt, for a stage that is `after` seconds under way."""
+    """Seconds from SIGINT to KeyboardInterrupt, for a stage `after` seconds under way; None if it was over by then."""
     code = SETUP + STAGES[stage].replace("THREADS", str(threads)) + AFTERWARDS
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     with subprocess.Popen(
@@ -79,6 +80,8 @@ def interrupt(stage, after, threads):
             sent = time.monotonic()
             said = child.stdout.readline()
             delay = time.monotonic() - sent
+            if said == "finished\n":
+                return None
             assert said == "interrupted\n", said + child.stderr.read()
             assert child.stdout.readline() == "went on (600, 2)\n", child.stderr.read()
         finally:
@@ -88,5 +91,8 @@ def interrupt(stage, after, threads):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_long_stages_stop_at_ctrl_c(stage):
-    # A loaded machine may take its time; a stage that cannot be interrupted takes longer than this, or finishes.
-    assert interrupt(stage, 0.3, 2) < 10.0
+    # A fast machine may be done before the signal, or this process may wake up late: then the signal comes sooner.
+    delays = (interrupt(stage, after, 2) for after in (0.3, 0.1, 0.03))
+    delay = next((delay for delay in delays if delay is not None), None)
+    assert delay is not None, "the stage was over before each signal: give it more work"
+    assert delay < 10.0
