@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,25 @@ from diffeo import errors
 from diffeo._validation import FloatArray, float_array
 
 Map = Callable[[FloatArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Held-out relative error of a plain method that was fitted to the same landmarks.
+
+    Attributes
+    ----------
+    name : str
+    forward, backward : float or None
+        Relative error from A to B and from B to A; None where the method cannot be fitted.
+    note : str
+        Why not, or what was chosen; may be empty.
+    """
+
+    name: str
+    forward: float | None
+    backward: float | None
+    note: str = ""
 
 
 def affine_fit(points_a: Any, points_b: Any) -> Map:
