@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/tile_boxes.hpp"
 #include "diffeo/tile_metric.hpp"
 
 namespace diffeo {
@@ -38,114 +39,11 @@ constexpr Index kMostDimensions = 8;
 // Values are kept in pieces of this many until their rows are known.
 constexpr Index kPiece = Index{1} << 16;
 
-// Shrinks bounds by more than rounding can have enlarged them, as in the tree.
-constexpr double kBoxSlack = 1.0 - 1e-12;
-
 constexpr std::uint64_t kAll = kTile == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << (kTile % 64)) - 1;
 
 void add(Row& counter, Index value) {
   std::atomic_ref<Row>(counter).fetch_add(static_cast<Row>(value), std::memory_order_relaxed);
 }
-
-/// Boxes around runs of samples in search coordinates: level 0 has one for every kTile consecutive samples, each
-/// further level joins two.
-class TileBoxes {
- public:
-  explicit TileBoxes(const MetricTree& tree) : dim_(tree.search_dim()) {
-    const Index n_tiles = (tree.size() + kTile - 1) / kTile;
-    for (Index count = n_tiles;; count = (count + 1) / 2) {
-      levels_.push_back(empty(count));
-      if (count == 1) break;
-    }
-    for (Index t = 0; t < tree.size(); ++t) {
-      const double* y = tree.search_point(t);
-      extend(levels_[0], t / kTile, y, y, tree.stretch(t));
-    }
-    for (std::size_t level = 1; level < levels_.size(); ++level) {
-      const Level& below = levels_[level - 1];
-      for (Index b = 0; b < below.count; ++b) {
-        extend(levels_[level], b / 2, below.lower(b, dim_), below.upper(b, dim_),
-               below.stretch[static_cast<std::size_t>(b)]);
-      }
-    }
-  }
-
-  Index n_tiles() const { return levels_[0].count; }
-
-  /// Whether some samples of the two tiles may be within factor * min(their stretches).
-  bool near(Index a, Index b, double factor) const {
-    const Level& tiles = levels_[0];
-    return near(tiles, b, tiles.lower(a, dim_), tiles.upper(a, dim_), tiles.stretch[static_cast<std::size_t>(a)],
-                factor);
-  }
-
-  /// Calls visit(tile) in ascending order for the tiles that may be near any of these samples.
-  template <class Visit>
-  void visit_near(const MetricTree& tree, const Row* samples, Index count, double factor, Visit&& visit) const {
-    Level box = empty(1);
-    for (Index s = 0; s < count; ++s) {
-      const double* y = tree.search_point(samples[s]);
-      extend(box, 0, y, y, tree.stretch(samples[s]));
-    }
-    descend(levels_.size() - 1, 0, box.lower(0, dim_), box.upper(0, dim_), box.stretch[0], factor, visit);
-  }
-
- private:
-  struct Level {
-    Index count;
-    std::vector<double> corners, stretch;  // per box: lower corner, then upper corner
-    const double* lower(Index b, Index dim) const { return corners.data() + 2 * b * dim; }
-    const double* upper(Index b, Index dim) const { return corners.data() + (2 * b + 1) * dim; }
-  };
-
-  Level empty(Index count) const {
-    Level level{count, {}, std::vector<double>(static_cast<std::size_t>(count), 0.0)};
-    level.corners.resize(static_cast<std::size_t>(2 * count * dim_));
-    for (Index b = 0; b < count; ++b) {
-      std::fill_n(level.corners.data() + 2 * b * dim_, dim_, std::numeric_limits<double>::infinity());
-      std::fill_n(level.corners.data() + (2 * b + 1) * dim_, dim_, -std::numeric_limits<double>::infinity());
-    }
-    return level;
-  }
-
-  void extend(Level& level, Index b, const double* lower, const double* upper, double stretch) const {
-    double* corners = level.corners.data() + 2 * b * dim_;
-    for (Index a = 0; a < dim_; ++a) {
-      corners[a] = std::min(corners[a], lower[a]);
-      corners[dim_ + a] = std::max(corners[dim_ + a], upper[a]);
-    }
-    double& largest = level.stretch[static_cast<std::size_t>(b)];
-    largest = std::max(largest, stretch);
-  }
-
-  bool near(const Level& level, Index b, const double* lower, const double* upper, double stretch,
-            double factor) const {
-    const double* low = level.lower(b, dim_);
-    const double* high = level.upper(b, dim_);
-    double sum = 0.0;
-    for (Index a = 0; a < dim_; ++a) {
-      const double gap = std::max(0.0, std::max(low[a] - upper[a], lower[a] - high[a]));
-      sum += gap * gap;
-    }
-    const double reach = factor * std::min(stretch, level.stretch[static_cast<std::size_t>(b)]);
-    return sum * kBoxSlack <= reach * reach;
-  }
-
-  template <class Visit>
-  void descend(std::size_t level, Index b, const double* lower, const double* upper, double stretch, double factor,
-               Visit& visit) const {
-    if (!near(levels_[level], b, lower, upper, stretch, factor)) return;
-    if (level == 0) {
-      visit(b);
-      return;
-    }
-    descend(level - 1, 2 * b, lower, upper, stretch, factor, visit);
-    if (2 * b + 1 < levels_[level - 1].count) descend(level - 1, 2 * b + 1, lower, upper, stretch, factor, visit);
-  }
-
-  Index dim_;
-  std::vector<Level> levels_;
-};
 
 Index samples_of_tile(const MetricTree& tree, Index tile, Row* samples) {
   const Index begin = tile * kTile, count = std::min(kTile, tree.size() - begin);

@@ -6,11 +6,13 @@ the same bits for any number of them; small dense algebra in NumPy must not undo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from diffeo._validation import threads
 
@@ -22,7 +24,7 @@ def working(n_jobs: int | None) -> Iterator[None]:
     """Within, `workers` answers as `n_jobs` asks, and BLAS works in one thread (in all of the process, meanwhile)."""
     token = _asked.set(threads(n_jobs))
     try:
-        with threadpool_limits(limits=1, user_api="blas"):
+        with _controller(len(sys.modules)).limit(limits=1, user_api="blas"):
             yield
     finally:
         _asked.reset(token)
@@ -31,3 +33,9 @@ def working(n_jobs: int | None) -> Iterator[None]:
 def workers() -> int:
     """Number of threads for SciPy's ``workers``: that of the enclosing `working`, else -1, which means all."""
     return _asked.get() or -1
+
+
+@lru_cache(maxsize=1)
+def _controller(n_modules: int) -> ThreadpoolController:
+    """Handles of the BLAS libraries in this process. Finding them takes a millisecond: again only after imports."""
+    return ThreadpoolController()

@@ -258,10 +258,12 @@ def memory_limit() -> int:
 
 def _check_memory(tree: _core.MetricTree, epsilon: float, truncation: float, n_threads: int) -> None:
     """Estimate the number of entries from a few rows and refuse what would not fit."""
+    limit = memory_limit()
+    if BYTES_PER_ENTRY * tree.size**2 <= limit:  # even all pairs fit
+        return
     probes = np.unique(np.linspace(0, tree.size - 1, min(tree.size, 64)).astype(np.int32))
     _, entries, _ = tree.row_statistics(epsilon, truncation, probes, n_threads)
     needed = float(entries.mean()) * tree.size * BYTES_PER_ENTRY
-    limit = memory_limit()
     if needed > limit:
         raise errors.MemoryLimitError(
             f"the kernel would have about {entries.mean():.0f} entries in each of {tree.size} rows and take "
