@@ -30,6 +30,8 @@ from diffeo.kernel import mahalanobis_kernel, memory_limit
 from diffeo.observation import Observation
 from diffeo.periods import turns
 from diffeo.registration import Registration
+from diffeo.report import Report
+from diffeo.report_storage import build_report, report_content
 from diffeo.residual import MAX_LANDMARKS, ResidualModel
 from diffeo.selection import IndependentCoordinates
 from diffeo.transformation import Transformation
@@ -59,7 +61,19 @@ def save_transformation(transformation: Transformation, path: str | os.PathLike[
     _save(lambda: _transformation_content(transformation), transformation.coordinates, path)
 
 
-def load(path: str | os.PathLike[str]) -> Observation | Transformation:
+def save_report(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write a report to one file; errors as in `save_observation`."""
+    _save(lambda: report_content(report), "report", path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file in UTF-8, in one step; errors as in `save_observation`."""
+    name = os.fsdecode(path)
+    with _refusing(name, " was not written"):
+        write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
+
+
+def load(path: str | os.PathLike[str]) -> Observation | Transformation | Report:
     """Read what ``.save`` wrote, bit for bit. Nothing in a file is executed.
 
     Kernels and trees of a transformation are made again; its maps give the same bits as when it was saved.
@@ -168,12 +182,14 @@ def _residual_content(at: str, model: ResidualModel) -> Content:
 # What is read
 
 
-def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Transformation:
+def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Transformation | Report:
     """The object, from content that may be anything, with its kernels if asked; nothing may be left over."""
     if kind == "observation":
-        built: Observation | Transformation = _build_observation(content, "", {})
+        built: Observation | Transformation | Report = _build_observation(content, "", {})
     elif kind in ("isometric", "diffusion"):
         built = _build_transformation(content, kind, assemble)
+    elif kind == "report":
+        built = build_report(content)
     else:
         raise errors.InputError(f"it holds an object of unknown kind, {kind!r:.60}")
     if content:

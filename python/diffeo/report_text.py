@@ -1,0 +1,205 @@
+"""A report in words: the sentences that terminal and page share, the summary, and the JSON form."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffeo.baselines import Baseline
+from diffeo.equivalence import FAILS, HOLDS, Direction
+
+if TYPE_CHECKING:
+    from diffeo.report import Report
+
+# Changes when a name in the JSON form changes its meaning or goes.
+SCHEMA = "diffeo.report/1"
+WIDTH, MAX_LINES = 100, 30
+HEADLINES = {
+    "equivalent": "Equivalent: each side determines the other",
+    "a_to_b": "One way only: A determines B, but B does not determine A",
+    "b_to_a": "One way only: B determines A, but A does not determine B",
+    "not_equivalent": "Not equivalent: neither side determines the other",
+    "undetermined": "Undetermined: these pairs do not decide",
+}
+STATUS = {
+    HOLDS: "under the margin",
+    FAILS: "over the margin",
+    "undetermined": "not decided",
+}
+# Baselines whose map is linear or affine, by what their names begin with.
+LINEAR = ("affine", "linear", "ridge", "procrustes", "cca")
+PYTHON = """\
+report = diffeo.assess(diffeo.match(obs_a, obs_b, landmarks=landmarks), held_out,
+                       margin={margin!r}, significance={significance!r})"""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for readers: significant digits, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    return f"{value:.{digits}g}"
+
+
+def interval(direction: Direction) -> str:
+    """Lower and upper bound in brackets."""
+    return f"[{number(direction.lower)}, {number(direction.upper)}]"
+
+
+def printable(text: str) -> str:
+    """The text without control characters: names may come from a file that means to steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
+def linear_baseline(report: Report) -> Baseline | None:
+    """Of the linear baselines the one whose worse direction is best; None where none was fitted."""
+    tried = [one for one in report.baselines if one.name.lower().startswith(LINEAR)]
+    tried = [one for one in tried if one.forward is not None or one.backward is not None]
+    return min(tried, key=lambda one: max(_known(one.forward), _known(one.backward)), default=None)
+
+
+def linear_remark(report: Report) -> str:
+    """Whether a linear map already does what the transformation does, in a sentence; empty where none was tried."""
+    best = linear_baseline(report)
+    if best is None:
+        return ""
+    under = (_known(best.forward) < report.margin, _known(best.backward) < report.margin)
+    figures = f"{best.name}: {number(best.forward)} from A to B, {number(best.backward)} from B to A"
+    if all(under):
+        return f"A linear map already does it ({figures}; margin {number(report.margin)})."
+    if any(under):
+        way = "from A to B" if under[0] else "from B to A"
+        return f"A linear map already does it {way}, not back ({figures}; margin {number(report.margin)})."
+    return f"No linear map does it ({figures}; margin {number(report.margin)})."
+
+
+def _known(value: float | None) -> float:
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def sides(report: Report) -> str:
+    """What was compared, in one line of facts; sizes come from the settings where they name them."""
+    h, m_b = report.forward.true.shape
+    m_a = report.backward.true.shape[1]
+    d_a, d_b = (x.shape[1] for x in report.embeddings)
+    dims = (
+        f"{d_b} intrinsic dimension{'s' if d_b != 1 else ''}" if d_a == d_b else f"{d_a} and {d_b} intrinsic dimensions"
+    )
+    pairs = f"{report.n_landmarks:,} landmark{'s' if report.n_landmarks != 1 else ''}, {h:,} held-out pairs"
+    return f"{m_a} measurements of A, {m_b} of B; {dims}; {pairs}; {report.coordinates} coordinates"
+
+
+def recipe(report: Report) -> str:
+    """The command that made the report, or the Python that makes it again."""
+    command = report.settings.get("command")
+    if isinstance(command, str) and command:
+        return command
+    return PYTHON.format(margin=report.margin, significance=report.significance)
+
+
+def summary(report: Report) -> str:
+    """At most 30 lines of at most 100 characters."""
+    lines = _wrapped(HEADLINES.get(report.verdict, report.verdict), "")
+    lines += [*_wrapped(report.reason, "  ", most=5), ""]
+    level = f"margin {number(report.margin)}, significance {number(report.significance)}"
+    lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<22}{level}"]
+    for name, one in (("A -> B", report.forward), ("B -> A", report.backward)):
+        row = f"  {name:<8}{number(one.error):>9}  {interval(one):<22}{one.status}: {STATUS.get(one.status, '')}"
+        lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
+    if report.baselines:
+        lines += ["", f"  {'on the same pairs':<30}{'A -> B':>9}{'B -> A':>9}"]
+        lines += [
+            _cut(f"  {one.name:<30.30}{number(one.forward):>9}{number(one.backward):>9}  {one.note}".rstrip())
+            for one in report.baselines[:7]
+        ]
+        lines += _wrapped(linear_remark(report), "  ", most=2)
+    tail = ["", *_wrapped(sides(report), "  ", most=2), *_wrapped(f"reproduce: {recipe(report)}", "  ", most=3)]
+    lines += ["", *_problem_lines(report.problems, MAX_LINES - len(lines) - len(tail) - 1), *tail]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _problem_lines(problems: list[str], room: int) -> list[str]:
+    """As many problems as there is room for, and how many more there are."""
+    if not problems:
+        return ["  no problems"]
+    lines = [f"  {len(problems)} problem{'s' if len(problems) > 1 else ''}, which do not change the verdict:"]
+    for k, problem in enumerate(problems):
+        block = _wrapped(problem, "  - ", "    ", most=3)
+        last = k == len(problems) - 1
+        if len(lines) + len(block) + (0 if last else 1) > room:
+            return [*lines, f"  and {len(problems) - k} more in report.problems"]
+        lines += block
+    return lines
+
+
+def _wrapped(text: str, first: str, rest: str | None = None, *, most: int = 3) -> list[str]:
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        max_lines=most,
+        placeholder=" ...",
+    )
+
+
+def _cut(line: str) -> str:
+    line = printable(line).replace("\n", " ")
+    return line if len(line) <= WIDTH else line[: WIDTH - 4] + " ..."
+
+
+def as_json(report: Report, *, arrays: bool) -> dict[str, Any]:
+    """The report as JSON values: no NaN and no infinity, which JSON cannot say."""
+    found: dict[str, Any] = {"schema": SCHEMA, "verdict": report.verdict, "headline": HEADLINES.get(report.verdict)}
+    for name in (
+        "reason",
+        "margin",
+        "significance",
+        "problems",
+        "n_landmarks",
+        "coordinates",
+        "diagnostics",
+        "settings",
+    ):
+        found[name] = getattr(report, name)
+    found["n_held_out"] = len(report.forward.true)
+    found |= {"forward": _direction(report.forward, arrays), "backward": _direction(report.backward, arrays)}
+    found["baselines"] = [asdict(one) for one in report.baselines]
+    found["linear_remark"] = linear_remark(report)
+    found["spectra"] = _both(report.spectra)
+    if arrays:
+        found |= {"embeddings": _both(report.embeddings), "held_out": _both(report.held_out)}
+        found["rows"] = None if report.rows is None else _both(report.rows)
+    finite: dict[str, Any] = _finite(found)
+    return finite
+
+
+def _both(pair: tuple[Any, Any]) -> dict[str, Any]:
+    return {"a": pair[0].tolist(), "b": pair[1].tolist()}
+
+
+def _direction(one: Direction, arrays: bool) -> dict[str, Any]:
+    found = {name: getattr(one, name) for name in ("error", "lower", "upper", "status", "how")}
+    if arrays:
+        found |= {"true": one.true.tolist(), "predicted": one.predicted.tolist()}
+    found["loss"] = None
+    if one.loss is not None:
+        hidden = () if arrays else ("rows", "pairs")
+        found["loss"] = {name: value for name, value in vars(one.loss).items() if name not in hidden}
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, and lists for arrays."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
