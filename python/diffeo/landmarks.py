@@ -70,3 +70,15 @@ def parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation) -> t
     except errors.InputError as error:
         raise errors.LandmarkError(str(error)) from error
     return rows_a, rows_b
+
+
+def landmark_points(
+    obs_a: Observation, obs_b: Observation, landmarks: tuple[Any, Any]
+) -> tuple[FloatArray, FloatArray] | None:
+    """Measurements (L, m_a) and (L, m_b) of parsed landmarks, which may be rows; None if there are none."""
+    if len(landmarks[0]) == 0:
+        return None
+    at_a, at_b = (
+        obs.points[given] if given.ndim == 1 else given for obs, given in zip((obs_a, obs_b), landmarks, strict=True)
+    )
+    return at_a, at_b

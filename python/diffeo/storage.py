@@ -124,6 +124,8 @@ def _transformation_content(t: Transformation) -> Content:
         content |= _registration_content(t.registration, t.a.observation)
     for at, model in (("forward.", t.forward), ("backward.", t.backward)):
         content |= {} if model is None else _residual_content(at, model)
+    if t.landmarks is not None:
+        content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content
 
 
@@ -295,8 +297,12 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
         _build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
         for at, source, target in (("forward.", sizes_a, sizes_b), ("backward.", sizes_b, sizes_a))
     ]
+    landmarks = None
+    if holds(content, "landmarks."):
+        taken = take(content, "landmarks.", _schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
+        landmarks = taken["a"], taken["b"]
     unit, n_jobs = whole["scale"].item(), whole["n_jobs"]
-    return Transformation(a, b, first, candidates, unit, diagnostics, n_jobs, registration, *models)
+    return Transformation(a, b, first, candidates, unit, diagnostics, n_jobs, registration, *models, landmarks)
 
 
 def _build_alignments(content: Content, sizes: dict[str, int], *, projection: bool) -> list[Alignment]:
