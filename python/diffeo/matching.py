@@ -187,10 +187,8 @@ def _match_isometric(
     diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
     diagnostics.problems[:0] = dropped + problems
     diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward))
-    models = {"forward": forward, "backward": backward}
-    return Transformation(
-        a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs, **models, landmarks=used
-    )
+    joined = (a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs)
+    return Transformation(*joined, forward=forward, backward=backward, landmarks=used)
 
 
 def _without_strays(
