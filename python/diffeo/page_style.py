@@ -8,7 +8,8 @@ STYLE = """
 :root{color-scheme:light dark;--paper:#fdfdfb;--ink:#1b1d21;--muted:#5a606a;--rule:#d8d7d0;--panel:#f3f2ec;
 --a:#1b4f8f;--b:#b3540c;--bad:#8c1d18;--good:#1d6b45;--pale:#c9c8c0;--lost:#e3cfa4;--zone:#eaf0ea}
 @media (prefers-color-scheme:dark){:root{--paper:#15171b;--ink:#e9e7e2;--muted:#a5aab3;--rule:#3a3e45;--panel:#1f2328;
---a:#8fbcf2;--b:#f0a766;--bad:#ff9d94;--good:#8fd3ae;--pale:#4b5058;--lost:#5c4a20;--zone:#1d2a22}}
+--a:#8fbcf2;--b:#f0a766;--bad:#ff9d94;--good:#8fd3ae;--pale:#4b5058;--lost:#5c4a20;--zone:#1d2a22}
+.tint{filter:brightness(1.45)}}
 @media print{:root{color-scheme:light;--paper:#fff;--ink:#000;--muted:#444;--rule:#bbb;--panel:#f6f6f4;
 --a:#1b4f8f;--b:#b3540c;--bad:#8c1d18;--good:#1d6b45;--pale:#c9c8c0;--lost:#e3cfa4;--zone:#eaf0ea}}
 *{box-sizing:border-box}

@@ -32,7 +32,7 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
 
 def percent(share: float) -> str:
     """A share in percent, to two digits."""
-    return f"{100 * share:.2g} %" if share < 1.0 else f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 def swapped(report: Report) -> Report:

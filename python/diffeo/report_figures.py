@@ -11,7 +11,7 @@ from diffeo._validation import FloatArray, IntArray
 from diffeo.equivalence import FAILS, HOLDS, Direction
 from diffeo.losses import Loss
 from diffeo.report import Report
-from diffeo.report_text import interval, linear_baseline, number
+from diffeo.report_text import affine_baseline, interval, number, share
 from diffeo.svg import Scale
 
 # More points than this only blacken a figure and swell the page.
@@ -49,8 +49,8 @@ def interval_figure(report: Report) -> str:
     """Error and interval of both directions on a logarithmic scale, beside the margin."""
     shown: list[float | None] = [report.margin]
     shown += [x for one in (report.forward, report.backward) for x in (one.error, one.lower, one.upper)]
-    linear = linear_baseline(report)
-    shown += [linear.forward, linear.backward] if linear else []
+    affine = affine_baseline(report)
+    shown += [affine.forward, affine.backward] if affine else []
     known = [x for x in shown if x is not None and math.isfinite(x) and x > 0]
     # Two decades at least, whole ones, and no more than eight.
     high = 10.0 ** math.ceil(math.log10(max(*known, 1.0)) - 1e-9)
@@ -59,18 +59,18 @@ def interval_figure(report: Report) -> str:
     at = float(x(report.margin))
     parts = [f'<rect x="{x.start}" y="22" width="{svg.n(at - x.start)}" height="122" class="zone"/>']
     parts += [svg.line([(at, 14), (at, 144)], "ink", stroke_width="1.4", stroke_dasharray="5 3")]
-    parts += [svg.text(at - 5, 18, f"margin {number(report.margin)}", "h", "end" if at > 130 else "start")]
+    parts += [svg.text(at - 5, 18, f"margin {share(report.margin)}", "h", "end" if at > 130 else "start")]
     rows = (("A", "B", report.forward, 0), ("B", "A", report.backward, 1))
     for source, target, one, k in rows:
         y = 68 + 54 * k
         parts.append(svg.text(x.start + 5, y - 15, f"{source} \N{RIGHTWARDS ARROW} {target}  {one.status}", "h o"))
         parts.append(_interval(x, one, y, "sa" if k == 0 else "sb"))
-        other = None if linear is None else (linear.forward, linear.backward)[k]
+        other = None if affine is None else (affine.forward, affine.backward)[k]
         if other is not None and math.isfinite(other):
             cx = float(x(max(other, low)))
             parts.append(f'<path d="M{svg.n(cx)} {y - 6}l5 6l-5 6l-5 -6z" class="line" stroke-width="1.6"/>')
-    parts.append(svg.axes(x, 144, ("relative error", "")))
-    words = "; ".join(f"{a} to {b}: error {number(one.error)}, {interval(one)}, {one.status}" for a, b, one, _ in rows)
+    parts.append(svg.axes(x, 144, ("relative error, %", ""), unit=100.0))
+    words = "; ".join(f"{a} to {b}: error {share(one.error)}, {interval(one)}, {one.status}" for a, b, one, _ in rows)
     return svg.drawing("interval", "Relative error of both directions against the margin", words, 180, parts)
 
 
@@ -224,7 +224,7 @@ def embedding_figure(report: Report, side: int) -> str:
     at = plane.place(report.held_out[side][rows])
     samples = report.embeddings[side]
     parts = [plane.axes(), svg.dots(plane.place(samples[thinned(len(samples))]), 1.8, "pale")]
-    parts += [svg.dots(at[chosen], 5.6, color=color) for color, chosen in pair_colors(flat)]
+    parts += [svg.dots(at[chosen], 5.6, "tint", color) for color, chosen in pair_colors(flat)]
     words = (
         f"{len(samples)} samples of {name} in grey, and {len(rows)} held-out pairs in colours that both figures share."
     )
@@ -248,7 +248,7 @@ def prediction_figure(one: Direction, source: str, target: str) -> str:
     if beyond:
         parts.append(svg.text(x.end, y.start - 8, f"{beyond} beyond the frame, at its edge", "s", "end"))
     words = (
-        f"{len(rows)} numbers, predicted against true; relative error {number(one.error)}. On the diagonal they agree."
+        f"{len(rows)} numbers, predicted against true; relative error {share(one.error)}. On the diagonal they agree."
     )
     name = f"prediction-{source.lower()}"
     return svg.drawing(name, f"Measurements of {target} predicted from {source}", words, 356, parts)

@@ -14,12 +14,13 @@ from diffeo.report import Report
 from diffeo.report_text import (
     HEADLINES,
     STATUS,
+    affine_baseline,
     interval,
-    linear_baseline,
     linear_remark,
     number,
     printable,
     recipe,
+    share,
     sides,
 )
 from diffeo.svg import figure
@@ -74,7 +75,7 @@ def _remarks(report: Report) -> str:
 
 def _errors(report: Report) -> str:
     rows = [
-        [f"{a} {ARROW} {b}", number(one.error), interval(one), f"{one.status}: {STATUS.get(one.status, '')}", one.how]
+        [f"{a} {ARROW} {b}", share(one.error), interval(one), f"{one.status}: {STATUS.get(one.status, '')}", one.how]
         for a, b, one in (("A", "B", report.forward), ("B", "A", report.backward))
     ]
     lines = "".join(
@@ -83,18 +84,18 @@ def _errors(report: Report) -> str:
     )
     caption = (
         "Dots are errors, bars reach from the lower to the upper bound "
-        f"(each one-sided, at level {number(report.significance)}); the tinted zone is under the margin."
+        f"(each one-sided, at level {share(report.significance)}); the tinted zone is under the margin."
     )
-    if linear_baseline(report) is not None:
-        caption += " Diamonds: the best linear map on the same landmarks."
+    if affine_baseline(report) is not None:
+        caption += " Diamonds: an affine map fitted to the same landmarks."
     meaning = (
         "The relative error is the norm of (predicted \N{MINUS SIGN} true) over that of (true \N{MINUS SIGN} mean): "
-        "0 is perfect, 1 is no better than the mean. A direction holds when its upper bound is under the margin, "
+        "0 is perfect, 100 % is no better than the mean. A direction holds when its upper bound is under the margin, "
         "and fails when its lower bound is over it. The two sides are equivalent when both directions hold."
     )
     pair = f"{figure(report_figures.interval_figure(report), caption)}<p>{meaning}</p>"
     head = ("direction", "error", "[lower, upper]", "status", "predicted by")
-    title = f"Relative error on {len(report.forward.true):,} held-out pairs, margin {number(report.margin)}."
+    title = f"Relative error on {len(report.forward.true):,} held-out pairs, margin {share(report.margin)}."
     return f'<div class="pair">{pair}</div>{_table(title, head, lines)}'
 
 
@@ -154,7 +155,7 @@ def _embeddings(report: Report) -> str:
 def _predictions(report: Report) -> str:
     drawn = ""
     for one, source, target in ((report.forward, "A", "B"), (report.backward, "B", "A")):
-        caption = f"From {source} to {target}, by {one.how}: relative error {number(one.error)}."
+        caption = f"From {source} to {target}, by {one.how}: relative error {share(one.error)}."
         drawn += figure(report_figures.prediction_figure(one, source, target), caption)
     return f'<p>Every measurement in units of its own standard deviation.</p><div class="pair">{drawn}</div>'
 
@@ -170,7 +171,7 @@ def _baselines(report: Report) -> str:
     )
     caption = (
         f"Relative error on the same held-out pairs, from the same {report.n_landmarks:,} landmarks. "
-        "A full bar is 1, no better than the mean."
+        "A full bar is 100 %, no better than the mean."
     )
     remark = _e(linear_remark(report))
     remark = f"<strong>{remark}</strong>" if remark.startswith("A linear") else remark
@@ -181,10 +182,10 @@ def _baselines(report: Report) -> str:
 def _bar(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return f'<td class="num">{number(value)}</td>'
-    share = 100 * min(max(value, 0.0), 1.0)
+    width = 100 * min(max(value, 0.0), 1.0)
     more = "+" if value > 1 else ""
-    drawn = f'<span class="bar" aria-hidden="true"><i style="width:{share:.1f}%"></i></span>'
-    return f'<td class="num">{number(value)}{more}{drawn}</td>'
+    drawn = f'<span class="bar" aria-hidden="true"><i style="width:{width:.1f}%"></i></span>'
+    return f'<td class="num">{share(value)}{more}{drawn}</td>'
 
 
 def _spectra(report: Report) -> str:

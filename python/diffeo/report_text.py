@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo.baselines import Baseline
-from diffeo.equivalence import FAILS, HOLDS, Direction
+from diffeo.baselines import Baseline, linear_enough
+from diffeo.equivalence import (
+    A_TO_B,
+    B_TO_A,
+    EQUIVALENT,
+    FAILS,
+    HOLDS,
+    NOT_EQUIVALENT,
+    UNDETERMINED,
+    Direction,
+)
+from diffeo.reasons import percent
 
 if TYPE_CHECKING:
     from diffeo.report import Report
@@ -19,19 +29,17 @@ if TYPE_CHECKING:
 SCHEMA = "diffeo.report/1"
 WIDTH, MAX_LINES = 100, 30
 HEADLINES = {
-    "equivalent": "Equivalent: each side determines the other",
-    "a_to_b": "One way only: A determines B, but B does not determine A",
-    "b_to_a": "One way only: B determines A, but A does not determine B",
-    "not_equivalent": "Not equivalent: neither side determines the other",
-    "undetermined": "Undetermined: these pairs do not decide",
+    EQUIVALENT: "Equivalent: the same up to a change of coordinates",
+    A_TO_B: "One way only: from A to B, not back",
+    B_TO_A: "One way only: from B to A, not back",
+    NOT_EQUIVALENT: "Not equivalent, in neither direction",
+    UNDETERMINED: "Undetermined: these pairs do not decide",
 }
 STATUS = {
     HOLDS: "under the margin",
     FAILS: "over the margin",
-    "undetermined": "not decided",
+    UNDETERMINED: "not decided",
 }
-# Baselines whose map is linear or affine, by what their names begin with.
-LINEAR = ("affine", "linear", "ridge", "procrustes", "cca")
 PYTHON = """\
 report = diffeo.assess(diffeo.match(obs_a, obs_b, landmarks=landmarks), held_out,
                        margin={margin!r}, significance={significance!r})"""
@@ -46,9 +54,14 @@ def number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}g}"
 
 
+def share(value: float | None) -> str:
+    """A relative error in percent."""
+    return number(value) if value is None or not math.isfinite(value) else percent(value)
+
+
 def interval(direction: Direction) -> str:
     """Lower and upper bound in brackets."""
-    return f"[{number(direction.lower)}, {number(direction.upper)}]"
+    return f"[{share(direction.lower)}, {share(direction.upper)}]"
 
 
 def printable(text: str) -> str:
@@ -56,30 +69,21 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
-def linear_baseline(report: Report) -> Baseline | None:
-    """Of the linear baselines the one whose worse direction is best; None where none was fitted."""
-    tried = [one for one in report.baselines if one.name.lower().startswith(LINEAR)]
-    tried = [one for one in tried if one.forward is not None or one.backward is not None]
-    return min(tried, key=lambda one: max(_known(one.forward), _known(one.backward)), default=None)
+def affine_baseline(report: Report) -> Baseline | None:
+    """The affine fit; None where it was not tried or could not be fitted."""
+    found = next((one for one in report.baselines if one.name == "affine"), None)
+    return None if found is None or found.forward is found.backward is None else found
 
 
 def linear_remark(report: Report) -> str:
     """Whether a linear map already does what the transformation does, in a sentence; empty where none was tried."""
-    best = linear_baseline(report)
-    if best is None:
+    affine = affine_baseline(report)
+    if affine is None:
         return ""
-    under = (_known(best.forward) < report.margin, _known(best.backward) < report.margin)
-    figures = f"{best.name}: {number(best.forward)} from A to B, {number(best.backward)} from B to A"
-    if all(under):
-        return f"A linear map already does it ({figures}; margin {number(report.margin)})."
-    if any(under):
-        way = "from A to B" if under[0] else "from B to A"
-        return f"A linear map already does it {way}, not back ({figures}; margin {number(report.margin)})."
-    return f"No linear map does it ({figures}; margin {number(report.margin)})."
-
-
-def _known(value: float | None) -> float:
-    return math.inf if value is None or math.isnan(value) else value
+    enough = linear_enough(report.baselines, report.margin)
+    if enough:
+        return f"{enough[0].upper()}{enough[1:]}."
+    return f"No linear map does it: the affine fit misses by {share(affine.forward)} and {share(affine.backward)}."
 
 
 def sides(report: Report) -> str:
@@ -106,15 +110,15 @@ def summary(report: Report) -> str:
     """At most 30 lines of at most 100 characters."""
     lines = _wrapped(HEADLINES.get(report.verdict, report.verdict), "")
     lines += [*_wrapped(report.reason, "  ", most=5), ""]
-    level = f"margin {number(report.margin)}, significance {number(report.significance)}"
-    lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<22}{level}"]
+    level = f"margin {share(report.margin)}, significance {share(report.significance)}"
+    lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
     for name, one in (("A -> B", report.forward), ("B -> A", report.backward)):
-        row = f"  {name:<8}{number(one.error):>9}  {interval(one):<22}{one.status}: {STATUS.get(one.status, '')}"
+        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<24}{one.status}"
         lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
     if report.baselines:
-        lines += ["", f"  {'on the same pairs':<30}{'A -> B':>9}{'B -> A':>9}"]
+        lines += ["", f"  {'on the same pairs':<40}{'A -> B':>10}{'B -> A':>10}"]
         lines += [
-            _cut(f"  {one.name:<30.30}{number(one.forward):>9}{number(one.backward):>9}  {one.note}".rstrip())
+            _cut(f"  {one.name:<40.40}{share(one.forward):>10}{share(one.backward):>10}  {one.note}".rstrip())
             for one in report.baselines[:7]
         ]
         lines += _wrapped(linear_remark(report), "  ", most=2)

@@ -122,13 +122,18 @@ def arrow(
     return shaft + line([wings[0], end, wings[1]], kind, **style)
 
 
-def axes(x: Scale, y: Scale | float, labels: tuple[str, str], *, x_ticks: list[float] | None = None) -> str:
-    """Ticks and labels below and, with a second scale instead of the height of the first, to the left; no box."""
+def axes(
+    x: Scale, y: Scale | float, labels: tuple[str, str], *, x_ticks: list[float] | None = None, unit: float = 1.0
+) -> str:
+    """Ticks and labels below and, with a second scale instead of the height of the first, to the left; no box.
+
+    Labels below are multiplied by `unit`.
+    """
     bottom = y.start if isinstance(y, Scale) else y
     parts = []
     for tick in x.ticks() if x_ticks is None else x_ticks:
         at = float(x(tick))
-        parts += [line([(at, bottom), (at, bottom + 4)]), text(at, bottom + 15, short(tick), "s", "middle")]
+        parts += [line([(at, bottom), (at, bottom + 4)]), text(at, bottom + 15, short(unit * tick), "s", "middle")]
     parts.append(line([(x.start, bottom), (x.end, bottom)]))
     parts.append(text((x.start + x.end) / 2, bottom + 30, labels[0], "t", "middle"))
     if isinstance(y, Scale):
