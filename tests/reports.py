@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 from diffeo.baselines import Baseline
 from diffeo.equivalence import Direction, relative_error
@@ -50,7 +48,6 @@ def loss_of(kind, samples):
     return Loss(kind, share, rows, axis, samples[rows].mean(axis=0), 0.41, pairs, texts[kind])
 
 
-@functools.cache
 def report(verdict="equivalent", dim=2, n=900, pairs=240, seed=0, **change):
     """A report with this verdict on a cube of this dimension."""
     (forward, state), (backward, state_back), lost = CASES[verdict]

@@ -8,7 +8,6 @@ import io
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, Any
@@ -251,13 +250,13 @@ def _reading(name: str, what: str = "") -> Iterator[None]:
     """Turn what a path, or a damaged file, provokes into StorageError with its name; diffeo's own errors get the name too."""
     try:
         yield
-    except errors.MemoryLimitError:
-        raise
     except errors.InputError as error:
         if name in str(error):
             raise
         raise errors.InputError(f"{name}{what}: {error}") from error
+    except errors.DiffeoError:
+        raise
     except OSError as error:
         raise errors.StorageError(error.errno, error.strerror, name) from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # whatever strange bytes provoke in three parsers
         raise errors.StorageError(f"{name}{what}: damaged, or not an array file ({error!r:.120})") from error

@@ -30,6 +30,7 @@ def observe(options: Any) -> str:
     output = str(options.output)
     if not output.endswith((".npz", ".safetensors")):
         raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
+    _check_folder(output)
     inputs = _inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else _inputs(options.tangents, "tangents")
     network = load_network(options.network, options.weights, options.dtype)
@@ -88,6 +89,8 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
     """
     from diffeo.assessing import compare as compared
 
+    for path in (options.html, options.json, options.save):
+        _check_folder(path)
     a, b = read_observation(options.a), read_observation(options.b)
     landmarks, split = read_pairs(options.landmarks), ""
     if options.held_out is None:
@@ -152,6 +155,12 @@ def described(observation: Observation) -> str:
     layer = f" of layer {observation.layer}" if observation.layer else ""
     n, m = observation.points.shape
     return f"{n} samples, {m} measurements{layer}, dim {observation.dim}, from {observation.source}"
+
+
+def _check_folder(path: str | None) -> None:
+    """Say before the work, not after it, that there is no folder to write to."""
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise errors.StorageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}")
 
 
 def _digest(path: str) -> str:

@@ -43,6 +43,7 @@ caption{text-align:left;color:var(--muted);font-size:.9rem;padding-bottom:.4rem;
 th,td{text-align:left;padding:.34rem .9rem .34rem 0;border-bottom:1px solid var(--rule);vertical-align:top}
 thead th{font-size:.82rem;color:var(--muted);font-weight:550}tbody th{font-weight:550}
 tbody tr.own th,tbody tr.own td{font-weight:700}
+.words{min-width:9rem}
 .num{font-variant-numeric:tabular-nums;white-space:nowrap}
 .bar{display:block;height:.42rem;background:var(--panel);border:1px solid var(--rule);margin-top:.2rem;min-width:3.4rem;
 max-width:9rem}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +17,11 @@ from diffeo.report_text import (
     interval,
     linear_remark,
     number,
-    printable,
     recipe,
     share,
     sides,
 )
-from diffeo.svg import figure
+from diffeo.svg import escaped, figure
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 PAPER = "https://arxiv.org/abs/2007.05646"
@@ -47,20 +45,15 @@ def page(report: Report) -> str:
         f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{heading}</h2>{make(report)}</section>\n'
         for name, heading, make in contents
     )
-    headline = _e(HEADLINES.get(report.verdict, report.verdict))
+    headline = escaped(HEADLINES.get(report.verdict, report.verdict))
     body = (
         '<a class="skip" href="#main">Skip to the report</a>\n'
         f'<header><div class="verdict"><div><p class="over">Verdict on two observations of one domain</p><h1>{headline}.</h1>'
-        f'<p class="lead">{_e(report.reason)}</p></div><div>{report_figures.verdict_mark(report)}</div></div>'
+        f'<p class="lead">{escaped(report.reason)}</p></div><div>{report_figures.verdict_mark(report)}</div></div>'
         f'{_remarks(report)}<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n'
         f'<main id="main" tabindex="-1">\n{sections}</main>\n<footer>{_footer()}</footer>'
     )
     return document(f"diffeo: {headline}", body)
-
-
-def _e(value: Any) -> str:
-    """Escaped for HTML, with no control characters."""
-    return html.escape(printable(str(value)))
 
 
 def _remarks(report: Report) -> str:
@@ -70,7 +63,7 @@ def _remarks(report: Report) -> str:
     if count:
         named = "1 problem is" if count == 1 else f"{count} problems are"
         suspected = f'<a href="#problems">{named} suspected</a>.'
-    return f"<p>{_e(sides(report))}. {_e(linear_remark(report))} {suspected}</p>"
+    return f"<p>{escaped(sides(report))}. {escaped(linear_remark(report))} {suspected}</p>"
 
 
 def _errors(report: Report) -> str:
@@ -79,7 +72,9 @@ def _errors(report: Report) -> str:
         for a, b, one in (("A", "B", report.forward), ("B", "A", report.backward))
     ]
     lines = "".join(
-        f'<tr><th scope="row">{_e(row[0])}</th>' + "".join(f'<td class="num">{_e(x)}</td>' for x in row[1:]) + "</tr>"
+        f'<tr><th scope="row">{escaped(row[0])}</th>'
+        + "".join(f'<td class="num">{escaped(x)}</td>' for x in row[1:])
+        + "</tr>"
         for row in rows
     )
     caption = (
@@ -101,10 +96,10 @@ def _errors(report: Report) -> str:
 
 def _table(caption: str, head: tuple[str, ...], lines: str) -> str:
     """A table that scrolls on its own where it is wider than the screen, by keyboard too."""
-    names = "".join(f'<th scope="col">{_e(word)}</th>' for word in head)
+    names = "".join(f'<th scope="col">{escaped(word)}</th>' for word in head)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{_e(caption)}"><table><caption>{_e(caption)}</caption>'
-        f"<thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(caption)}">'
+        f"<table><caption>{escaped(caption)}</caption><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
 
@@ -114,7 +109,7 @@ def _problems(report: Report) -> str:
     if not notes:
         return "<p>Nothing: the diagnostics of the transformation name no problem.</p>"
     intro = "<p>What the diagnostics name does not change the verdict, but may explain it.</p>"
-    return intro + "".join(f'<p class="flag">{_e(problem)}</p>' for problem in notes)
+    return intro + "".join(f'<p class="flag">{escaped(problem)}</p>' for problem in notes)
 
 
 def _domain(report: Report) -> str:
@@ -128,7 +123,7 @@ def _domain(report: Report) -> str:
         elif one.status == FAILS:
             lost = "The direction fails, and no lost part of the domain was found that explains it."
         if lost:
-            said.append(f'<p class="flag"><strong>From {source} to {target}.</strong> {_e(lost)}</p>')
+            said.append(f'<p class="flag"><strong>From {source} to {target}.</strong> {escaped(lost)}</p>')
         drawn.append(figure(report_figures.domain_figure(report, one, side), caption + _strip(report, side)))
     intro = "".join(said) or "<p>No direction fails. Errors of single pairs, where they lie in the domain:</p>"
     return f'{intro}<div class="pair">{"".join(drawn)}</div>'
@@ -166,14 +161,14 @@ def _baselines(report: Report) -> str:
     ]
     rows = own + [("", one.name, one.forward, one.backward, one.note) for one in report.baselines]
     lines = "".join(
-        f'<tr class="{kind}"><th scope="row">{_e(name)}</th>{_bar(a)}{_bar(b)}<td class="muted">{_e(note)}</td></tr>'
+        f'<tr class="{kind}"><th scope="row">{escaped(name)}</th>{_bar(a)}{_bar(b)}<td class="muted">{escaped(note)}</td></tr>'
         for kind, name, a, b, note in rows
     )
     caption = (
         f"Relative error on the same held-out pairs, from the same {report.n_landmarks:,} landmarks. "
         "A full bar is 100 %, no better than the mean."
     )
-    remark = _e(linear_remark(report))
+    remark = escaped(linear_remark(report))
     remark = f"<strong>{remark}</strong>" if remark.startswith("A linear") else remark
     head = ("method", f"A {ARROW} B", f"B {ARROW} A", "note")
     return (f"<p>{remark}</p>" if remark else "") + _table(caption, head, lines)
@@ -207,7 +202,7 @@ def _diagnostics(report: Report) -> str:
 def _reproduce(report: Report) -> str:
     known = {name: value for name, value in report.settings.items() if name not in ("command", "warnings")}
     return (
-        f"<p>The command or code, and what it ran with:</p><pre>{_e(recipe(report))}</pre>"
+        f"<p>The command or code, and what it ran with:</p><pre>{escaped(recipe(report))}</pre>"
         f"{_facts({'margin': report.margin, 'significance': report.significance} | known)}"
     )
 
@@ -222,7 +217,7 @@ def _facts(facts: dict[str, Any]) -> str:
             rows.append((name, value))
     return (
         '<dl class="facts">'
-        + "".join(f"<dt>{_e(name.replace('_', ' '))}</dt><dd>{_e(_fact(value))}</dd>" for name, value in rows)
+        + "".join(f"<dt>{escaped(name.replace('_', ' '))}</dt><dd>{escaped(_fact(value))}</dd>" for name, value in rows)
         + "</dl>"
     )
 

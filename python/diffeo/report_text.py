@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffeo._validation import printable
 from diffeo.baselines import Baseline, linear_enough
 from diffeo.equivalence import (
     A_TO_B,
@@ -62,11 +63,6 @@ def share(value: float | None) -> str:
 def interval(direction: Direction) -> str:
     """Lower and upper bound in brackets."""
     return f"[{share(direction.lower)}, {share(direction.upper)}]"
-
-
-def printable(text: str) -> str:
-    """The text without control characters: names may come from a file that means to steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
 def affine_baseline(report: Report) -> Baseline | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._validation import FloatArray, printable
 
 # Width of every figure in its own units: about the pixels of a phone, so that text of 11 units stays readable there.
 WIDTH = 360
@@ -55,6 +55,11 @@ def span(*arrays: Any, pad: float = 0.04) -> tuple[float, float]:
     return low - pad * gap, high + pad * gap
 
 
+def escaped(value: Any) -> str:
+    """A text for markup, without control characters."""
+    return html.escape(printable(str(value)))
+
+
 def n(value: float) -> str:
     """A coordinate, to a tenth of a unit."""
     text = f"{float(value):.1f}"
@@ -72,7 +77,7 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
     """Words, escaped; anchored at their start, middle or end."""
     place = f' class="{kind}"' if kind else ""
     place += "" if anchor == "start" else f' text-anchor="{anchor}"'
-    return f'<text x="{n(x)}" y="{n(y)}"{place}>{html.escape(words)}</text>'
+    return f'<text x="{n(x)}" y="{n(y)}"{place}>{escaped(words)}</text>'
 
 
 def line(points: Sequence[tuple[float, float]], kind: str = "line", **style: str) -> str:
@@ -151,11 +156,11 @@ def drawing(
     """An SVG element with a title and a description that screen readers give; `name` is unique on the page."""
     return (
         f'<svg viewBox="0 0 {n(width)} {n(height)}" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{html.escape(title)}</title><desc id="{name}-desc">{html.escape(description)}</desc>'
+        f'<title id="{name}-title">{escaped(title)}</title><desc id="{name}-desc">{escaped(description)}</desc>'
         f"{''.join(parts)}</svg>"
     )
 
 
 def figure(svg: str, caption: str) -> str:
     """A figure element; the caption is text, and is escaped."""
-    return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+    return f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>"
