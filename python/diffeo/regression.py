@@ -17,6 +17,8 @@ from diffeo.transformation import Transformation
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
 LANDMARKS_PER_DIMENSION = 10
+# Below this relative error at landmarks left out they carry a direction.
+CARRIED = 0.05
 TINY = float(np.finfo(float).tiny)
 
 Side = IsometricChart | MeasuredChart
@@ -38,8 +40,13 @@ def better_of(
     """The match by common coordinates, or by regression where that one fails or is worse at the landmarks.
 
     Isometric coordinates have the regression in them already (`diffeo.residual`). Others are compared in the direction in
-    which each is better: where a side lost something, no map is good both ways.
+    which each is better: where a side lost something, no map is good both ways. Where the landmarks show that, and one
+    side has no isometric coordinates, no common ones are sought.
     """
+    if isinstance(a, MeasuredChart) != isinstance(b, MeasuredChart) and a.observation.dim == b.observation.dim:
+        learned = regressed(a, b, landmarks, reasons or [_distorted_problem(a, b)], n_jobs)
+        if _one_way(learned):
+            return learned
     try:
         found = by_coordinates()
     except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError) as error:
@@ -49,6 +56,20 @@ def better_of(
     learned = regressed(a, b, landmarks, [*found.diagnostics.problems], n_jobs)
     ways = [model.error for model in (learned.forward, learned.backward) if model is not None]
     return learned if min(ways) < _error_at(found, landmarks) else found
+
+
+def _one_way(learned: Transformation) -> bool:
+    """Whether landmarks left out say that one side determines the other, and not the other way round."""
+    ways = [model.error for model in (learned.forward, learned.backward) if model is not None]
+    return len(ways) == 2 and min(ways) < CARRIED and max(ways) > USELESS
+
+
+def _distorted_problem(a: Side, b: Side) -> str:
+    """Which side has a layout that is not one of coordinates."""
+    return (
+        f"side {'A' if isinstance(a, MeasuredChart) else 'B'} has no isometric coordinates, and the other side has: it folds "
+        "the domain, or does not embed it; add neurons"
+    )
 
 
 def _error_at(found: Transformation, landmarks: tuple[FloatArray, FloatArray]) -> float:
@@ -84,7 +105,7 @@ def regressed(
     if a.observation.dim == b.observation.dim:
         backward = learn_residual(landmarks[1], b.features(at_b), landmarks[0])
     alignment = _roughly_aligned(at_a, at_b)
-    problems = [*reasons, learned_problem(len(landmarks[0]), forward, backward)]
+    problems = [*reasons, _learned_problem(len(landmarks[0]), forward, backward)]
     for name, side in (("A", a), ("B", b)):
         problems += fold_problems(name, side.observation)
     folds = (near_folds(a.observation), near_folds(b.observation))
@@ -93,7 +114,7 @@ def regressed(
     return Transformation(*joined, forward=forward, backward=backward, landmarks=landmarks)
 
 
-def learned_problem(count: int, forward: ResidualModel, backward: ResidualModel | None) -> str:
+def _learned_problem(count: int, forward: ResidualModel, backward: ResidualModel | None) -> str:
     """How good the regressions are, and what that says."""
     ways = [f"{percent(forward.error)} from A to B"]
     if backward is not None:
