@@ -30,6 +30,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
 
 
+def percent(share: float) -> str:
+    """A share in percent to two digits, without exponents: ``0.32 %``, ``140 %``."""
+    value = 100.0 * share
+    return f"{value:.2g} %" if abs(value) < 99.5 else f"{value:.0f} %"
+
+
 def _to_numpy(value: Any, name: str) -> NDArray[Any]:
     """Turn an array-like or torch tensor into a NumPy array without changing its dtype."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo._validation import printable
+from diffeo._validation import percent, printable
 from diffeo.baselines import Baseline, linear_enough
 from diffeo.equivalence import (
     A_TO_B,
@@ -21,7 +21,6 @@ from diffeo.equivalence import (
     UNDETERMINED,
     Direction,
 )
-from diffeo.reasons import percent
 
 if TYPE_CHECKING:
     from diffeo.report import Report
