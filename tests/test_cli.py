@@ -121,10 +121,12 @@ def test_errors_that_diffeo_explains_give_exit_code_two(demo, capsys):
     assert captured.out == ""
 
 
-def test_other_errors_keep_their_traceback(demo):
+def test_other_errors_show_their_traceback_and_do_not_end_like_a_verdict(demo, capsys):
     def run(out, quick):
         raise ZeroDivisionError("a bug")
 
     demo.run = run
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["demo", "scalar"])
+    assert cli.main(["demo", "scalar"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert "ZeroDivisionError: a bug" in error

@@ -6,8 +6,8 @@ diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Names load when first used (PEP 562), so that ``import
-diffeo`` loads neither torch, scikit-learn nor matplotlib.
+diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve).
+Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffeo.assessing import assess as assess
     from diffeo.capture import capture as capture
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from diffeo.observing import observe as observe
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
+    from diffeo.report import Report as Report
     from diffeo.storage import load as load
     from diffeo.transformation import Transformation as Transformation
 
@@ -41,7 +43,9 @@ _HOME = {
     "NeuronSet": "neurons",
     "Observation": "observation",
     "Reconstruction": "reconstruction",
+    "Report": "report",
     "Transformation": "transformation",
+    "assess": "assessing",
     "capture": "capture",
     "load": "storage",
     "mahalanobis_kernel": "kernel",

@@ -44,14 +44,27 @@ RESIDUAL = {
     "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
     "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a residual model, in their order
+LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
 FOLDS = {"near_folds": "I f<n"}
 SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
 DIAGNOSED = {
     "isometric": {"stress": ">=0", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
     "diffusion": {"stress": "null"} | SPECTRA,
+    "regression": {"stress": "null", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
     "registered": {"stress": ">=0"} | SPECTRA}
 WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
+REPORT = {
+    "verdict": "str", "reason": "str", "margin": ">0", "significance": ">0", "problems": "texts",
+    "n_landmarks": "int 0", "coordinates": "str", "diagnostics": "str", "settings": "str"}
+# v, w samples of A and of B that are shown, H held-out pairs, x, y, m dimensions and measurements.
+REPORT_SIDE_A = {"embeddings": "F vx", "held_out": "F Hx", "spectra": "F*0 g", "rows": "null|I v"}
+REPORT_SIDE_B = {"embeddings": "F wy", "held_out": "F Hy", "spectra": "F*0 h", "rows": "null|I w"}
+DIRECTION = {"bounds": "F* 3", "status": "str", "how": "str", "true": "F Hm", "predicted": "F Hm"}
+LOSS = {
+    "kind": "str", "share": ">=0", "rows": "I r", "direction": "F d", "centre": "F d", "extent": ">=0", "pairs": "I k2",
+    "text": "str"}
+BASELINES = {"names": "texts", "notes": "texts", "errors": "F*0 j2"}  # NaN where a method cannot be fitted
 # fmt: on
 TYPES = {"str": str, "bool": bool, "texts": list, "null": type(None)}
 LITERALS: Content = {"null": None, "auto": "auto", "-1": -1}
@@ -60,7 +73,7 @@ LITERALS: Content = {"null": None, "auto": "auto", "-1": -1}
 def checked(rule: str, value: Any, name: str, sizes: dict[str, int]) -> Any:
     """The value, if it is as the rule says.
 
-    "F nm": float64 of these axes, finite unless "F*", not empty unless "F0"; "I q<n": row numbers below length n;
+    "F nm": float64 of these axes, finite unless "F*", not empty unless "F0" or "F*0"; "I q<n": row numbers below length n;
     "int 1": at least 1; ">0", ">=0": real; alternatives first. Lengths go to `sizes`, or must equal what is there.
     """
     *alternatives, rule = rule.split("|")
@@ -82,13 +95,13 @@ def checked(rule: str, value: Any, name: str, sizes: dict[str, int]) -> Any:
     dtype, found = np.dtype(np.int64 if kind == "I" else np.float64), getattr(value, "dtype", type(value))
     if not isinstance(value, np.ndarray) or found != dtype:
         raise errors.DataTypeError(f"{name} is {found}; an array of {dtype} is needed")
-    fits = value.ndim == len(axes) and (value.size > 0 or kind in ("I", "F0"))
+    fits = value.ndim == len(axes) and (value.size > 0 or kind in ("I", "F0", "F*0"))
     if not fits or any(sizes.setdefault(*pair) != pair[1] for pair in zip(axes, value.shape, strict=True)):
         expected = tuple(sizes.get(axis, axis) for axis in axes)
         raise errors.ShapeError(f"{name} has shape {value.shape}, which does not fit the rest: {expected}")
     if kind == "I":
-        return index_array(value, name, sizes[upper] if upper else np.iinfo(np.int64).max)
-    if kind != "F*":
+        return index_array(value, name, sizes[upper] if upper else np.iinfo(np.int64).max, value.ndim)
+    if not kind.startswith("F*"):
         check_finite(value, name)
     return value
 

@@ -1,37 +1,110 @@
-"""The command ``diffeo``: demos and facts about the installation."""
+"""The command ``diffeo``: observe and compare saved networks, demos, and facts about the installation."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
 import logging
 import platform
 import sys
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from diffeo import __version__, errors
 
 DEMOS = ("scalar",)
+EXIT_CODES = "exit code: 0 equivalent, 1 anything less, 2 an error"
+OBSERVE = """\
+NETWORK is MODULE:FACTORY. MODULE is imported from the current directory, as python -m would; FACTORY is a function
+or class without arguments that gives the torch.nn.Module. Nothing else is executed: weights are read from safetensors
+(written by safetensors.torch.save_model(net, "a.safetensors")), inputs from npy (np.save("x_a.npy", x)).
+
+examples:
+  the output of a network, as networks.py makes it
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy -o A.npz
+  five neurons of a hidden layer, in double precision
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer net.3 --neurons 5 \\
+        --dtype float64 -o A.npz
+  a network with rectifiers, by bursts of 64 inputs around each
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --covariances bursts --bursts 64 \\
+        --scale 0.01 -o A.npz
+  images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --tangents t_a.npy -o A.npz
+"""
+COMPARE = f"""\
+A and B are written by diffeo observe, by Observation.save, or by yourself: an npz file of points (n, m), and of
+jacobians (n, m, p), or bursts (n, K, m) and scale, or covariances (n, m, m), or reference (n, p); optionally dim.
+Points alone are accepted for one intrinsic dimension only (dim=1).
+Pairs are csv files of two columns, row in A and row in B, counted from 0, with a header line or without; or npz files
+of points_a and points_b. Landmarks align the two sides, held-out pairs judge the result: no pair may be both.
+
+examples:
+    diffeo compare A.npz B.npz --landmarks landmarks.csv --held-out held-out.csv --html report.html
+  one file of pairs: half of them are held out
+    diffeo compare A.npz B.npz --landmarks pairs.csv --html report.html --json report.json
+  as a test in a script
+    diffeo compare A.npz B.npz --landmarks pairs.csv --margin 0.01 > report.txt && echo the same
+
+{EXIT_CODES}
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0: done, 2: an error that diffeo explains)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    """Run the command line; returns the exit code (2: an error; `compare`: 0 only if equivalent)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
     logging.basicConfig(level=logging.INFO if getattr(options, "verbose", False) else logging.WARNING)
     try:
-        if options.command == "demo":
-            demo = importlib.import_module(f"diffeo.demos.{options.name}")
-            demo.run(Path(options.out), quick=options.quick)
-        else:
-            print(_info())
+        return _run(options, given)
     except (errors.DiffeoError, OSError) as error:
         print(f"diffeo: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    except Exception:
+        # A traceback alone would end with 1, which means "not equivalent".
+        traceback.print_exc()
+    return 2
+
+
+def _run(options: argparse.Namespace, given: list[str]) -> int:
+    if options.command == "demo":
+        demo = importlib.import_module(f"diffeo.demos.{options.name}")
+        demo.run(Path(options.out), quick=options.quick)
+        return 0
+    if options.command == "info":
+        print(_info())
+        return 0
+    from diffeo import commands
+
+    with _warnings_shown() as warned:
+        text, code = (
+            (commands.observe(options), 0) if options.command == "observe" else commands.compare(options, given, warned)
+        )
+    print(text)
+    return code
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[list[str]]:
+    """Print diffeo's warnings as they come, each once, as sentences without their lines of code; and collect them."""
+    said: list[str] = []
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if not issubclass(category, errors.DiffeoWarning):
+                usual(message, category, *rest, **more)
+            elif str(message) not in said:
+                said.append(str(message))
+                print(f"diffeo: warning: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        warnings.simplefilter("always", errors.DiffeoWarning)
+        yield said
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,8 +124,59 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
     demo.add_argument("--quick", action="store_true", help="small samples: half a minute, less accurate")
     demo.add_argument("--verbose", action="store_true", help="log what the library says")
+    _add_observe(commands)
+    _add_compare(commands)
     commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
     return parser
+
+
+def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    observe = commands.add_parser(
+        "observe",
+        help="measure a saved network on inputs: activations and their local covariances",
+        description="Measure a saved network on inputs: activations, and how they respond to each input.",
+        epilog=OBSERVE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = observe.add_argument
+    add("network", metavar="NETWORK", help="MODULE:FACTORY, what makes the network")
+    add("--weights", required=True, metavar="W.safetensors", help="its weights")
+    add("--inputs", required=True, metavar="X.npy", help="inputs (n, ...), points of the common domain")
+    add("--layer", metavar="NAME", help="dotted name of the module to measure (default: the output)")
+    add("--neurons", type=int, metavar="N", help="how many neurons, drawn by the seed (default: all)")
+    add("--covariances", choices=("jacobians", "bursts"), default="jacobians", help="derivatives, or bursts of inputs")
+    add("--bursts", type=int, default=32, metavar="K", help="inputs in a burst (default: 32)")
+    add("--scale", type=float, help="their standard deviation, in input units (default: 0.02 of the spread)")
+    add("--tangents", metavar="T.npy", help="orthonormal tangents (n, ..., d) of inputs that fill d dimensions only")
+    add("--dim", type=int, metavar="D", help="intrinsic dimension (default: found)")
+    add("--dtype", choices=("float32", "float64"), help="precision of the network (default: that of the weights)")
+    add("--seed", type=int, default=0, help="for neurons and bursts (default: 0)")
+    add("-o", "--output", required=True, metavar="A.npz", help="where to write (.npz arrays, or .safetensors)")
+    add("--verbose", action="store_true", help="progress, and what the library says")
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="match two observations and judge the match: equivalent, one way only, or not",
+        description="Match two observations of one domain, and judge the match by held-out pairs.",
+        epilog=COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = compare.add_argument
+    add("a", metavar="A.npz", help="observation of the first network")
+    add("b", metavar="B.npz", help="observation of the second network")
+    add("--landmarks", required=True, metavar="L.csv", help="pairs that align the two")
+    add("--held-out", metavar="H.csv", help="pairs that judge (default: half of the landmarks, at least 20)")
+    add("--html", metavar="F", help="write the report as one self-contained page")
+    add("--json", metavar="F", help="write its numbers")
+    add("--save", metavar="F", help="write it as safetensors, for diffeo.load")
+    add("--margin", type=float, default=0.05, help="relative error that still counts as equivalent (default: 0.05)")
+    add("--significance", type=float, default=0.05, help="one-sided level of the bounds (default: 0.05)")
+    add("--coordinates", choices=("auto", "isometric", "diffusion"), default="auto", help="as in diffeo.match")
+    add("--seed", type=int, default=0, help="for pairs held out, and the match (default: 0)")
+    add("--jobs", type=int, metavar="K", help="threads (default: all)")
+    add("--verbose", action="store_true", help="progress, and what the library says")
 
 
 def _info() -> str:

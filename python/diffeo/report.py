@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffeo._validation import FloatArray
+import numpy as np
+
+from diffeo import errors
+from diffeo._validation import FloatArray, IntArray
 from diffeo.baselines import Baseline
 from diffeo.equivalence import Direction
+
+if TYPE_CHECKING:
+    import os
+
+# Facts are numbers by name: deeper ones are a mistake, or a file that is meant to exhaust the stack.
+MAX_DEPTH = 6
+# Numbers of one fact, in lists: more belong in an array of its own.
+MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +46,11 @@ class Report:
     spectra : tuple of ndarray
         Nontrivial generator eigenvalues of A and of B, per squared input unit.
     diagnostics : dict
-        Numbers by name: stress, landmark residual, scale, near folds.
+        Numbers by name: stress, landmark residual, scale, near folds. What is stored is plain: numbers, texts and lists.
     settings : dict
         What reproduces it: versions, platform, arguments, sizes of both samples.
+    rows : tuple of ndarray of int64, or None
+        Which samples `embeddings` show, as rows of each observation; None: all of them.
     """
 
     verdict: str
@@ -55,3 +68,74 @@ class Report:
     spectra: tuple[FloatArray, FloatArray] = field(repr=False)
     diagnostics: dict[str, Any] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    rows: tuple[IntArray, IntArray] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("diagnostics", "settings"):
+            object.__setattr__(self, name, plain(getattr(self, name), name))
+
+    def summary(self) -> str:
+        """The report for a terminal: verdict and reason, both errors, baselines, problems; at most 30 lines of 100."""
+        from diffeo.report_text import summary
+
+        return summary(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page: no network, no scripts, made to be read on screen, on a phone and on paper."""
+        from diffeo.report_page import page
+        from diffeo.storage import write_text
+
+        write_text(page(self), path)
+
+    def to_json(self, path: str | os.PathLike[str], *, arrays: bool = False) -> None:
+        """Write all numbers as JSON (RFC 8259: what is not finite is null).
+
+        Parameters
+        ----------
+        path : str or path-like
+        arrays : bool
+            Also write the arrays behind the pictures: embeddings, held-out pairs, predictions, rows of losses.
+        """
+        import json
+
+        from diffeo.report_text import as_json
+        from diffeo.storage import write_text
+
+        text = json.dumps(as_json(self, arrays=arrays), indent=1, allow_nan=False, ensure_ascii=False)
+        write_text(text + "\n", path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
+        from diffeo.storage import save_report
+
+        save_report(self, path)
+
+
+def plain(value: Any, name: str, depth: int = MAX_DEPTH) -> Any:
+    """The value in numbers, texts, lists and dictionaries only.
+
+    Raises
+    ------
+    DataTypeError
+        For anything that has no such form.
+    InputError
+        For what is nested too deeply or too long to be a fact.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+        return plain(value, name, depth)
+    if not isinstance(value, (dict, list, tuple)):
+        raise errors.DataTypeError(
+            f"{name} holds {type(value).__name__}; numbers, texts, lists and dictionaries are facts"
+        )
+    if depth == 0 or len(value) > MAX_ENTRIES:
+        raise errors.InputError(
+            f"{name} holds {len(value)} entries at a depth where {MAX_ENTRIES}, {MAX_DEPTH} deep, are the most"
+        )
+    if isinstance(value, dict):
+        return {str(key): plain(entry, name, depth - 1) for key, entry in value.items()}
+    return [plain(entry, name, depth - 1) for entry in value]

@@ -1,0 +1,168 @@
+"""What the commands ``diffeo observe`` and ``diffeo compare`` do: from files to files, and a text to print."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from diffeo import errors
+from diffeo.array_files import Arrays, observation_of, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.equivalence import EQUIVALENT, LEAST_PAIRS
+from diffeo.observation import Observation
+
+# Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...
+HELD_OUT_SHARE = 0.5
+# ... and this many pairs a dimension, and one more, must remain as landmarks.
+LANDMARKS_A_DIMENSION = 2
+
+
+def observe(options: Any) -> str:
+    """Measure a saved network on inputs, and write its observation; what to print."""
+    from diffeo.capture import measure
+    from diffeo.saved_network import load_network
+
+    output = str(options.output)
+    if not output.endswith((".npz", ".safetensors")):
+        raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
+    _check_folder(output)
+    inputs = _inputs(options.inputs, "inputs")
+    tangents = None if options.tangents is None else _inputs(options.tangents, "tangents")
+    network = load_network(options.network, options.weights, options.dtype)
+    bursts = {"n_bursts": options.bursts, "scale": options.scale} if options.covariances == "bursts" else {}
+    if options.covariances != "bursts" and options.scale is not None:
+        raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
+    measured = measure(
+        network,
+        inputs,
+        layer=options.layer,
+        neurons=options.neurons,
+        covariances=options.covariances,
+        tangents=tangents,
+        rng=options.seed,
+        verbose=options.verbose,
+        **bursts,
+    )
+    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons}
+    for name in ("jacobians", "bursts", "scale", "layer"):
+        if getattr(measured, name) is not None:
+            arrays[name] = np.asarray(getattr(measured, name))
+    built = observation_of(arrays | ({} if options.dim is None else {"dim": np.asarray(options.dim)}), output)
+    arrays["dim"] = np.asarray(built.dim)
+    if output.endswith(".npz"):
+        write_arrays(output, arrays)
+    else:
+        built.save(output)
+    return f"{built!r}\nwrote {output}"
+
+
+def _inputs(path: str, name: str) -> Any:
+    """The only array of an npy file."""
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise errors.InputError(f"{path}: {name} are read from an npy file, as np.save writes it")
+    return read_arrays(path, (name,))[name]
+
+
+def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[str, int]:
+    """Match two observations, judge the match by held-out pairs, and write what was asked for.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    arguments : sequence of str
+        Of the command line, which the report repeats.
+    warned : list of str
+        Warnings that were given since, which it lists.
+
+    Returns
+    -------
+    text : str
+        What to print.
+    code : int
+        0 if equivalent, 1 if not.
+    """
+    from diffeo.assessing import compare as compared
+
+    for path in (options.html, options.json, options.save):
+        _check_folder(path)
+    a, b = read_observation(options.a), read_observation(options.b)
+    landmarks, split = read_pairs(options.landmarks), ""
+    if options.held_out is None:
+        landmarks, held_out, split = hold_out(landmarks, max(a.dim, b.dim), options.seed)
+    else:
+        held_out = read_pairs(options.held_out)
+    report = compared(
+        a,
+        b,
+        landmarks=landmarks,
+        held_out=held_out,
+        margin=options.margin,
+        significance=options.significance,
+        coordinates=options.coordinates,
+        random_state=options.seed,
+        n_jobs=options.jobs,
+        verbose=options.verbose,
+    )
+    facts: dict[str, Any] = {"command": shlex.join(["diffeo", *arguments])}
+    if split:
+        facts["held_out"] = split
+    files = [path for path in (options.a, options.b, options.landmarks, options.held_out) if path is not None]
+    facts["sha256"] = {os.path.basename(path): _digest(path) for path in files}
+    facts["observation_a"], facts["observation_b"] = described(a), described(b)
+    if warned:
+        facts["warnings"] = list(warned)
+    report = replace(report, settings=report.settings | facts)
+    lines = [report.summary(), *([f"  {split}"] if split else [])]
+    for path, write in ((options.html, report.to_html), (options.json, report.to_json), (options.save, report.save)):
+        if path is not None:
+            write(path)
+            lines.append(f"  wrote {path}")
+    return "\n".join(lines), 0 if report.verdict == EQUIVALENT else 1
+
+
+def hold_out(pairs: Any, dim: int, seed: int) -> tuple[Any, Any, str]:
+    """Split pairs into landmarks and held-out ones, and say how.
+
+    Raises
+    ------
+    SampleSizeError
+        There are not enough for both.
+    """
+    count = len(pairs) if isinstance(pairs, np.ndarray) else len(pairs[0])
+    least = LANDMARKS_A_DIMENSION * dim + 1
+    held = max(LEAST_PAIRS, int(HELD_OUT_SHARE * count))
+    if count - held < least:
+        raise errors.SampleSizeError(
+            f"there is no file of held-out pairs, and {count} pairs are too few to hold some out: a verdict needs "
+            f"{LEAST_PAIRS} of them beside {least} landmarks; bring {LEAST_PAIRS + least} pairs, or a file for --held-out"
+        )
+    order = np.random.default_rng(seed).permutation(count)
+    out, kept = np.sort(order[:held]), np.sort(order[held:])
+    stated = f"{held} of the {count} pairs were held out, drawn by seed {seed}; {count - held} were landmarks"
+    if isinstance(pairs, np.ndarray):
+        return pairs[kept], pairs[out], stated
+    return tuple(x[kept] for x in pairs), tuple(x[out] for x in pairs), stated
+
+
+def described(observation: Observation) -> str:
+    """What was observed, in a line."""
+    layer = f" of layer {observation.layer}" if observation.layer else ""
+    n, m = observation.points.shape
+    return f"{n} samples, {m} measurements{layer}, dim {observation.dim}, from {observation.source}"
+
+
+def _check_folder(path: str | None) -> None:
+    """Say before the work, not after it, that there is no folder to write to."""
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise errors.StorageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}")
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

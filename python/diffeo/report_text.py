@@ -1,0 +1,204 @@
+"""A report in words: the sentences that terminal and page share, the summary, and the JSON form."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diffeo._validation import percent, printable
+from diffeo.baselines import Baseline, linear_enough
+from diffeo.equivalence import (
+    A_TO_B,
+    B_TO_A,
+    EQUIVALENT,
+    FAILS,
+    HOLDS,
+    NOT_EQUIVALENT,
+    UNDETERMINED,
+    Direction,
+)
+
+if TYPE_CHECKING:
+    from diffeo.report import Report
+
+# Changes when a name in the JSON form changes its meaning or goes.
+SCHEMA = "diffeo.report/1"
+WIDTH, MAX_LINES = 100, 30
+HEADLINES = {
+    EQUIVALENT: "Equivalent: the same up to a change of coordinates",
+    A_TO_B: "One way only: from A to B, not back",
+    B_TO_A: "One way only: from B to A, not back",
+    NOT_EQUIVALENT: "Not equivalent, in neither direction",
+    UNDETERMINED: "Undetermined: these pairs do not decide",
+}
+STATUS = {
+    HOLDS: "under the margin",
+    FAILS: "over the margin",
+    UNDETERMINED: "not decided",
+}
+PYTHON = """\
+report = diffeo.assess(diffeo.match(obs_a, obs_b, landmarks=landmarks), held_out,
+                       margin={margin!r}, significance={significance!r})"""
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for readers: significant digits, a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
+    return f"{value:.{digits}g}"
+
+
+def share(value: float | None) -> str:
+    """A relative error in percent."""
+    return number(value) if value is None or not math.isfinite(value) else percent(value)
+
+
+def interval(direction: Direction) -> str:
+    """Lower and upper bound in brackets."""
+    return f"[{share(direction.lower)}, {share(direction.upper)}]"
+
+
+def affine_baseline(report: Report) -> Baseline | None:
+    """The affine fit; None where it was not tried or could not be fitted."""
+    found = next((one for one in report.baselines if one.name == "affine"), None)
+    return None if found is None or found.forward is found.backward is None else found
+
+
+def linear_remark(report: Report) -> str:
+    """Whether a linear map already does what the transformation does, in a sentence; empty where none was tried."""
+    affine = affine_baseline(report)
+    if affine is None:
+        return ""
+    enough = linear_enough(report.baselines, report.margin)
+    if enough:
+        return f"{enough[0].upper()}{enough[1:]}."
+    return f"No linear map does it: the affine fit misses by {share(affine.forward)} and {share(affine.backward)}."
+
+
+def sides(report: Report) -> str:
+    """What was compared, in one line of facts; sizes come from the settings where they name them."""
+    h, m_b = report.forward.true.shape
+    m_a = report.backward.true.shape[1]
+    d_a, d_b = (x.shape[1] for x in report.embeddings)
+    dims = (
+        f"{d_b} intrinsic dimension{'s' if d_b != 1 else ''}" if d_a == d_b else f"{d_a} and {d_b} intrinsic dimensions"
+    )
+    pairs = f"{report.n_landmarks:,} landmark{'s' if report.n_landmarks != 1 else ''}, {h:,} held-out pairs"
+    return f"{m_a} measurements of A, {m_b} of B; {dims}; {pairs}; {report.coordinates} coordinates"
+
+
+def recipe(report: Report) -> str:
+    """The command that made the report, or the Python that makes it again."""
+    command = report.settings.get("command")
+    if isinstance(command, str) and command:
+        return command
+    return PYTHON.format(margin=report.margin, significance=report.significance)
+
+
+def summary(report: Report) -> str:
+    """At most 30 lines of at most 100 characters."""
+    lines = _wrapped(HEADLINES.get(report.verdict, report.verdict), "")
+    lines += [*_wrapped(report.reason, "  ", most=5), ""]
+    level = f"margin {share(report.margin)}, significance {share(report.significance)}"
+    lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
+    for name, one in (("A -> B", report.forward), ("B -> A", report.backward)):
+        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<24}{one.status}"
+        lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
+    if report.baselines:
+        lines += ["", f"  {'on the same pairs':<40}{'A -> B':>10}{'B -> A':>10}"]
+        lines += [
+            _cut(f"  {one.name:<40.40}{share(one.forward):>10}{share(one.backward):>10}  {one.note}".rstrip())
+            for one in report.baselines[:7]
+        ]
+        lines += _wrapped(linear_remark(report), "  ", most=2)
+    tail = ["", *_wrapped(sides(report), "  ", most=2), *_wrapped(f"reproduce: {recipe(report)}", "  ", most=3)]
+    lines += ["", *_problem_lines(report.problems, MAX_LINES - len(lines) - len(tail) - 1), *tail]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _problem_lines(problems: list[str], room: int) -> list[str]:
+    """As many problems as there is room for, and how many more there are."""
+    if not problems:
+        return ["  no problems"]
+    lines = [f"  {len(problems)} problem{'s' if len(problems) > 1 else ''}, which do not change the verdict:"]
+    for k, problem in enumerate(problems):
+        block = _wrapped(problem, "  - ", "    ", most=3)
+        last = k == len(problems) - 1
+        if len(lines) + len(block) + (0 if last else 1) > room:
+            return [*lines, f"  and {len(problems) - k} more in report.problems"]
+        lines += block
+    return lines
+
+
+def _wrapped(text: str, first: str, rest: str | None = None, *, most: int = 3) -> list[str]:
+    return textwrap.wrap(
+        printable(text),
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=first if rest is None else rest,
+        max_lines=most,
+        placeholder=" ...",
+    )
+
+
+def _cut(line: str) -> str:
+    line = printable(line).replace("\n", " ")
+    return line if len(line) <= WIDTH else line[: WIDTH - 4] + " ..."
+
+
+def as_json(report: Report, *, arrays: bool) -> dict[str, Any]:
+    """The report as JSON values: no NaN and no infinity, which JSON cannot say."""
+    found: dict[str, Any] = {"schema": SCHEMA, "verdict": report.verdict, "headline": HEADLINES.get(report.verdict)}
+    for name in (
+        "reason",
+        "margin",
+        "significance",
+        "problems",
+        "n_landmarks",
+        "coordinates",
+        "diagnostics",
+        "settings",
+    ):
+        found[name] = getattr(report, name)
+    found["n_held_out"] = len(report.forward.true)
+    found |= {"forward": _direction(report.forward, arrays), "backward": _direction(report.backward, arrays)}
+    found["baselines"] = [asdict(one) for one in report.baselines]
+    found["linear_remark"] = linear_remark(report)
+    found["spectra"] = _both(report.spectra)
+    if arrays:
+        found |= {"embeddings": _both(report.embeddings), "held_out": _both(report.held_out)}
+        found["rows"] = None if report.rows is None else _both(report.rows)
+    finite: dict[str, Any] = _finite(found)
+    return finite
+
+
+def _both(pair: tuple[Any, Any]) -> dict[str, Any]:
+    return {"a": pair[0].tolist(), "b": pair[1].tolist()}
+
+
+def _direction(one: Direction, arrays: bool) -> dict[str, Any]:
+    found = {name: getattr(one, name) for name in ("error", "lower", "upper", "status", "how")}
+    if arrays:
+        found |= {"true": one.true.tolist(), "predicted": one.predicted.tolist()}
+    found["loss"] = None
+    if one.loss is not None:
+        hidden = () if arrays else ("rows", "pairs")
+        found["loss"] = {name: value for name, value in vars(one.loss).items() if name not in hidden}
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite, and lists for arrays."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
