@@ -6,7 +6,8 @@ diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve).
+diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
+without pairs, fingerprints -> overlay -> screening.
 Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from diffeo.observing import observe as observe
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
+    from diffeo.screening import Screening as Screening
+    from diffeo.screening import screen as screen
     from diffeo.storage import load as load
     from diffeo.transformation import Transformation as Transformation
 
@@ -41,6 +44,7 @@ _HOME = {
     "NeuronSet": "neurons",
     "Observation": "observation",
     "Reconstruction": "reconstruction",
+    "Screening": "screening",
     "Transformation": "transformation",
     "capture": "capture",
     "load": "storage",
@@ -49,6 +53,7 @@ _HOME = {
     "observe": "observing",
     "reconstruct": "reconstruction",
     "relative_error": "equivalence",
+    "screen": "screening",
     "suggest_neurons": "neurons",
 }
 _MODULES = ("errors", "reference")
