@@ -1,13 +1,13 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules. What a network measures: capture -> observing -> observation (with neighborhoods,
-noise, shrinkage, smoothing), and neurons, which chooses what to measure. Diffusion coordinates: bandwidth -> kernel ->
-diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton -> layout -> frames ->
-development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
-alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
-is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Names load when first used (PEP 562), so that ``import
-diffeo`` loads neither torch, scikit-learn nor matplotlib.
+The pipeline is the list of modules. What a network measures: capture, measuring -> observing -> observation (with
+neighborhoods, noise, shrinkage, smoothing), and neurons, which chooses what to measure. Diffusion coordinates:
+bandwidth -> kernel -> diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton ->
+layout -> frames -> development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts ->
+landmarks -> alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates;
+where the domain is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still
+teach) -> diagnostics -> transformation -> matching, and reconstruction. Names load when first used (PEP 562), so that
+``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffeo._outputs import RandomProjection as RandomProjection
     from diffeo.capture import capture as capture
+    from diffeo.capture import capture_networks as capture_networks
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from diffeo.neurons import suggest_neurons as suggest_neurons
     from diffeo.observation import Observation as Observation
     from diffeo.observing import observe as observe
+    from diffeo.observing import observe_layers as observe_layers
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.storage import load as load
@@ -40,13 +43,16 @@ _HOME = {
     "IsometricEmbedding": "isometry",
     "NeuronSet": "neurons",
     "Observation": "observation",
+    "RandomProjection": "_outputs",
     "Reconstruction": "reconstruction",
     "Transformation": "transformation",
     "capture": "capture",
+    "capture_networks": "capture",
     "load": "storage",
     "mahalanobis_kernel": "kernel",
     "match": "matching",
     "observe": "observing",
+    "observe_layers": "observing",
     "reconstruct": "reconstruction",
     "relative_error": "equivalence",
     "suggest_neurons": "neurons",

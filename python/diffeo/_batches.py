@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._validation import IntArray
+from diffeo._validation import IntArray, real
 
 if TYPE_CHECKING:
     import torch
 
 _logger = logging.getLogger("diffeo")
+
+# Perturbed copies over which a smoothed network is averaged: pieces of rectifiers shrink as many times.
+N_COPIES = 32
 
 # The name that Hugging Face's models and tokenizers give to the mask of what is no padding.
 MASK = "attention_mask"
@@ -63,11 +66,12 @@ def as_tensor(values: Any, name: str = "inputs") -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Arguments of the model for some samples, and how many there are."""
+    """Arguments of the model for some samples, how many there are, and how many perturbed copies of all of them."""
 
     positional: list[Any]
     keywords: dict[str, Any]
     size: int
+    copies: int = 1
 
     @property
     def mask(self) -> torch.Tensor | None:
@@ -87,6 +91,35 @@ class Batch:
             {name: cut(value) for name, value in self.keywords.items()},
             min(rows, self.size),
         )
+
+
+def check_smooth(smooth: Any) -> float | None:
+    """Check the standard deviation of the perturbations of a smoothed network."""
+    return None if smooth is None else real(smooth, "smooth", above=0.0)
+
+
+def perturbed(x: torch.Tensor, scale: float) -> torch.Tensor:
+    """Copies x + scale z_k of a batch (b, ...), as (K b, ...): normal z_k in pairs of either sign, the same for every x.
+
+    The mean over the copies is then one function of x, as smooth as the mean of K shifted networks, with the Jacobian that is
+    the mean of theirs.
+    """
+    import torch
+
+    z = np.random.default_rng(0).standard_normal((N_COPIES // 2, 1, *x.shape[1:]))
+    offsets = torch.tensor(scale * np.concatenate([z, -z]), dtype=x.dtype, device=x.device)
+    return (x + offsets).flatten(0, 1)
+
+
+def smoothed(batch: Batch, scale: float | None) -> Batch:
+    """The batch with its perturbed copies."""
+    if scale is None:
+        return batch
+    if not batch.positional or not batch.positional[0].is_floating_point():
+        raise errors.ParameterError(
+            "smooth is for networks of one floating input; mappings and integers cannot be varied"
+        )
+    return Batch([perturbed(batch.positional[0], scale)], {}, batch.size, N_COPIES)
 
 
 def arguments(batch: Any, place: torch.device, dtype: torch.dtype | None, row: int, *, trial: bool = False) -> Batch:

@@ -22,8 +22,11 @@ import fnmatch
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffeo import errors
 from diffeo._targets import Target, say
+from diffeo._validation import integer
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +34,45 @@ if TYPE_CHECKING:
 RULES = ("mean", "first", "last")
 
 Reduce = str | Callable[[Any], Any] | Mapping[str, Any] | None
+
+
+class RandomProjection:
+    """Random combinations of all neurons of a layer, as a rule for ``reduce=``.
+
+    A layer of m neurons, flattened, becomes z = P y / sqrt(m) with P of independent standard normal numbers, drawn from
+    `rng` and m alone: `capture` and `observe` see the same. Where single neurons are dead or kinked (rectifiers), or their
+    set must not be chosen, 2d + 1 generic combinations embed d dimensions, and more bend less.
+
+    Parameters
+    ----------
+    n_components : int
+    rng : int
+        Seed.
+
+    Examples
+    --------
+    >>> import diffeo
+    >>> diffeo.RandomProjection(16)
+    RandomProjection(16, rng=0)
+    """
+
+    def __init__(self, n_components: int, rng: int = 0) -> None:
+        self.n_components = integer(n_components, "n_components", 1)
+        self.rng = integer(rng, "rng", 0)
+
+    def __repr__(self) -> str:
+        return f"RandomProjection({self.n_components}, rng={self.rng})"
+
+    def __call__(self, output: Any) -> torch.Tensor:
+        """Project what a module returned, (b, ...), to (b, n_components)."""
+        import torch
+
+        rows = _unpacked(first_tensor(output, "?"), "?")[0].flatten(1)
+        if not rows.is_floating_point():
+            raise errors.DataTypeError(f"a layer of dtype {rows.dtype} cannot be projected")
+        width = rows.shape[1]
+        matrix = np.random.default_rng(self.rng).standard_normal((width, self.n_components)) / np.sqrt(width)
+        return rows @ torch.tensor(matrix, dtype=rows.dtype, device=rows.device)
 
 
 def check_reduce(reduce: Any, names: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._batches import Batch, as_tensor, host
+from diffeo._batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
 from diffeo._outputs import Reduce, rows_of, rule_for
 from diffeo._targets import Target, call_keys, say
 from diffeo._validation import FloatArray, IntArray
@@ -132,8 +132,9 @@ def all_calls(
         rule = rule_for(target, reduce)
 
         def hear(_module: Any, _inputs: Any, output: Any) -> None:
-            rows = rows_of(target, output, rule, batch.size, batch.mask)
-            calls[target.name].append(rows.detach().clone(memory_format=torch.contiguous_format))
+            rows = rows_of(target, output, rule, batch.size * batch.copies, batch.mask)
+            rows = averaged(rows, batch.copies, target.name).detach()
+            calls[target.name].append(rows.clone(memory_format=torch.contiguous_format))
 
         return hear
 
@@ -142,6 +143,17 @@ def all_calls(
             hooks.callback(target.module.register_forward_hook(listen(target)).remove)
         model(*batch.positional, **batch.keywords)
     return calls
+
+
+def averaged(rows: torch.Tensor, copies: int, name: str) -> torch.Tensor:
+    """The mean (b, m) over perturbed copies (copies b, m)."""
+    if copies == 1:
+        return rows
+    if not rows.is_floating_point():
+        raise errors.DataTypeError(
+            f"{say(name)} has dtype {rows.dtype}, which has no mean over perturbed inputs (smooth=)"
+        )
+    return rows.unflatten(0, (copies, -1)).mean(0)
 
 
 class _Reached(BaseException):
@@ -160,6 +172,7 @@ class Layers:
     place: torch.device
     dtype: torch.dtype
     reduce: Reduce = None
+    smooth: float | None = None
     keys: list[str] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     neurons: list[IntArray | None] = field(default_factory=list)
@@ -180,6 +193,7 @@ class Layers:
         import torch
 
         counts, parts = [0] * len(self.targets), dict[int, Any]()
+        copies = 1 if self.smooth is None else N_COPIES
 
         def listen(k: int) -> Callable[..., None]:
             target, rule = self.targets[k], rule_for(self.targets[k], self.reduce)
@@ -188,7 +202,7 @@ class Layers:
                 counts[k] += 1
                 if counts[k] != self.calls[k] + 1:
                     return
-                rows = rows_of(target, output, rule, len(x), None)
+                rows = averaged(rows_of(target, output, rule, copies * len(x), None), copies, target.name)
                 # A copy where the pass goes on: what follows may work in place on it.
                 rows = rows.clone() if self.neurons[k] is None else rows[:, self.neurons[k]]
                 parts[k] = rows
@@ -201,7 +215,8 @@ class Layers:
             for k, target in enumerate(self.targets):
                 hooks.callback(target.module.register_forward_hook(listen(k)).remove)
             with suppress(_Reached):
-                self.model(x.clone())  # it may work in place on its input, which is used again
+                # A copy: it may work in place on its input, which is used again.
+                self.model(x.clone() if self.smooth is None else perturbed(x, self.smooth))
         for k, target in enumerate(self.targets):
             if k not in parts:
                 raise errors.CaptureError(f"{say(target.name)} is called a varying number of times, now {counts[k]}")
@@ -213,7 +228,8 @@ class Layers:
         Equal to 100 units of rounding when run again; to its square root when rows are left out of the batch.
         """
         x = self.send(inputs)
-        calls = all_calls(self.model, self.targets, Batch([x.clone()], {}, len(x)), self.reduce)
+        batch = smoothed(Batch([x.clone()], {}, len(x)), self.smooth)
+        calls = all_calls(self.model, self.targets, batch, self.reduce)
         found = [(target, *pair) for target in self.targets for pair in call_keys(target, len(calls[target.name]))]
         if not found:
             raise errors.CaptureError("no module that matches is called when the model runs")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._batches import Batch, arguments, batches, host, raise_non_finite
+from diffeo._batches import N_COPIES, Batch, arguments, batches, check_smooth, host, raise_non_finite, smoothed
 from diffeo._budget import Need, rows_within, tried
 from diffeo._memory import memory_limit
 from diffeo._outputs import Reduce, check_reduce
@@ -35,6 +35,7 @@ def capture(
     layers: str | Iterable[str],
     *,
     reduce: Reduce = None,
+    smooth: float | None = None,
     out: str | os.PathLike[str] | None = None,
     batch_size: int = 1024,
     max_memory: int | None = None,
@@ -61,6 +62,10 @@ def capture(
         time steps), all after the second of four and more (feature maps: mean only); layers without positions stay.
         Padding does not count where a batch is a mapping with an "attention_mask" (b, T), or the layer gives a packed
         sequence. A callable gets what the module returned and gives a tensor (b, ...).
+    smooth : float, optional
+        Standard deviation, in input units, of Gaussian perturbations of every coordinate of the input, over 32 of which
+        (the same for all inputs) activations are averaged. What kinks (rectifiers, max pooling) do at that scale remains,
+        without the kinks. Inputs must be one floating array.
     out : path, optional
         A directory: each layer is streamed to a .npy file there, named by its percent-encoded name
         ("@output.npy" for ""), which appears, or replaces an older one, only when everything has succeeded.
@@ -111,6 +116,7 @@ def capture(
         inputs,
         {"": names},
         reduce={"": reduce},
+        smooth=smooth,
         out=out,
         batch_size=batch_size,
         max_memory=max_memory,
@@ -126,6 +132,7 @@ def capture_networks(
     layers: str | Iterable[str] | Mapping[str, Any],
     *,
     reduce: Any = None,
+    smooth: float | None = None,
     out: str | os.PathLike[str] | None = None,
     batch_size: int = 1024,
     max_memory: int | None = None,
@@ -140,7 +147,7 @@ def capture_networks(
     ----------
     models : mapping of str to torch.nn.Module
         Networks by names of your choice.
-    inputs, batch_size, max_memory, device, verbose
+    inputs, smooth, batch_size, max_memory, device, verbose
         As in `capture`.
     layers : str, iterable of str, or mapping of the names of networks to these
         For all networks, or for each.
@@ -164,6 +171,7 @@ def capture_networks(
     if isinstance(layers, Mapping) and layers.keys() != models.keys():
         raise errors.ParameterError(f"layers name the networks {[*layers]}; models {[*models]}")
     integer(batch_size, "batch_size", 1)
+    smooth = check_smooth(smooth)
     limit = memory_limit() if max_memory is None else integer(max_memory, "max_memory", 1)
     rules = reduce if isinstance(reduce, Mapping) and reduce.keys() == models.keys() else dict.fromkeys(models, reduce)
     asked = (
@@ -177,7 +185,9 @@ def capture_networks(
         module = checked_model(model)
         targets = resolve(module, asked[name])
         check_reduce(rules[name], [target.name for target in targets])
-        networks.append(_Network(name, module, targets, rules[name], folder and (folder / name if name else folder)))
+        networks.append(
+            _Network(name, module, targets, rules[name], smooth, folder and (folder / name if name else folder))
+        )
     with ExitStack() as cleanup:
         for network in networks:
             network.place, network.dtype = cleanup.enter_context(prepared(network.model, device))
@@ -194,6 +204,7 @@ class _Network:
     model: torch.nn.Module
     targets: list[Target]
     reduce: Reduce
+    smooth: float | None
     folder: Path | None
     place: Any = None
     dtype: Any = None
@@ -205,7 +216,7 @@ class _Network:
     def outputs(self, batch: Batch, row: int) -> dict[str, NDArray[Any]]:
         """Activations of one batch by key."""
         with failures_named(self.model, row, batch.size):
-            calls = all_calls(self.model, self.targets, batch, self.reduce)
+            calls = all_calls(self.model, self.targets, smoothed(batch, self.smooth), self.reduce)
         return {
             key: host(calls[target.name][k])
             for target in self.targets
@@ -240,6 +251,8 @@ def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar
 
     total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
     row = 0
+    if networks[0].smooth is not None:
+        batch_size = max(1, batch_size // N_COPIES)
     if total:
         few = inputs[:TRIAL_ROWS]
         needs = [network.tried(arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
-from diffeo._batches import as_tensor, bad_rows, raise_non_finite
+from diffeo._batches import N_COPIES, as_tensor, bad_rows, check_smooth, raise_non_finite
 from diffeo._jacobians import (
     Samples,
     auto_scale,
@@ -64,6 +64,7 @@ def measure(
     *,
     layer: str | None = None,
     reduce: Reduce = None,
+    smooth: float | None = None,
     neurons: int | ArrayLike | None = None,
     covariances: str = "jacobians",
     n_bursts: int = 32,
@@ -86,6 +87,9 @@ def measure(
         Dotted name, with ":k" for the k-th call; None is the output. What follows runs in one trial only.
     reduce : {None, "mean", "first", "last"}, callable or mapping
         How positions (tokens, time steps, pixels) are reduced, as in `capture`.
+    smooth : float, optional
+        Measure the network averaged over 32 fixed Gaussian perturbations of this standard deviation, as in `capture`: for
+        piecewise-linear networks. Landmarks must be captured with the same number.
     neurons : int or array of int, optional
         None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those. Columns of what
         `reduce` leaves.
@@ -135,6 +139,7 @@ def measure(
         inputs,
         [_one_layer(model, layer)],
         reduce=reduce,
+        smooth=smooth,
         neurons=neurons,
         covariances=covariances,
         n_bursts=n_bursts,
@@ -156,6 +161,7 @@ def measure_layers(
     layers: str | Iterable[str],
     *,
     reduce: Reduce = None,
+    smooth: float | None = None,
     neurons: int | ArrayLike | Mapping[str, Any] | None = None,
     covariances: str = "jacobians",
     n_bursts: int = 32,
@@ -174,7 +180,7 @@ def measure_layers(
         Names and patterns, as in `capture`; "" is the output.
     neurons : as in `measure`, or mapping of layers to that
         Layers without an entry are measured whole.
-    model, inputs, reduce, covariances, n_bursts, scale, tangents, batch_size, device, rng, verbose
+    model, inputs, reduce, smooth, covariances, n_bursts, scale, tangents, batch_size, device, rng, verbose
         As in `measure`.
 
     Returns
@@ -192,12 +198,15 @@ def measure_layers(
         raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
     if scale is not None:
         scale = real(scale, "scale", above=0.0)
+    smooth = check_smooth(smooth)
     targets = resolve(model, layers)
     check_reduce(reduce, [target.name for target in targets])
     samples = Samples(inputs, tangents)
     check_samples(samples, covariances, batch_size)
+    if smooth is not None:
+        batch_size = max(1, batch_size // N_COPIES)
     with prepared(model, device) as (place, dtype), bar_of(inputs, verbose) as bar:
-        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, reduce)
+        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, reduce, smooth)
         _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
         _, trial, _ = next(samples.blocks(TRIAL_ROWS))
         with failures_named(model, 0, len(trial)):
