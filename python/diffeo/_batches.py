@@ -79,17 +79,17 @@ class Batch:
         mask = self.keywords.get(MASK)
         return None if mask is None or getattr(mask, "ndim", 0) != 2 else mask
 
-    def head(self, rows: int) -> Batch:
-        """The first rows: of every tensor whose first axis is the batch's."""
+    def rows(self, first: int, last: int) -> Batch:
+        """Some of the rows: of every tensor whose first axis is the batch's."""
 
         def cut(value: Any) -> Any:
             # A copy: models may work in place on what they are given.
-            return value[:rows].clone() if getattr(value, "ndim", 0) and len(value) == self.size else value
+            return value[first:last].clone() if getattr(value, "ndim", 0) and len(value) == self.size else value
 
         return Batch(
             [cut(value) for value in self.positional],
             {name: cut(value) for name, value in self.keywords.items()},
-            min(rows, self.size),
+            min(last, self.size) - first,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from diffeo._passes import TRIAL_ROWS
 # also in bfloat16.
 MIXED = 0.02
 
+_logger = logging.getLogger("diffeo")
+
 Outputs = Callable[[Batch], dict[str, NDArray[Any]]]
 
 
@@ -32,14 +35,21 @@ class Need:
 
 def tried(outputs: Outputs, batch: Batch, say: Callable[[str], str]) -> Need:
     """Run a few rows, and half of them: say if rows depend on one another, and count bytes."""
-    few = batch.head(TRIAL_ROWS)
-    half = few.head((few.size + 1) // 2)
+    few = batch.rows(0, TRIAL_ROWS)
+    # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
+    half = few.rows(few.size // 2, few.size)
     size = half.size
-    with _counting() as at_few:
-        found = outputs(few.head(few.size))
-    with _counting() as at_half:
-        part = outputs(half)
-    mixing = [say(key) for key, values in found.items() if key in part and not _alike(values[:size], part[key])]
+    try:
+        with _counting() as at_few:
+            found = outputs(few.rows(0, few.size))
+        with _counting() as at_half:
+            part = outputs(half)
+    except errors.CaptureError as error:
+        if error.__cause__ is None:  # not the network failed, but what it gives is not usable
+            raise
+        _logger.info("a trial on %d rows failed, so that nothing is known of memory: %s", few.size, error)
+        return Need(0.0, 0.0, 0)
+    mixing = [say(key) for key, values in found.items() if key in part and not _alike(values[-size:], part[key])]
     if mixing:
         errors.warn(
             f"{', '.join(mixing)}: activations of a sample depend on which other samples are in its batch (batch "

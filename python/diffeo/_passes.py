@@ -242,7 +242,8 @@ class Layers:
                 raise errors.DataTypeError(f"{say(key)} has dtype {first.dtype}, which does not vary smoothly")
         half = len(x) // 2
         again = host(self(x))
-        part = host(self(x[:half])) if half else again[:0]
+        # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
+        part = host(self(x[half:]))
         begin = 0
         for key, first in zip(self.keys, firsts, strict=True):
             columns = slice(begin, begin + first.shape[1])
@@ -252,7 +253,7 @@ class Layers:
 
 
 def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> None:
-    """Compare a first pass with one over the same inputs, and with one over the first half of them."""
+    """Compare a first pass with one over the same inputs, and with one over the later half of them."""
     import torch
 
     y = host(first)
@@ -263,7 +264,7 @@ def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> Non
             f"{what} differs between two passes over the same inputs: something random (dropout, "
             "noise) is active in eval mode"
         )
-    if not np.allclose(y[: len(part)], part, rtol=0, atol=precision**0.5 * size, equal_nan=True):
+    if not np.allclose(y[len(y) - len(part) :], part, rtol=0, atol=precision**0.5 * size, equal_nan=True):
         raise errors.CaptureError(
             f"{what} of a sample depends on which other samples are in its batch (batch "
             "normalisation without running statistics? batch_first=False?), so it has no derivatives of its own"

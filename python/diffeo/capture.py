@@ -13,7 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._batches import N_COPIES, Batch, arguments, batches, check_smooth, host, raise_non_finite, smoothed
+from diffeo._batches import (
+    N_COPIES,
+    Batch,
+    arguments,
+    batches,
+    check_dense,
+    check_smooth,
+    host,
+    raise_non_finite,
+    smoothed,
+)
 from diffeo._budget import Need, rows_within, tried
 from diffeo._memory import memory_limit
 from diffeo._outputs import Reduce, check_reduce
@@ -249,6 +259,8 @@ def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar
     """Pass all batches through all networks, into their sinks."""
     import torch
 
+    if isinstance(inputs, torch.Tensor):
+        check_dense(inputs, "inputs")
     total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
     row = 0
     if networks[0].smooth is not None:
