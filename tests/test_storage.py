@@ -13,6 +13,7 @@ import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors
 from diffeo.interpolation import HermiteChart
+from forgeries import forge
 from stored import (
     KINDS,
     assert_same,
@@ -21,6 +22,7 @@ from stored import (
     matched,
     new_inputs,
     observations,
+    parts,
     write_files,
 )
 
@@ -266,3 +268,14 @@ def test_node_at_the_edge_of_its_cell_comes_back(tmp_path):
     loaded = diffeo.load(tmp_path / "t.safetensors")
     points = circle(np.linspace(0.0, 1.0, 40))[0]
     np.testing.assert_allclose(loaded.transform(points), t.transform(points), rtol=0.0, atol=1e-12)
+
+
+def test_files_of_the_first_version_have_no_landmarks(files, tmp_path):
+    path, saved = files["isometric"]
+    description, tensors = parts(path)
+    kept = {name: value for name, value in tensors.items() if not name.startswith("landmarks.")}
+    description["orders"] = {name: order for name, order in description["orders"].items() if name in kept}
+    forge(tmp_path / "old.safetensors", description | {"format_version": 1}, kept)
+    loaded = diffeo.load(tmp_path / "old.safetensors")
+    assert loaded.landmarks is None
+    assert_same(dataclasses.replace(saved, landmarks=None), loaded)

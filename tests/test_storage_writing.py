@@ -25,7 +25,7 @@ def test_file_is_plain_safetensors(files):
     assert set(tensors) == {"points", "whitening", "singular_values", "deficient"}
     assert_same(tensors["points"], saved.points)
     stated = [description[name] for name in ("format", "format_version", "kind")]
-    assert stated == ["diffeo", 1, "observation"]
+    assert stated == ["diffeo", 2, "observation"]
     assert description["diffeo_version"] == diffeo.__version__
     # Kernels are not stored: the file is far smaller than their entries.
     path, saved = files["diffusion"]

@@ -7,8 +7,8 @@ diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Names load when first used (PEP 562), so that ``import
-diffeo`` loads neither torch, scikit-learn nor matplotlib.
+diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve).
+Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffeo._outputs import RandomProjection as RandomProjection
+    from diffeo.assessing import assess as assess
     from diffeo.capture import capture as capture
     from diffeo.capture import capture_networks as capture_networks
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
     from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.layers import LayerComparison as LayerComparison
+    from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
     from diffeo.neurons import NeuronSet as NeuronSet
     from diffeo.neurons import suggest_neurons as suggest_neurons
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from diffeo.observing import observe_layers as observe_layers
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
+    from diffeo.report import Report as Report
     from diffeo.storage import load as load
     from diffeo.transformation import Transformation as Transformation
 
@@ -42,13 +46,17 @@ __version__ = "0.1.0"
 _HOME = {
     "DiffusionMap": "diffusion_map",
     "IsometricEmbedding": "isometry",
+    "LayerComparison": "layers",
     "NeuronSet": "neurons",
     "Observation": "observation",
     "RandomProjection": "_outputs",
     "Reconstruction": "reconstruction",
+    "Report": "report",
     "Transformation": "transformation",
+    "assess": "assessing",
     "capture": "capture",
     "capture_networks": "capture",
+    "compare_layers": "layers",
     "load": "storage",
     "mahalanobis_kernel": "kernel",
     "match": "matching",

@@ -22,7 +22,8 @@ from diffeo import __version__, errors
 from diffeo._memory import memory_limit
 
 Content = dict[str, Any]
-FORMAT, FORMAT_VERSION = "diffeo", 1
+# Version 2 added the landmarks of a transformation.
+FORMAT, FORMAT_VERSION, READABLE = "diffeo", 2, (1, 2)
 # Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
 MAX_HEADER = 1 << 20
 
@@ -50,9 +51,9 @@ def decode(data: bytes) -> tuple[Content, str]:
         problem = "a safetensors file, but not one that diffeo wrote"
         description = json.loads(header["__metadata__"][FORMAT])
         name, version = description["format"], description["format_version"]
-        if name != FORMAT or version != FORMAT_VERSION:
-            stated = f"its format is {name!r:.40}, version {version!r:.20}; this diffeo reads version"
-            raise errors.InputError(f"{stated} {FORMAT_VERSION}: update diffeo if the file is newer")
+        if name != FORMAT or version not in READABLE or type(version) is not int:
+            stated = f"its format is {name!r:.40}, version {version!r:.20}; this diffeo reads versions"
+            raise errors.InputError(f"{stated} 1 to {FORMAT_VERSION}: update diffeo if the file is newer")
         problem = "damaged or truncated"
         tensors, stored = safetensors.numpy.load(data), description.pop("sha256")
         if stored != digest(description, tensors):

@@ -44,6 +44,7 @@ RESIDUAL = {
     "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
     "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a residual model, in their order
+LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
 FOLDS = {"near_folds": "I f<n"}
 SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
 DIAGNOSED = {

@@ -1,4 +1,4 @@
-"""What a plain fit to the landmarks achieves: the opponents of every transformation."""
+"""What plain fits to the landmarks achieve, and the method of the paper: the opponents of every transformation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,32 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array
+from diffeo._progress import stage
+from diffeo._validation import FloatArray, IntArray, float_array
+from diffeo._workers import working
+from diffeo.matching import match
+from diffeo.observation import Observation
+from diffeo.transformation import Transformation
 
 Map = Callable[[FloatArray], FloatArray]
+
+# More pairs than these make the likelihood of a Gaussian process too slow (cubic, a hundred times over): kernel ridge.
+MOST_PAIRS_FOR_PROCESS = 500
+# A length scale for every measurement, as long as these are no more.
+MOST_SCALES = 16
+# Kernel ridge regression is chosen on some of its pairs, evenly spaced, and fitted to no more than fit into memory.
+PAIRS_TO_CHOOSE, PAIRS_TO_FIT = 500, 4000
+# Parts of the landmarks that cross-validation leaves out in turn; each landmark, where there are no more than ten.
+FOLDS, FEW = 5, 10
+# Ridge of canonical correlations, in units of the largest variance.
+RIDGES = (1e-12, 1e-6, 1e-3, 1e-1)
+# Numbers of canonical variates that are tried, where there are so many.
+COMPONENTS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64)
+PAPER = "diffusion coordinates (the paper)"
+# A spread below this share of the values is rounding.
+CONSTANT = 1e-13
+# Singular values below this share of the largest are rounding.
+DEPENDENT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -34,7 +57,19 @@ class Baseline:
     note: str = ""
 
 
-def affine_fit(points_a: Any, points_b: Any) -> Map:
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted map from (count, m_a) to (count, m_b), and what was chosen for it."""
+
+    predict: Map
+    note: str = ""
+
+    def __call__(self, points: FloatArray) -> FloatArray:
+        """Measurements of B, (count, m_b), at measurements of A, (count, m_a)."""
+        return self.predict(points)
+
+
+def affine_fit(points_a: Any, points_b: Any) -> Fit:
     """Affine map by ridge regression, its penalty chosen by leave-one-out error (generalised where that is singular).
 
     Parameters
@@ -43,45 +78,252 @@ def affine_fit(points_a: Any, points_b: Any) -> Map:
 
     Returns
     -------
-    callable
+    Fit
         From (count, m_a) to (count, m_b).
     """
     from sklearn.linear_model import RidgeCV
 
     p, q = _pairs(points_a, points_b)
-    centre, spread = p.mean(axis=0), p.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
+    centre, spread = _standard(p)
     model = RidgeCV(alphas=np.logspace(-8, 2, 21)).fit((p - centre) / spread, q)
-    return lambda y: np.asarray(model.predict((y - centre) / spread)).reshape(len(y), -1)
+    return Fit(lambda y: np.asarray(model.predict((y - centre) / spread)).reshape(len(y), -1))
 
 
-def procrustes_fit(points_a: Any, points_b: Any) -> Map:
-    """Rotation or reflection, scale and shift (Schoenemann 1966); the narrower side is padded with zeros."""
+def procrustes_fit(points_a: Any, points_b: Any) -> Fit:
+    """Rotation or reflection, scale and shift (Schoenemann 1966); the narrower side is padded with zeros.
+
+    Directions that no pair spans are mapped to zero.
+    """
     p, q = _pairs(points_a, points_b)
-    width, m_a, m_b = max(p.shape[1], q.shape[1]), p.shape[1], q.shape[1]
     centre_a, centre_b = p.mean(axis=0), q.mean(axis=0)
-    padded_p = np.pad(p - centre_a, ((0, 0), (0, width - m_a)))
-    padded_q = np.pad(q - centre_b, ((0, 0), (0, width - m_b)))
-    u, s, vt = np.linalg.svd(padded_p.T @ padded_q)
-    size = float((padded_p**2).sum())
-    linear = u @ vt * (s.sum() / size if size > 0 else 0.0)
-    return lambda y: (y - centre_a) @ linear[:m_a, :m_b] + centre_b
+    (u_a, s_a, v_a), (u_b, s_b, v_b) = _thin(p - centre_a), _thin(q - centre_b)
+    if min(len(s_a), len(s_b)) == 0:
+        return Fit(lambda y: np.tile(centre_b, (len(y), 1)))
+    # The singular vectors of p^T q, found in the spans of the pairs.
+    u, s, vt = np.linalg.svd(s_a[:, None] * (u_a.T @ u_b) * s_b, full_matrices=False)
+    scale = s.sum() / (s_a**2).sum()
+    left, right = v_a @ u * scale, vt @ v_b.T
+    return Fit(lambda y: ((y - centre_a) @ left) @ right + centre_b)
 
 
-def gaussian_process_fit(points_a: Any, points_b: Any) -> Map:
-    """Gaussian process with an anisotropic squared-exponential kernel, its scales by maximum likelihood (scikit-learn)."""
+def cca_fit(points_a: Any, points_b: Any) -> Fit:
+    """Regression on canonical variates (Hotelling 1936), with a ridge (Vinod 1976), chosen by cross-validation.
+
+    With P = U_a S_a V_a^T and Q alike the centred pairs, the k leading left singular vectors of
+    (P^T P + c I)^-1/2 P^T Q (Q^T Q + c I)^-1/2 are the directions of A most correlated with B; B is regressed on A's
+    coordinates along them. Number k and ridge c are those that predict landmarks left out best.
+    """
+    p, q = _pairs(points_a, points_b)
+    misses: dict[tuple[float, int], float] = {}
+    for train, test in _folds(len(p)):
+        trials = _canonical_maps(p[train], q[train])
+        for key, trial in trials.items():
+            misses[key] = misses.get(key, 0.0) + float(((trial(p[test]) - q[test]) ** 2).sum())
+    maps = _canonical_maps(p, q)
+    # A fold may have fewer components than all pairs do, never more; ties go to fewer components and a larger ridge.
+    ranked = sorted((key for key in misses if key in maps), key=lambda key: (misses[key], key[1], -key[0]))
+    if not ranked:
+        mean = q.mean(axis=0)
+        return Fit(lambda y: np.tile(mean, (len(y), 1)), "no component")
+    ridge, count = ranked[0]
+    return Fit(maps[ridge, count], f"{count} component{'s' if count > 1 else ''}")
+
+
+def gaussian_process_fit(points_a: Any, points_b: Any) -> Fit:
+    """Gaussian process with a squared-exponential kernel, its scales by maximum likelihood (scikit-learn).
+
+    One scale for each measurement of A; a common one of the standardised measurements where there are more than 16.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     p, q = _pairs(points_a, points_b)
-    centre, spread = p.mean(axis=0), np.where(p.std(axis=0) > 0, p.std(axis=0), 1.0)
-    prior = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(np.ones(p.shape[1]), (1e-2, 1e3)) + WhiteKernel(1e-8, (1e-12, 1e-1))
+    (centre, spread), (mean, unit) = _standard(p), _standard(q)
+    x, y = (p - centre) / spread, (q - mean) / unit
+    # The likelihood of all targets is that of their principal components: the leading ones choose the scales.
+    chosen = y
+    if y.shape[1] > MOST_SCALES:
+        u, s, _ = np.linalg.svd(y, full_matrices=False)
+        chosen = (u * s)[:, :MOST_SCALES]
+        chosen = chosen / chosen.std()
+    # Distances between standardised points grow like the root of their number of measurements.
+    many = p.shape[1] > MOST_SCALES
+    scales = np.sqrt(p.shape[1]) if many else np.ones(p.shape[1])
+    prior = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(scales, (1e-2, 1e3)) + WhiteKernel(1e-8, (1e-12, 1e-1))
     with warnings.catch_warnings():
         # A scale at its bound, or a search that stops early, is how good this opponent is; nobody can act on it.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = GaussianProcessRegressor(prior, normalize_y=True, random_state=0).fit((p - centre) / spread, q)
-    return lambda y: np.asarray(model.predict((y - centre) / spread)).reshape(len(y), -1)
+        kernel = GaussianProcessRegressor(prior, random_state=0).fit(x, chosen).kernel_
+    model = GaussianProcessRegressor(kernel, optimizer=None).fit(x, y)
+    note = "one length scale" if many else ""
+    return Fit(lambda new: np.asarray(model.predict((new - centre) / spread)).reshape(len(new), -1) * unit + mean, note)
+
+
+def kernel_ridge_fit(points_a: Any, points_b: Any) -> Fit:
+    """Kernel ridge regression, squared-exponential, its scale and penalty by cross-validation (scikit-learn).
+
+    For pairs too many for a Gaussian process; above 4,000 it takes that many of them, evenly spaced.
+    """
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.model_selection import GridSearchCV
+
+    p, q = _pairs(points_a, points_b)
+    p, q = (x[_spaced(len(x), PAIRS_TO_FIT)] for x in (p, q))
+    (centre, spread), (mean, unit) = _standard(p), _standard(q)
+    x, y = (p - centre) / spread, (q - mean) / unit
+    some = _spaced(len(x), PAIRS_TO_CHOOSE)
+    # Standardised points are sqrt(2 m) from each other.
+    gamma = np.logspace(-3, 1, 9) / (2 * p.shape[1])
+    search = GridSearchCV(KernelRidge(kernel="rbf"), {"gamma": gamma, "alpha": np.logspace(-10, -1, 7)}, cv=5)
+    search.set_params(scoring="neg_mean_squared_error", refit=False).fit(x[some], y[some])
+    model = KernelRidge(kernel="rbf", **search.best_params_).fit(x, y)
+    note = "" if len(points_a) == len(p) else f"fitted to {len(p)} of the landmarks"
+    return Fit(lambda new: np.asarray(model.predict((new - centre) / spread)).reshape(len(new), -1) * unit + mean, note)
+
+
+def paper_fit(obs_a: Observation, obs_b: Observation, landmarks: Any, *, n_jobs: int | None = None) -> Transformation:
+    """The paper's own method on the same observations: diffusion coordinates, aligned by the landmarks.
+
+    Bertalan, Dietrich and Kevrekidis, arXiv 2007.05646; the local covariances are those that the observations have (the
+    paper's are from bursts). Errors are those of `diffeo.match`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.DiffeoWarning)
+        return match(obs_a, obs_b, landmarks=landmarks, coordinates="diffusion", n_jobs=n_jobs)
+
+
+def compare_baselines(
+    landmarks: Any,
+    held_out: Any,
+    *,
+    observations: tuple[Observation, Observation] | None = None,
+    means: tuple[Any, Any] | None = None,
+    n_jobs: int | None = None,
+) -> list[Baseline]:
+    """Fit every plain method to the landmarks, in both directions, and test it on the held-out pairs.
+
+    Parameters
+    ----------
+    landmarks : tuple of array_like (points_a (L, m_a), points_b (L, m_b)), or None
+    held_out : tuple of array_like (points_a (H, m_a), points_b (H, m_b))
+    observations : tuple of Observation, optional
+        Both sides, for the method of the paper, which is left out without them.
+    means : tuple of array_like (m_a,) and (m_b,), optional
+        Means from which relative errors measure the spread of the truth. Default: those of the observations, without
+        these those of the held-out pairs.
+    n_jobs : int, optional
+        Threads of the method of the paper.
+
+    Returns
+    -------
+    list of Baseline
+        Affine, Procrustes, CCA, Gaussian process (kernel ridge above 500 landmarks), and the method of the paper. Error:
+        Frobenius norm of (predicted - true) over that of (true - mean).
+    """
+    held = _given(held_out, "held_out")
+    if means is None:
+        means = tuple(x.mean(axis=0) for x in (held if observations is None else (o.points for o in observations)))
+    centres = [
+        float_array(mean, f"means[{i}]", 1, shape=(held[i].shape[1],), axes="(m,)") for i, mean in enumerate(means)
+    ]
+    pairs = None
+    if landmarks is not None and len(landmarks[0]):
+        pairs = _given(landmarks, "landmarks", (held[0].shape[1], held[1].shape[1]))
+    regression: tuple[str, Callable[[Any, Any], Fit]] = ("Gaussian process", gaussian_process_fit)
+    if pairs is not None and len(pairs[0]) > MOST_PAIRS_FOR_PROCESS:
+        regression = ("kernel ridge", kernel_ridge_fit)
+    found = []
+    with working(n_jobs), stage("baselines"):
+        for name, fit in (
+            ("affine", affine_fit),
+            ("Procrustes", procrustes_fit),
+            ("CCA", cca_fit),
+            regression,
+        ):
+            found.append(_compared(name, fit, pairs, held, centres))
+        if observations is not None:
+            found.append(_paper(observations, pairs, held, centres, n_jobs))
+    return found
+
+
+def linear_enough(baselines: list[Baseline], margin: float) -> str:
+    """A sentence where a linear map is within the margin already, in both directions or in one; empty where in none."""
+    affine = next((one for one in baselines if one.name == "affine"), None)
+    if affine is None:
+        return ""
+    ways = [
+        f"{100 * error:.2g} % {way}"
+        for error, way in ((affine.forward, "from A to B"), (affine.backward, "from B to A"))
+        if error is not None and error <= margin
+    ]
+    if not ways:
+        return ""
+    where = "" if len(ways) == 2 else " one way"
+    return (
+        f"a linear map already does it{where}: the affine fit to the landmarks has a held-out relative error of "
+        f"{' and '.join(ways)}, within the margin of {100 * margin:.2g} %"
+    )
+
+
+def _compared(
+    name: str,
+    fit: Callable[[Any, Any], Fit],
+    pairs: tuple[FloatArray, FloatArray] | None,
+    held: tuple[FloatArray, FloatArray],
+    centres: list[FloatArray],
+) -> Baseline:
+    """One method in both directions."""
+    if pairs is None:
+        return Baseline(name, None, None, "no landmarks")
+    found: list[float | None] = []
+    notes = []
+    for source, target in ((0, 1), (1, 0)):
+        try:
+            fitted = fit(pairs[source], pairs[target])
+            found.append(_error(fitted(held[source]), held[target], centres[target]))
+            notes.append(fitted.note)
+        except errors.DiffeoError as error:
+            found.append(None)
+            notes.append(str(error))
+    return Baseline(name, found[0], found[1], _both(notes[0], notes[1]))
+
+
+def _paper(
+    observations: tuple[Observation, Observation],
+    pairs: tuple[FloatArray, FloatArray] | None,
+    held: tuple[FloatArray, FloatArray],
+    centres: list[FloatArray],
+    n_jobs: int | None,
+) -> Baseline:
+    """The method of the paper: one match serves both directions."""
+    if pairs is None:
+        return Baseline(PAPER, None, None, "no landmarks")
+    try:
+        with warnings.catch_warnings():
+            # A held-out pair outside of the sample is predicted as badly as this method does it.
+            warnings.simplefilter("ignore", errors.DiffeoWarning)
+            fitted = paper_fit(*observations, pairs, n_jobs=n_jobs)
+            forward = _error(fitted.transform(held[0]), held[1], centres[1])
+            return Baseline(PAPER, forward, _error(fitted.inverse_transform(held[1]), held[0], centres[0]))
+    except errors.DiffeoError as error:
+        return Baseline(PAPER, None, None, str(error))
+
+
+def _both(forward: str, backward: str) -> str:
+    """Notes of both directions as one."""
+    if forward == backward:
+        return forward
+    return "; ".join(f"{way}: {note}" for way, note in (("A to B", forward), ("B to A", backward)) if note)
+
+
+def _error(predicted: FloatArray, true: FloatArray, mean: FloatArray) -> float:
+    """Relative error, in units of the largest deviation, so that no square overflows or vanishes."""
+    deviation = true - mean
+    unit = float(np.abs(deviation).max())
+    if not unit > CONSTANT * float(np.abs(true).max()):
+        raise errors.InputError("the truth is constant over the held-out pairs: a relative error has no scale")
+    return float(np.linalg.norm((predicted - true) / unit) / np.linalg.norm(deviation / unit))
 
 
 def _pairs(points_a: Any, points_b: Any) -> tuple[FloatArray, FloatArray]:
@@ -90,3 +332,65 @@ def _pairs(points_a: Any, points_b: Any) -> tuple[FloatArray, FloatArray]:
     if len(p) < 2:
         raise errors.SampleSizeError(f"a baseline needs at least 2 pairs, got {len(p)}")
     return p, q
+
+
+def _given(
+    pairs: Any, name: str, widths: tuple[int | None, int | None] = (None, None)
+) -> tuple[FloatArray, FloatArray]:
+    """Measurements of common inputs on both sides."""
+    if not (isinstance(pairs, (tuple, list)) and len(pairs) == 2):
+        raise errors.ParameterError(f"{name} must be a pair (points_a, points_b) of measurements of common inputs")
+    p = float_array(pairs[0], f"{name}[0]", 2, shape=(None, widths[0]), axes="(count, m_a)")
+    return p, float_array(pairs[1], f"{name}[1]", 2, shape=(len(p), widths[1]), axes="(count, m_b)")
+
+
+def _standard(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation of each measurement, 1 where it is constant."""
+    spread = points.std(axis=0)
+    return points.mean(axis=0), np.where(spread > CONSTANT * np.abs(points).max(axis=0), spread, 1.0)
+
+
+def _thin(centred: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Singular value decomposition U, s, V without what is rounding."""
+    u, s, vt = np.linalg.svd(centred, full_matrices=False)
+    rank = int((s > DEPENDENT * s[0]).sum())
+    return u[:, :rank], s[:rank], vt[:rank].T
+
+
+def _spaced(count: int, most: int) -> IntArray:
+    """At most so many row numbers, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
+def _folds(count: int) -> list[tuple[IntArray, IntArray]]:
+    """Rows to fit and rows to test, in turn."""
+    order, parts = np.random.default_rng(0).permutation(count), count if count <= FEW else FOLDS
+    left_out = [np.sort(order[i::parts]) for i in range(parts)]
+    return [(np.setdiff1d(order, rows), rows) for rows in left_out]
+
+
+def _canonical_maps(p: FloatArray, q: FloatArray) -> dict[tuple[float, int], Map]:
+    """Regressions of q on the leading canonical variates of p, by ridge and number."""
+    (centre, spread), (mean, unit) = _standard(p), _standard(q)
+    target = (q - mean) / unit
+    (u_a, s_a, v_a), (u_b, s_b, _) = _thin((p - centre) / spread), _thin(target)
+    most = min(len(s_a), len(s_b))
+    maps: dict[tuple[float, int], Map] = {}
+    for ridge in RIDGES if most else ():
+        whitened_a, whitened_b = (np.sqrt(s**2 + ridge * s[0] ** 2) for s in (s_a, s_b))
+        turn = np.linalg.svd((s_a / whitened_a)[:, None] * (u_a.T @ u_b) * (s_b / whitened_b), full_matrices=False)[0]
+        turn = turn[:, : COMPONENTS[-1]]
+        directions = v_a @ (turn / whitened_a[:, None])
+        # The leading variates are spanned by the leading columns of their QR decomposition: one serves all numbers.
+        basis, triangle = np.linalg.qr(u_a @ (turn * (s_a / whitened_a)[:, None]))
+        along = basis.T @ target
+        for count in sorted({min(most, k) for k in COMPONENTS}):
+            weights = np.linalg.solve(triangle[:count, :count], along[:count]) * unit
+            maps[ridge, count] = _regression(centre, spread, directions[:, :count], weights, mean)
+    return maps
+
+
+def _regression(
+    centre: FloatArray, spread: FloatArray, directions: FloatArray, weights: FloatArray, mean: FloatArray
+) -> Map:
+    return lambda y: ((y - centre) / spread) @ directions @ weights + mean

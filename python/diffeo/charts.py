@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,8 +129,32 @@ class IsometricChart:
 Chart = DiffusionChart | IsometricChart
 
 
+# Charts made within one `charts_kept`, by the identity of the (smoothed) observation; it is kept, and so is its identity.
+_kept: ContextVar[dict[int, IsometricChart] | None] = ContextVar("diffeo_charts_kept", default=None)
+
+
+@contextmanager
+def charts_kept() -> Iterator[None]:
+    """Within, an observation that is matched again keeps its isometric chart; smooth bursts before, so that they are one."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def isometric_chart(observation: Observation, name: str, n_jobs: int | None) -> IsometricChart:
     """Isometric coordinates of an observation (bursts are smoothed first); the error names the side."""
+    kept = _kept.get()
+    if kept is not None and id(observation) in kept:
+        return kept[id(observation)]
+    chart = _isometric_chart(observation, name, n_jobs)
+    if kept is not None and chart.observation is observation:
+        kept[id(observation)] = chart
+    return chart
+
+
+def _isometric_chart(observation: Observation, name: str, n_jobs: int | None) -> IsometricChart:
     observation = smoothed(observation, n_jobs=n_jobs)
     try:
         with warnings.catch_warnings():

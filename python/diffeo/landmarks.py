@@ -42,31 +42,43 @@ def _has_two_axes(value: Any) -> bool:
         return False
 
 
-def parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation) -> tuple[Any, Any]:
-    """Landmarks as two float arrays of points, or two integer arrays of rows (empty ones for None)."""
+def parse_landmarks(landmarks: Any, obs_a: Observation, obs_b: Observation, name: str = "landmarks") -> tuple[Any, Any]:
+    """Landmarks as two float arrays of points, or two integer arrays of rows (empty ones for None); `name` is for messages."""
     if landmarks is None:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     if isinstance(landmarks, (tuple, list)) and len(landmarks) == 2 and _has_two_axes(landmarks[0]):
         m_a, m_b = obs_a.points.shape[1], obs_b.points.shape[1]
-        at_a = float_array(landmarks[0], "landmarks[0]", 2, shape=(None, m_a), axes="(L, m_a)")
-        at_b = float_array(landmarks[1], "landmarks[1]", 2, shape=(len(at_a), m_b), axes="(L, m_b)")
+        at_a = float_array(landmarks[0], f"{name}[0]", 2, shape=(None, m_a), axes="(L, m_a)")
+        at_b = float_array(landmarks[1], f"{name}[1]", 2, shape=(len(at_a), m_b), axes="(L, m_b)")
         return at_a, at_b
     if isinstance(landmarks, tuple) and len(landmarks) == 2 and not _has_two_axes(landmarks[0]):
         raise errors.LandmarkError(
-            "landmarks is a tuple of two one-dimensional sequences; give row numbers as one (L, 2) array, e.g. "
+            f"{name} is a tuple of two one-dimensional sequences; give row numbers as one (L, 2) array, e.g. "
             "np.column_stack([rows_a, rows_b])"
         )
     try:
         pairs = np.asarray(landmarks)
     except ValueError as error:
-        raise errors.LandmarkError(f"landmarks are not pairs of equal length: {error}") from error
+        raise errors.LandmarkError(f"{name} are not pairs of equal length: {error}") from error
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise errors.LandmarkError(
-            f"landmarks has shape {pairs.shape}; expected (points_a (L, m_a), points_b (L, m_b)) or row numbers (L, 2)"
+            f"{name} has shape {pairs.shape}; expected (points_a (L, m_a), points_b (L, m_b)) or row numbers (L, 2)"
         )
     try:
-        rows_a = index_array(pairs[:, 0], "landmarks[:, 0]", len(obs_a))
-        rows_b = index_array(pairs[:, 1], "landmarks[:, 1]", len(obs_b))
+        rows_a = index_array(pairs[:, 0], f"{name}[:, 0]", len(obs_a))
+        rows_b = index_array(pairs[:, 1], f"{name}[:, 1]", len(obs_b))
     except errors.InputError as error:
         raise errors.LandmarkError(str(error)) from error
     return rows_a, rows_b
+
+
+def landmark_points(
+    obs_a: Observation, obs_b: Observation, landmarks: tuple[Any, Any]
+) -> tuple[FloatArray, FloatArray] | None:
+    """Measurements (L, m_a) and (L, m_b) of parsed landmarks, which may be rows; None if there are none."""
+    if len(landmarks[0]) == 0:
+        return None
+    at_a, at_b = (
+        obs.points[given] if given.ndim == 1 else given for obs, given in zip((obs_a, obs_b), landmarks, strict=True)
+    )
+    return at_a, at_b

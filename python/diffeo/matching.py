@@ -22,7 +22,7 @@ from diffeo.charts import (
 )
 from diffeo.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
 from diffeo.kernel import automatic_epsilon
-from diffeo.landmarks import parse_landmarks, parse_observables
+from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
 from diffeo.observation import Observation
 from diffeo.registration import diagnose_registered, registered_charts
 from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
@@ -172,8 +172,9 @@ def _match_isometric(
         alignments, problems = found.alignments, found.problems
     alignment = alignments[0]
     forward = backward = None
-    if len(at_a):
-        y_a, y_b = (x.observation.points[y] if y.ndim == 1 else y for x, y in zip((a, b), landmarks, strict=True))
+    used = landmark_points(a.observation, b.observation, landmarks)
+    if used is not None:
+        y_a, y_b = used
         left_out = alignment.forward(at_a)
         if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
             left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=known_unit)
@@ -186,9 +187,8 @@ def _match_isometric(
     diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
     diagnostics.problems[:0] = dropped + problems
     diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward))
-    return Transformation(
-        a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs, forward=forward, backward=backward
-    )
+    joined = (a, b, alignment, alignments, alignment.scale, diagnostics, n_jobs)
+    return Transformation(*joined, forward=forward, backward=backward, landmarks=used)
 
 
 def _without_strays(
@@ -295,7 +295,8 @@ def _match_diffusion(
     else:
         diagnostics = diagnose_registered(a, b, registration, [*unused, *found], alignments[0].left_out)
         scale = registration.scale
-    return Transformation(a, b, alignments[0], alignments, scale, diagnostics, n_jobs, registration)
+    used = landmark_points(a.observation, b.observation, landmarks)
+    return Transformation(a, b, alignments[0], alignments, scale, diagnostics, n_jobs, registration, landmarks=used)
 
 
 def _check_arguments(obs_a: Any, obs_b: Any, coordinates: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffeo._validation import FloatArray
+from diffeo._validation import FloatArray, IntArray
 from diffeo.baselines import Baseline
 from diffeo.equivalence import Direction
 
@@ -38,6 +38,8 @@ class Report:
         Numbers by name: stress, landmark residual, scale, near folds.
     settings : dict
         What reproduces it: versions, platform, arguments, sizes of both samples.
+    rows : tuple of ndarray of int64, or None
+        Which samples `embeddings` show, as rows of each observation; None: all of them.
     """
 
     verdict: str
@@ -55,3 +57,4 @@ class Report:
     spectra: tuple[FloatArray, FloatArray] = field(repr=False)
     diagnostics: dict[str, Any] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
+    rows: tuple[IntArray, IntArray] | None = field(default=None, repr=False)

@@ -125,6 +125,8 @@ def _transformation_content(t: Transformation) -> Content:
         content |= _registration_content(t.registration, t.a.observation)
     for at, model in (("forward.", t.forward), ("backward.", t.backward)):
         content |= {} if model is None else _residual_content(at, model)
+    if t.landmarks is not None:
+        content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content
 
 
@@ -292,12 +294,17 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
     diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
     # Inputs of the regressions: common coordinates, of which periodic ones count twice, and measurements.
     features = sizes_b["u"] + sizes_b.get("p", 0)
-    models = [
+    forward, backward = (
         _build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
         for at, source, target in (("forward.", sizes_a, sizes_b), ("backward.", sizes_b, sizes_a))
-    ]
+    )
+    landmarks = None
+    if holds(content, "landmarks."):
+        taken = take(content, "landmarks.", _schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
+        landmarks = taken["a"], taken["b"]
     unit, n_jobs = whole["scale"].item(), whole["n_jobs"]
-    return Transformation(a, b, first, candidates, unit, diagnostics, n_jobs, registration, *models)
+    joined = (a, b, first, candidates, unit, diagnostics, n_jobs, registration)
+    return Transformation(*joined, forward, backward, landmarks)
 
 
 def _build_alignments(content: Content, sizes: dict[str, int], *, projection: bool) -> list[Alignment]:

@@ -36,6 +36,8 @@ class Transformation:
         On curved domains: A's samples placed on B's manifold so that all lengths agree.
     forward, backward : ResidualModel or None
         What the landmarks teach beyond the alignment, for `transform` and `inverse_transform`.
+    landmarks : tuple of ndarray of shape (L, m_a), (L, m_b), or None
+        Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
     """
 
     a: Chart
@@ -48,6 +50,7 @@ class Transformation:
     registration: Registration | None = field(default=None, repr=False)
     forward: ResidualModel | None = field(default=None, repr=False)
     backward: ResidualModel | None = field(default=None, repr=False)
+    landmarks: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return (

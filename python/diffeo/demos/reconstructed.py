@@ -11,7 +11,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._validation import FloatArray
-from diffeo.baselines import affine_fit, gaussian_process_fit
+from diffeo.baselines import Map, affine_fit, gaussian_process_fit
 from diffeo.charts import IsometricChart
 from diffeo.demos.page import Page
 from diffeo.equivalence import relative_error
@@ -40,7 +40,7 @@ class Study:
         rows, values, true = np.arange(count), self.known[kind][:count], self.held_out[kind]
         found = reconstruct(self.chart, rows, values, kind=kind)
         points = self.chart.observation.points[rows]
-        fits = [found.predict, gaussian_process_fit(points, values), affine_fit(points, values)]
+        fits: list[Map] = [found.predict, gaussian_process_fit(points, values), affine_fit(points, values)]
         return found, [relative_error(fit(self.measured), true) for fit in fits]
 
 

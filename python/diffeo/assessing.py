@@ -1,0 +1,359 @@
+"""assess: the verdict on a transformation by held-out pairs, with all that a report shows beside it."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy
+
+from diffeo import __version__, _core, errors
+from diffeo._progress import showing, stage
+from diffeo._validation import FloatArray, IntArray, real, rows_text, threads
+from diffeo._workers import working
+from diffeo.baselines import affine_fit, compare_baselines
+from diffeo.diffusion_map import DiffusionMap
+from diffeo.equivalence import UNDETERMINED, judge, verdict
+from diffeo.landmarks import landmark_points, parse_landmarks
+from diffeo.matching import match
+from diffeo.observation import Observation
+from diffeo.reasons import reason_for, swapped
+from diffeo.report import Report
+from diffeo.residual import learn_residual
+from diffeo.transformation import Transformation
+
+# Samples of each side that a report shows.
+MOST_SHOWN = 2000
+# Samples of each side, and eigenvalues, for the spectra that a report shows.
+MOST_FOR_SPECTRA, N_EIGENVALUES = 4000, 10
+# Parts of the landmarks that an affine fit leaves out in turn.
+FOLDS = 10
+
+Pair = tuple[FloatArray, FloatArray]
+
+
+def assess(
+    t: Transformation,
+    held_out: Any,
+    *,
+    margin: float = 0.05,
+    significance: float = 0.05,
+    baselines: bool = True,
+    n_jobs: int | None = None,
+    verbose: bool = False,
+) -> Report:
+    """Judge a transformation by held-out pairs: equivalent, one way only, or not, within a margin.
+
+    Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of the
+    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.equivalence.error_bounds`), map and landmarks
+    held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is undetermined
+    otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
+
+    Parameters
+    ----------
+    t : Transformation
+    held_out : tuple of array_like (points_a (H, m_a), points_b (H, m_b)), or integer array_like of shape (H, 2)
+        Measurements of H common inputs that are no landmarks, drawn like the samples; or rows of both observations that
+        belong together.
+    margin : float
+        Relative error that still counts as equivalent, in (0, 1).
+    significance : float
+        One-sided level of every bound, in (0, 0.5): the chance to call a direction that is at the margin one that holds.
+    baselines : bool
+        Whether to compare plain methods on the same landmarks, which takes about as long as a match.
+    n_jobs : int, optional
+        Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+    verbose : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    InputError
+        Held-out pairs that are landmarks, or the same pair twice (the message names the rows); measurements that do not
+        vary; wrong shapes, NaN and infinity.
+    ParameterError
+        A margin or significance out of range.
+    """
+    if not isinstance(t, Transformation):
+        raise errors.DataTypeError(
+            f"t must be a diffeo.Transformation, as diffeo.match gives it, not {type(t).__name__}"
+        )
+    margin = real(margin, "margin", above=0.0, below=1.0)
+    significance = real(significance, "significance", above=0.0, below=0.5)
+    threads(n_jobs)
+    pairs = _checked_pairs(held_out, t)
+    with showing(verbose), working(n_jobs), stage("assessing"):
+        return _assess(t, pairs, margin, significance, baselines, n_jobs)
+
+
+def compare(
+    obs_a: Observation,
+    obs_b: Observation,
+    *,
+    landmarks: Any,
+    held_out: Any,
+    margin: float = 0.05,
+    significance: float = 0.05,
+    coordinates: str = "auto",
+    baselines: bool = True,
+    random_state: Any = 0,
+    n_jobs: int | None = None,
+    verbose: bool = False,
+) -> Report:
+    """Match and assess in one call, whichever side has more dimensions.
+
+    `match` refuses an A with fewer intrinsic dimensions than B. Here the sides are then swapped for the match, and back
+    for the report. Parameters are those of `match` and `assess`, and so are errors.
+    """
+    if isinstance(obs_a, Observation) and isinstance(obs_b, Observation) and obs_a.dim < obs_b.dim:
+        # Checked before they are swapped, so that messages name the sides as the caller does.
+        known, pairs = parse_landmarks(landmarks, obs_a, obs_b), _parsed(held_out, obs_a, obs_b)
+        marks = landmark_points(obs_a, obs_b, known)
+        t = match(
+            obs_b,
+            obs_a,
+            landmarks=None if marks is None else marks[::-1],
+            coordinates=coordinates,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        return swapped(
+            assess(
+                t,
+                pairs[::-1],
+                margin=margin,
+                significance=significance,
+                baselines=baselines,
+                n_jobs=n_jobs,
+                verbose=verbose,
+            )
+        )
+    t = match(
+        obs_a,
+        obs_b,
+        landmarks=landmarks,
+        coordinates=coordinates,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
+    return assess(
+        t, held_out, margin=margin, significance=significance, baselines=baselines, n_jobs=n_jobs, verbose=verbose
+    )
+
+
+def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pair:
+    """Held-out pairs as measurements (H, m_a) and (H, m_b)."""
+    pairs = None
+    if held_out is not None:
+        try:
+            pairs = landmark_points(obs_a, obs_b, parse_landmarks(held_out, obs_a, obs_b, "held_out"))
+        except errors.LandmarkError as error:
+            raise errors.InputError(str(error)) from error
+    if pairs is None:
+        raise errors.InputError(
+            "held_out is empty: an assessment needs pairs of measurements (points_a, points_b) of common inputs that are "
+            "no landmarks, or an (H, 2) array of row numbers"
+        )
+    return pairs
+
+
+def _checked_pairs(held_out: Any, t: Transformation) -> Pair:
+    """Held-out pairs that are neither landmarks nor each other."""
+    pairs = _parsed(held_out, t.a.observation, t.b.observation)
+    rows = np.hstack(pairs)
+    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group.ravel()] != np.arange(len(rows)))
+    if len(again):
+        raise errors.InputError(
+            f"{len(again)} held-out pairs ({rows_text(again)}) are the same as earlier ones: a pair counts once; remove them"
+        )
+    if t.landmarks is not None:
+        known = {row.tobytes() for row in np.hstack(t.landmarks)}
+        seen = np.flatnonzero([row.tobytes() in known for row in rows])
+        if len(seen):
+            raise errors.InputError(
+                f"{len(seen)} of {len(rows)} held-out pairs ({rows_text(seen)}) are landmarks of the transformation: they "
+                "cannot judge what was fitted to them; leave them out on one of the two sides"
+            )
+    return pairs
+
+
+def _assess(
+    t: Transformation, pairs: Pair, margin: float, significance: float, with_baselines: bool, n_jobs: int | None
+) -> Report:
+    """The report from checked arguments."""
+    t = replace(t, n_jobs=n_jobs)
+    means = (t.a.observation.points.mean(axis=0), t.b.observation.points.mean(axis=0))
+    problems = list(t.diagnostics.problems)
+    predicted_b = _noting(problems, "A", t.transform, pairs[0])
+    predicted_a, how, known = _way_back(t, pairs[1], means[0], problems)
+    forward = judge(predicted_b, pairs[1], means[1], _how(t, "forward"), margin=margin, significance=significance)
+    backward = judge(predicted_a, pairs[0], means[0], how, margin=margin, significance=significance)
+    if not known:
+        backward = replace(backward, status=UNDETERMINED)
+    compared = []
+    if with_baselines:
+        observations = t.a.observation, t.b.observation
+        compared = compare_baselines(t.landmarks, pairs, observations=observations, means=means, n_jobs=n_jobs)
+    rows = _shown(len(t.a.observation)), _shown(len(t.b.observation))
+    found = verdict(forward.status, backward.status)
+    return Report(
+        verdict=found,
+        reason=reason_for(found, forward, backward, margin, significance),
+        forward=forward,
+        backward=backward,
+        margin=margin,
+        significance=significance,
+        baselines=compared,
+        problems=problems,
+        n_landmarks=0 if t.landmarks is None else len(t.landmarks[0]),
+        coordinates=t.coordinates,
+        embeddings=(_moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
+        held_out=_located(t, pairs),
+        spectra=_spectra(t, n_jobs),
+        diagnostics=_facts(t),
+        settings=_settings(t, margin, significance),
+        rows=rows,
+    )
+
+
+def _noting(problems: list[str], side: str, function: Any, points: FloatArray) -> FloatArray:
+    """What the function gives, points out of the domain said as a problem rather than by a warning."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result: FloatArray = function(points)
+    for warning in caught:
+        if issubclass(warning.category, errors.OutOfDomainWarning):
+            problems.append(f"held-out pairs on side {side}: {warning.message}")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return result
+
+
+def _how(t: Transformation, way: str) -> str:
+    model = t.forward if way == "forward" else t.backward
+    return "transformation" + (", with what the landmarks teach" if model is not None and model.learned else "")
+
+
+def _way_back(
+    t: Transformation, points_b: FloatArray, mean: FloatArray, problems: list[str]
+) -> tuple[FloatArray, str, bool]:
+    """Measurements of A predicted from those of B, how, and whether that says anything.
+
+    Where B has fewer dimensions than A it cannot determine A exactly, but the missing ones may be thin: whether A can be
+    had back within the margin is a question for the pairs, and the best regression on the landmarks stands in for the map
+    that does not exist. Without landmarks nothing is known.
+    """
+    if t.invertible:
+        return _noting(problems, "B", t.inverse_transform, points_b), _how(t, "backward"), True
+    dims = f"B has {t.b.observation.dim} dimensions of A's {t.a.observation.dim}, so that there is no way back"
+    if t.landmarks is None:
+        return np.tile(mean, (len(points_b), 1)), f"{dims}; without landmarks nothing can stand in but the mean", False
+
+    def intrinsic(points: FloatArray) -> FloatArray:
+        return t.b.features(t.b.intrinsic(points, threads(t.n_jobs)))
+
+    marks_a, marks_b = t.landmarks
+    predicted, name = _stand_in(
+        (marks_b, intrinsic(marks_b)), marks_a, (points_b, _noting(problems, "B", intrinsic, points_b))
+    )
+    return predicted, f"{dims}: {name} on the landmarks stands in", True
+
+
+def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[FloatArray, str]:
+    """The regression on landmarks (points, coordinates) that predicts left-out ones best, at queries; and its name."""
+    points, coordinates = landmarks
+    model = learn_residual(points, coordinates, values)
+    missed = np.empty_like(values)
+    for fold in range(min(FOLDS, len(points))):
+        out = np.arange(len(points)) % FOLDS == fold
+        missed[out] = affine_fit(points[~out], values[~out])(points[out]) - values[out]
+    if np.linalg.norm(missed) < model.error * np.linalg.norm(values - values.mean(axis=0)):
+        return affine_fit(points, values)(queries[0]), "an affine fit"
+    return model.predict(*queries), "a regression by Gaussian processes"
+
+
+def _shown(count: int) -> IntArray:
+    """Evenly spaced rows."""
+    return np.linspace(0, count - 1, min(count, MOST_SHOWN)).astype(np.int64)
+
+
+def _moved(t: Transformation, coordinates: FloatArray) -> FloatArray:
+    """Coordinates of A moved to B's, where there is such a motion."""
+    return t.b.wrapped(t.alignment.forward(coordinates)) if t.invertible else coordinates
+
+
+def _located(t: Transformation, pairs: Pair) -> Pair:
+    """Intrinsic coordinates of the held-out pairs as each side sees them."""
+    n_threads = threads(t.n_jobs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.OutOfDomainWarning)  # a problem already
+        return _moved(t, t.a.intrinsic(pairs[0], n_threads)), t.b.wrapped(t.b.intrinsic(pairs[1], n_threads))
+
+
+def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
+    """Nontrivial generator eigenvalues of both sides; empty where a side has none."""
+    known = t.diagnostics.generator_eigenvalues
+    return known if known is not None else (_spectrum(t.a.observation, n_jobs), _spectrum(t.b.observation, n_jobs))
+
+
+def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
+    part = _evenly_spaced(observation, MOST_FOR_SPECTRA)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.DiffeoWarning)  # a spectrum here is an illustration
+        try:
+            fitted = DiffusionMap(n_components=min(N_EIGENVALUES, len(part.usable) // 4), n_jobs=n_jobs).fit(part)
+        except errors.DiffeoError:
+            return np.empty(0)
+    values: FloatArray = fitted.generator_eigenvalues_[1:]
+    return values
+
+
+def _evenly_spaced(observation: Observation, most: int) -> Observation:
+    """At most so many of the samples."""
+    if len(observation) <= most:
+        return observation
+    rows = np.linspace(0, len(observation) - 1, most).astype(np.int64)
+    return replace(
+        observation,
+        points=observation.points[rows],
+        whitening=observation.whitening[rows],
+        singular_values=observation.singular_values[rows],
+        deficient=np.flatnonzero(np.isin(rows, observation.deficient)),
+    )
+
+
+def _facts(t: Transformation) -> dict[str, Any]:
+    """Numbers of the diagnostics by name."""
+    known = t.diagnostics
+    facts: dict[str, Any] = {"landmark_residual": float(known.landmark_residual), "scale": float(t.scale)}
+    facts["near_folds"] = [len(rows) for rows in known.near_folds]
+    if known.stress is not None:
+        facts["stress"] = [float(value) for value in np.atleast_1d(known.stress)]
+    return facts
+
+
+def _settings(t: Transformation, margin: float, significance: float) -> dict[str, Any]:
+    """What it takes to make the report again."""
+    return {
+        "diffeo": __version__,
+        "instruction_set": _core.INSTRUCTION_SET,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "platform": platform.platform(),
+        "arguments": {"margin": margin, "significance": significance},
+        "n_a": len(t.a.observation),
+        "n_b": len(t.b.observation),
+        "source_a": t.a.observation.source,
+        "source_b": t.b.observation.source,
+    }

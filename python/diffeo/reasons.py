@@ -1,0 +1,100 @@
+"""The verdict in words, and a report with its sides swapped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, LEAST_PAIRS, NOT_EQUIVALENT, UNDETERMINED, Direction
+from diffeo.report import Report
+
+SWAPPED = {A_TO_B: B_TO_A, B_TO_A: A_TO_B}
+
+
+def reason_for(found: str, forward: Direction, backward: Direction, margin: float, significance: float) -> str:
+    """One or two sentences: why this verdict, and what is lost where."""
+    level = f"margin {percent(margin)}, level {100 * significance:.3g} %"
+    to_b, to_a = _bounded(forward), _bounded(backward)
+    if found == EQUIVALENT:
+        return f"Each side determines the other: held-out relative error {to_b} from A to B and {to_a} from B to A ({level})."
+    losses = [one.loss.text for one in (forward, backward) if one.loss is not None]
+    tail = "".join(f" {text}" for text in losses)
+    if found == A_TO_B:
+        return f"A determines B (error {to_b}), but B does not determine A (error {to_a}; {level}).{tail}"
+    if found == B_TO_A:
+        return f"B determines A (error {to_a}), but A does not determine B (error {to_b}; {level}).{tail}"
+    if found == NOT_EQUIVALENT:
+        return f"Neither side determines the other: error {to_b} from A to B and {to_a} from B to A ({level}).{tail}"
+    open_ways = [_undecided(one, way, margin) for one, way in ((forward, "from A to B"), (backward, "from B to A"))]
+    return f"{' '.join(text for text in open_ways if text)}{tail}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, to two digits."""
+    return f"{100 * share:.2g} %" if share < 1.0 else f"{100 * share:.0f} %"
+
+
+def swapped(report: Report) -> Report:
+    """The same report with A and B exchanged: for a match that was made the other way round."""
+    return replace(
+        report,
+        verdict=SWAPPED.get(report.verdict, report.verdict),
+        reason=_swapped_text(report.reason),
+        forward=_swapped_direction(report.backward),
+        backward=_swapped_direction(report.forward),
+        baselines=[
+            replace(one, forward=one.backward, backward=one.forward, note=_swapped_text(one.note))
+            for one in report.baselines
+        ],
+        problems=[_swapped_text(text) for text in report.problems],
+        embeddings=report.embeddings[::-1],
+        held_out=report.held_out[::-1],
+        spectra=report.spectra[::-1],
+        diagnostics={name: _swapped_fact(name, value) for name, value in report.diagnostics.items()},
+        settings=_swapped_settings(report.settings),
+        rows=None if report.rows is None else report.rows[::-1],
+    )
+
+
+def _bounded(one: Direction) -> str:
+    if one.status == HOLDS:
+        return f"{percent(one.error)}, at most {percent(one.upper)}"
+    return f"{percent(one.error)}, at least {percent(one.lower)}"
+
+
+def _undecided(one: Direction, way: str, margin: float) -> str:
+    """Why a direction is open, or how it came out."""
+    if one.status != UNDETERMINED:
+        word = "holds" if one.status == HOLDS else "fails"
+        return f"The map {way} {word} (error {_bounded(one)})."
+    if len(one.true) < LEAST_PAIRS:
+        return f"Only {len(one.true)} held-out pairs: a verdict {way} takes at least {LEAST_PAIRS}."
+    if one.lower <= margin <= one.upper:
+        return (
+            f"The map {way} has an error between {percent(one.lower)} and {percent(one.upper)}, on both sides of the margin of "
+            f"{percent(margin)}: more held-out pairs would decide, or more landmarks."
+        )
+    return f"Nothing can be said {way}: {one.how}."
+
+
+def _swapped_text(text: str) -> str:
+    """The text with the names of the sides exchanged, which stand alone in all sentences of this library."""
+    return re.sub(r"\b[AB]\b", lambda found: "B" if found[0] == "A" else "A", text)
+
+
+def _swapped_direction(one: Direction) -> Direction:
+    loss = one.loss and replace(one.loss, text=_swapped_text(one.loss.text))
+    return replace(one, how=_swapped_text(one.how), loss=loss)
+
+
+def _swapped_fact(name: str, value: Any) -> Any:
+    """Facts of both sides are lists of two; the scale is the unit of length of B over that of A."""
+    if name == "scale":
+        return 1.0 / value
+    return value[::-1] if isinstance(value, list) and len(value) == 2 else value
+
+
+def _swapped_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    ends = {"_a": "_b", "_b": "_a"}
+    return {name[:-2] + ends[name[-2:]] if name[-2:] in ends else name: value for name, value in settings.items()}
