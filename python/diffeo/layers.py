@@ -30,7 +30,8 @@ NOT_MATCHED = "not_matched"
 # How a table shows a verdict.
 SIGNS = {"equivalent": "=", "a_to_b": ">", "b_to_a": "<", "not_equivalent": "x", "undetermined": "?", NOT_MATCHED: "-"}
 
-Pair = tuple[FloatArray, FloatArray]
+# Reasons that begin with as many equal characters are said once.
+ALIKE = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,9 @@ class LayerComparison:
         Per cell, what the diagnostics of the match name.
     neurons_a, neurons_b : dict of str to ndarray of int64
         Which neurons of each layer were measured (columns of what `reduce` leaves); none of layers that failed.
+    limits_a, limits_b : dict of str to list of str
+        Per layer what `diffeo.suggest_neurons` found to limit it (folds, discarded directions, sharp bends); empty if
+        neurons were not suggested.
     margin, significance : float
     """
 
@@ -63,6 +67,8 @@ class LayerComparison:
     problems: list[list[list[str]]] = field(repr=False)
     neurons_a: dict[str, IntArray] = field(repr=False)
     neurons_b: dict[str, IntArray] = field(repr=False)
+    limits_a: dict[str, list[str]] = field(repr=False)
+    limits_b: dict[str, list[str]] = field(repr=False)
     margin: float
     significance: float
 
@@ -81,6 +87,7 @@ class LayerComparison:
         )
         for reason, cells in self._failures().items():
             lines.append(f"- {cells}: {reason}")
+        lines.extend(self._limits())
         return "\n".join(lines)
 
     def plot(self, ax: Any = None) -> Any:
@@ -95,13 +102,32 @@ class LayerComparison:
             return sign
         return f"{percent(self.forward[i, j])} {percent(self.backward[i, j])} {sign}"
 
+    def _limits(self) -> list[str]:
+        """The first limit of every layer that was matched with no other."""
+        alone = self.verdicts == NOT_MATCHED
+        sides = (
+            ("A", self.layers_a, self.limits_a, alone.all(axis=1)),
+            ("B", self.layers_b, self.limits_b, alone.all(axis=0)),
+        )
+        return [
+            f"! {name or '(output)'} of {side}: {limits[name][0]}"
+            for side, names, limits, rows in sides
+            for name, lone in zip(names, rows, strict=True)
+            if lone and name in limits
+        ]
+
     def _failures(self) -> dict[str, str]:
-        """Reasons of cells that were not matched, each once, with the cells it holds for."""
+        """Reasons of cells that were not matched, alike ones once, with the cells they hold for."""
         found: dict[str, list[str]] = {}
+        reasons: dict[str, str] = {}
         for i, a in enumerate(self.layers_a):
             for j, b in enumerate(self.layers_b):
                 if self.verdicts[i, j] == NOT_MATCHED:
-                    found.setdefault(self.reasons[i][j], []).append(f"{a or '(output)'} / {b or '(output)'}")
+                    reason = self.reasons[i][j]
+                    # Numbers differ from cell to cell, the beginning tells what it is.
+                    found.setdefault(reasons.setdefault(reason[:ALIKE], reason), []).append(
+                        f"{a or '(output)'} / {b or '(output)'}"
+                    )
         return {
             reason: ", ".join(cells[:3]) + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
             for reason, cells in found.items()
@@ -244,6 +270,7 @@ class _Side:
     reasons: dict[str, str]
     landmarks: dict[str, FloatArray]
     held_out: dict[str, FloatArray]
+    limits: dict[str, list[str]]
 
     def smooth_bursts(self, n_jobs: int | None) -> None:
         """Smooth bursts once, rather than in every match."""
@@ -268,7 +295,7 @@ def _side(
     from diffeo.capture import capture
     from diffeo.measuring import measure_layers
 
-    side = _Side([], {}, {}, {}, {})
+    side = _Side([], {}, {}, {}, {}, {})
     chosen: Any = neurons
     wanted: Any = layers
     if neurons == "suggest":
@@ -309,18 +336,15 @@ def _suggested(
         for name in side.names:
             try:
                 observation = observed(measured.pop(name), dim)
-                width, needed = observation.points.shape[1], 2 * observation.dim + 1
-                found[name] = np.arange(width) if width <= needed else _choice(observation, rng)
+                chosen = suggest_neurons(
+                    observation, n_neurons=min(observation.points.shape[1], 2 * observation.dim + 1), rng=rng
+                )
+                found[name] = np.sort(chosen.neurons)
+                if chosen.problems:
+                    side.limits[name] = chosen.problems
             except errors.DiffeoError as error:
                 side.reasons[name] = str(error)
     return found
-
-
-def _choice(observation: Observation, rng: int) -> IntArray:
-    chosen = suggest_neurons(observation, rng=rng)
-    for problem in chosen.problems:
-        _logger.info("layer %r: %s", observation.layer or "", problem)
-    return np.sort(chosen.neurons)
 
 
 def _cells(a: _Side, b: _Side) -> Iterator[tuple[int, int, str, str]]:
@@ -377,6 +401,8 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
         problems,
         a.neurons(),
         b.neurons(),
+        a.limits,
+        b.limits,
         judging["margin"],
         judging["significance"],
     )
