@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -59,5 +60,8 @@ void bind_kernel(py::module_& m);
 void bind_edge_lengths(py::module_& m);
 void bind_operator(py::module_& m);
 void bind_interpolation(py::module_& m);
+void bind_frames(py::module_& m);
+void bind_laplacian(py::module_& m);
+void bind_stress(py::module_& m);
 
 }  // namespace diffeo::bindings

@@ -11,4 +11,7 @@ PYBIND11_MODULE(_core, m) {
   diffeo::bindings::bind_edge_lengths(m);
   diffeo::bindings::bind_operator(m);
   diffeo::bindings::bind_interpolation(m);
+  diffeo::bindings::bind_frames(m);
+  diffeo::bindings::bind_laplacian(m);
+  diffeo::bindings::bind_stress(m);
 }

@@ -94,3 +94,62 @@ def local_hermite_fit(
     degree: int,
     threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+class LaplacianSolver:
+    def __init__(
+        self,
+        n: int,
+        i: NDArray[np.int64],
+        j: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        anchors: NDArray[np.float64] | None,
+        threads: int,
+    ) -> None: ...
+    @property
+    def levels(self) -> list[int]: ...
+    def cycle(self, right: NDArray[np.float64]) -> NDArray[np.float64]: ...
+    def solve(
+        self, right: NDArray[np.float64], tolerance: float, max_iterations: int
+    ) -> tuple[NDArray[np.float64], int, float]: ...
+
+class Stress:
+    def __init__(
+        self,
+        n: int,
+        i: NDArray[np.int64],
+        j: NDArray[np.int64],
+        lengths: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        windings: NDArray[np.float64],
+    ) -> None: ...
+    def gradient(self, layout: NDArray[np.float64], threads: int) -> tuple[NDArray[np.float64], float]: ...
+
+def local_frames(
+    points: NDArray[np.float64],
+    whitening: NDArray[np.float64],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    steps: NDArray[np.float64],
+    rounds: int,
+    threads: int,
+) -> NDArray[np.float64]: ...
+def corrected_lengths(
+    points: NDArray[np.float64],
+    gradients: NDArray[np.float64],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    steps: NDArray[np.float64],
+    lengths: NDArray[np.float64],
+    believable: float,
+    threads: int,
+) -> NDArray[np.float64]: ...
+def extend_layout(
+    points: NDArray[np.float64],
+    whitening: NDArray[np.float64],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    layout: NDArray[np.float64],
+    frames: NDArray[np.float64],
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

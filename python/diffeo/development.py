@@ -13,7 +13,7 @@ from diffeo._validation import FloatArray, IntArray
 from diffeo.frames import local_frames
 from diffeo.graph import NeighborGraph
 from diffeo.layout import refine
-from diffeo.linear_systems import factored
+from diffeo.linear_systems import graph_laplacian
 from diffeo.periods import nearest_zero, reduced_basis, whole_turns
 
 # Frames that differ by more than this after synchronisation (norm of the difference of the rotations) ...
@@ -230,11 +230,8 @@ def _agreeing(sums: FloatArray, one: FloatArray) -> tuple[NDArray[np.bool_], Flo
 
 def _poisson(graph: NeighborGraph, steps: FloatArray) -> FloatArray:
     """Layout (n + k, d) whose steps are nearest to the given ones, by least squares."""
-    incidence = graph.incidence()
-    normal = (incidence.T @ incidence).tocsc()[1:, 1:]
-    layout = np.zeros((incidence.shape[1], steps.shape[1]))
-    layout[1:] = factored(normal)((incidence.T @ steps)[1:])
-    return layout
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, np.ones(len(graph.i)), graph.windings)
+    return laplacian.solve(graph.incidence().T @ steps)
 
 
 def _orthogonal(matrices: FloatArray) -> FloatArray:

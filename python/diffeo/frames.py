@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
-from diffeo._validation import FloatArray
+from diffeo import _core
+from diffeo._validation import FloatArray, IntArray
+from diffeo._workers import workers
 from diffeo.graph import NeighborGraph
 
 # A corrected length that differs more than this from sqrt(q), relatively, is not believed.
@@ -21,30 +22,26 @@ def local_frames(graph: NeighborGraph, layout: FloatArray, points: FloatArray, w
     two ends of an edge see with opposite signs: displacements averaged over both ends are better by an order, and
     need the frames; so frames and averages are computed in turn.
     """
+    steps = graph.steps(layout)
+    return _core.local_frames(points, whitening, graph.i, graph.j, steps, FRAME_ROUNDS, workers())
+
+
+def extended(
+    graph: NeighborGraph,
+    known: IntArray,
+    layout: FloatArray,
+    frames: FloatArray,
+    points: FloatArray,
+    whitening: FloatArray,
+) -> FloatArray:
+    """A layout (n, d) of a graph from that of a few samples at positions `known` (c,), with their frames (c, d, d).
+
+    Each of the others is placed beside neighbours by its displacements from them, in frames that are handed on.
+    """
     n, d = len(graph.rows), layout.shape[1]
-    i, j = graph.i, graph.j
-    step = graph.steps(layout)
-    weight = 1.0 / np.maximum((step**2).sum(axis=1), np.finfo(float).tiny)
-    delta = points[j] - points[i]
-    from_i = np.einsum("em,emd->ed", delta, whitening[i])
-    from_j = -np.einsum("em,emd->ed", delta, whitening[j])
-
-    def procrustes(at_i: FloatArray, at_j: FloatArray) -> FloatArray:
-        scaled = step * weight[:, None]
-        total = np.empty((n, d, d))
-        for a in range(d):
-            for b in range(d):
-                total[:, a, b] = np.bincount(i, at_i[:, a] * scaled[:, b], minlength=n)
-                total[:, a, b] -= np.bincount(j, at_j[:, a] * scaled[:, b], minlength=n)
-        u, _, vt = np.linalg.svd(total)
-        rotation: FloatArray = u @ vt
-        return rotation
-
-    frames = procrustes(from_i, from_j)
-    for _ in range(FRAME_ROUNDS):
-        average = 0.5 * (np.einsum("ed,edk->ek", from_i, frames[i]) - np.einsum("ed,edk->ek", from_j, frames[j]))
-        frames = procrustes(np.einsum("ek,edk->ed", average, frames[i]), -np.einsum("ek,edk->ed", average, frames[j]))
-    return frames
+    whole, turns, there = np.zeros((n, d)), np.zeros((n, d, d)), np.zeros(n, dtype=bool)
+    whole[known], turns[known], there[known] = layout, frames, True
+    return _core.extend_layout(points, whitening, graph.i, graph.j, there, whole, turns, workers())[0]
 
 
 def gradients_along(whitening: FloatArray, frames: FloatArray) -> FloatArray:
@@ -64,41 +61,5 @@ def corrected_lengths(
     Second derivatives come from least squares on the differences of G along the edges; they only enter at third
     order, so the errors of the layout do not matter to the lengths.
     """
-    i, j = graph.i, graph.j
-    step = graph.steps(layout)
-    curvature = _second_differences(graph, step, gradients)
-    mean = 0.5 * (gradients[i] + gradients[j])
-    missing = points[j] - points[i] - np.einsum("emd,ed->em", mean, step) - curvature / 12.0
-    corrected = np.linalg.norm(step + _least_squares(mean, missing), axis=1)
-    first = graph.lengths
-    believable = np.abs(corrected - first) <= BELIEVABLE * first
-    return np.where(believable, corrected, first)
-
-
-def _least_squares(slopes: FloatArray, values: FloatArray) -> FloatArray:
-    """Solutions s (e, d) of slopes s = values, (e, m, d) and (e, m), by normal equations: many, small, well posed."""
-    normal = np.einsum("emk,eml->ekl", slopes, slopes)
-    # Enough to keep a vanishing slope from dividing by zero; its result is not believed anyway.
-    d = normal.shape[1]
-    normal += (1e-14 * np.trace(normal, axis1=1, axis2=2) + np.finfo(float).tiny)[:, None, None] * np.eye(d)
-    solved: FloatArray = np.linalg.solve(normal, np.einsum("emk,em->ek", slopes, values)[:, :, None])[:, :, 0]
-    return solved
-
-
-def _second_differences(graph: NeighborGraph, step: FloatArray, gradients: FloatArray) -> FloatArray:
-    """D_i - D_j (e, m): second derivatives along each edge at its two ends."""
-    n, m, d = gradients.shape
-    i, j = graph.i, graph.j
-    weight = 1.0 / np.maximum((step**2).sum(axis=1), np.finfo(float).tiny)
-    outer = np.einsum("e,ea,eb->eab", weight, step, step)
-    ends = sp.csr_array(
-        (np.ones(2 * len(i)), (np.concatenate([i, j]), np.tile(np.arange(len(i)), 2))), shape=(n, len(i))
-    )
-    moments = (ends @ outer.reshape(len(i), -1)).reshape(n, d, d)
-    change = np.einsum("emk,ea,e->emka", gradients[j] - gradients[i], step, weight)
-    slopes = (ends @ change.reshape(len(i), -1)).reshape(n, m, d, d)
-    second = np.einsum("nmka,nab->nmkb", slopes, np.linalg.pinv(moments, rcond=1e-6, hermitian=True))
-    second = 0.5 * (second + second.transpose(0, 1, 3, 2))
-    at_i, at_j = (np.einsum("emka,ek,ea->em", second[end], step, step) for end in (i, j))
-    difference: FloatArray = at_i - at_j
-    return difference
+    steps = graph.steps(layout)
+    return _core.corrected_lengths(points, gradients, graph.i, graph.j, steps, graph.lengths, BELIEVABLE, workers())

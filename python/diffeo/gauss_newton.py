@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from diffeo._validation import FloatArray
 from diffeo.graph import NeighborGraph
-from diffeo.linear_systems import Solve
+from diffeo.linear_systems import GraphLaplacian, Solve
 
 # Steps; 8 to 15 settle from a layout without folds.
 MAX_STEPS = 40
@@ -29,8 +29,7 @@ def bend(
     graph: NeighborGraph,
     layout: FloatArray,
     weights: FloatArray,
-    incidence: sp.csr_array,
-    solve: Solve,
+    laplacian: GraphLaplacian,
     settled: float,
 ) -> tuple[FloatArray, int, bool]:
     """Minimise sum_edges w (norm(step) - length)^2 by damped Gauss-Newton steps, from a layout near a minimum.
@@ -39,16 +38,15 @@ def bend(
     refinement creeps. With unit vectors u_e along the edges, a step x here solves (G + mu K) x = -gradient, where
     G = B^T diag(w u u^T) B, K = B^T diag(w) B the Laplacian, and mu is the damping of Levenberg and Marquardt. Because
     0 <= G <= K, conjugate gradients preconditioned with K need some sqrt(1 / mu) iterations, whatever the number of
-    samples; `solve` solves with K (first row held, as in `diffeo.layout.refine`), once an iteration.
+    samples; `laplacian` solves with K, or nearly so, once an iteration.
 
     Parameters
     ----------
     graph : NeighborGraph
     layout : ndarray of shape (n + k, d)
     weights : ndarray of shape (e,)
-    incidence : csr_array of shape (e, n + k)
-        B.
-    solve : callable
+    laplacian : GraphLaplacian
+        With these weights.
     settled : float
         No coordinate moves by more than this in the last step.
 
@@ -60,16 +58,16 @@ def bend(
         Solutions with the Laplacian, in all.
     converged : bool
     """
+    incidence = graph.incidence()
     transposed = incidence.T.tocsr()
     damping, total = DAMPING, 0
     unit, miss = _directions(graph, layout)
     stress = float((weights * miss**2).sum())
     for _ in range(MAX_STEPS):
-        right = -(transposed @ (unit * (weights * miss)[:, None]))[1:]
-        step, iterations = _step(right, unit, weights, incidence, transposed, solve, damping)
+        right = -(transposed @ (unit * (weights * miss)[:, None]))
+        step, iterations = _step(right, unit, weights, incidence, transposed, laplacian.correct, damping)
         total += iterations
-        trial = layout.copy()
-        trial[1:] += step
+        trial = layout + step
         trial_unit, trial_miss = _directions(graph, trial)
         trial_stress = float((weights * trial_miss**2).sum())
         if trial_stress <= (1.0 + ROUNDING) * stress:
@@ -101,13 +99,12 @@ def _step(
     solve: Solve,
     damping: float,
 ) -> tuple[FloatArray, int]:
-    """Solution (n + k - 1, d) of the damped system by preconditioned conjugate gradients, and the iterations."""
-    within, across = incidence[:, 1:], transposed[1:]
+    """Solution (n + k, d) of the damped system by preconditioned conjugate gradients, and the iterations."""
 
     def stiffness(move: FloatArray) -> FloatArray:
-        change = within @ move
+        change = incidence @ move
         pull = unit * (unit * change).sum(axis=1)[:, None] + damping * change
-        product: FloatArray = across @ (weights[:, None] * pull)
+        product: FloatArray = transposed @ (weights[:, None] * pull)
         return product
 
     step = np.zeros_like(right)

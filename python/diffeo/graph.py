@@ -16,6 +16,7 @@ from diffeo._progress import stage
 from diffeo._validation import FloatArray, IntArray
 from diffeo._workers import workers
 from diffeo.kernel import build_tree
+from diffeo.linear_systems import incidence_matrix
 from diffeo.observation import Observation
 from diffeo.periods import shifts_around, wrapped
 
@@ -69,12 +70,7 @@ class NeighborGraph:
 
     def incidence(self) -> sp.csr_array:
         """The matrix (e, n + k) that makes steps from a layout."""
-        e, n = len(self.i), len(self.rows)
-        edges = np.arange(e)
-        signs = np.concatenate([-np.ones(e), np.ones(e)])
-        places = (np.tile(edges, 2), np.concatenate([self.i, self.j]))
-        within = sp.coo_array((signs, places), shape=(e, n)).tocsr()
-        return sp.hstack([within, sp.csr_array(self.windings)], format="csr") if self.n_periods else within
+        return incidence_matrix(len(self.rows), self.i, self.j, self.windings)
 
     def matrix(self, values: FloatArray) -> sp.csr_array:
         """Symmetric matrix (n, n) with the given edge values."""

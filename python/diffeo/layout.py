@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 
+from diffeo import _core
 from diffeo._progress import stage
 from diffeo._validation import FloatArray
+from diffeo._workers import workers
+from diffeo.acceleration import Anderson
 from diffeo.gauss_newton import bend
 from diffeo.graph import NeighborGraph
-from diffeo.linear_systems import factored
+from diffeo.linear_systems import anchored_solution, graph_laplacian
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
@@ -20,8 +22,6 @@ MAX_STEPS = 100
 # Above this relative stress a layout that has not settled is folded, or a chart does not exist, and Gauss-Newton steps do
 # no good.
 FOLDED = 0.02
-# Earlier steps that Anderson acceleration combines; 5 to 20 were measured alike.
-MEMORY = 8
 # The refinement has converged when no sample moves by more than this share of the median length of the edges.
 SETTLED = 1e-6
 # Acceleration that lets the stress grow by more than this is forgotten and started anew.
@@ -83,19 +83,18 @@ def refine(
 ) -> tuple[FloatArray, int, bool]:
     """Minimise sum_edges w (norm(step) - length)^2; returns the layout, the steps, and whether it settled.
 
-    A majorisation step solves L X_new = B^T (w length direction) with the fixed Laplacian L = B^T diag(w) B, B the
-    incidence of the graph (periods are unknowns like samples). Its fixed-point iteration gains a factor of a few per
-    ten steps; Anderson acceleration makes it ten times as fast. Long thin domains still creep, and Gauss-Newton steps
-    finish those (`diffeo.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is relative to the median
-    length.
+    A majorisation step x - M^-1 g, g half the gradient of the stress, lowers the stress wherever M is at least the
+    Laplacian L = B^T diag(w) B, B the incidence of the graph (periods are unknowns like samples): M is L itself for
+    small graphs, as in de Leeuw's SMACOF, and one multigrid cycle for large ones. The fixed-point iteration gains a
+    factor of a few per ten steps; Anderson acceleration makes it ten times as fast. Long thin domains still creep, and
+    Gauss-Newton steps finish those (`diffeo.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is
+    relative to the median length.
     """
-    n, d = len(graph.rows), layout.shape[1]
+    n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
-    incidence = graph.incidence()
-    transposed = incidence.T.tocsr()
-    # One sample is held at the origin, which makes the Laplacian positive definite.
-    laplacian = (transposed @ sp.diags_array(weights) @ incidence).tocsc()[1:, 1:]
-    solve = factored(laplacian)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings)
+    windings = graph.windings if graph.n_periods else np.empty((len(graph.i), 0))
+    forces = _core.Stress(n, graph.i, graph.j, graph.lengths, weights, windings)
 
     def centred(x: FloatArray) -> FloatArray:
         moved = x.copy()
@@ -103,17 +102,12 @@ def refine(
         return moved
 
     def majorise(x: FloatArray) -> tuple[FloatArray, float]:
-        step = graph.steps(x)
-        norm = np.linalg.norm(step, axis=1)
-        pull = step * (weights * graph.lengths / np.maximum(norm, np.finfo(float).tiny))[:, None]
-        new = np.zeros_like(x)
-        new[1:] = solve((transposed @ pull)[1:])
-        return centred(new), float((weights * (norm - graph.lengths) ** 2).sum())
+        gradient, stress = forces.gradient(x, workers())
+        return centred(x - laplacian.correct(gradient)), stress
 
     layout = centred(layout)
     settled = tolerance * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
-    moves: list[FloatArray] = []
-    images: list[FloatArray] = []
+    acceleration = Anderson(layout.size)
     best = np.inf
     with stage("refinement") as report:
         for step in range(max_steps):
@@ -123,14 +117,13 @@ def refine(
             if np.abs(move).max() <= settled:
                 return image, step + 1, True
             if stress > ALLOWED_GROWTH * best:
-                moves, images = [], []
+                acceleration.forget()
             best = min(best, stress)
-            moves, images = [*moves, move.ravel()][-MEMORY - 1 :], [*images, image.ravel()][-MEMORY - 1 :]
-            layout = _accelerated(moves, images).reshape(len(layout), d)
+            layout = acceleration(image.ravel(), move.ravel()).reshape(layout.shape)
     layout, stress = majorise(layout)
     if stress > FOLDED**2 * float((weights * graph.lengths**2).sum()):
         return layout, max_steps, False
-    layout, iterations, converged = bend(graph, layout, weights, incidence, solve, settled)
+    layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
     return centred(layout), max_steps + iterations, converged
 
 
@@ -193,13 +186,19 @@ def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
 
 def _harmonic(graph: NeighborGraph, layout: FloatArray, free: NDArray[np.bool_]) -> FloatArray:
     """The layout with the free samples placed where each is the mean of its neighbours."""
-    incidence = graph.incidence()
-    free = np.concatenate([free, np.zeros(graph.n_periods, dtype=bool)])
-    laplacian = (incidence.T @ incidence).tocsr()[free]
-    inner = laplacian[:, free]
-    inner = inner + 1e-9 * sp.diags_array(inner.diagonal())
+    n = len(graph.rows)
+    known = layout.copy()
+    known[:n][free] = 0.0
+    pull = graph.steps(known)
+    ends = np.concatenate([graph.i, graph.j])
+    right: FloatArray = np.array([np.bincount(ends, np.concatenate([x, -x]), minlength=n) for x in pull.T]).T
+    inner = free[graph.i] & free[graph.j]
+    degree = np.bincount(ends, minlength=n)
+    anchors = degree - np.bincount(ends, np.tile(inner, 2), minlength=n) + 1e-9 * degree
+    place = np.cumsum(free) - 1
+    i, j = place[graph.i[inner]], place[graph.j[inner]]
     placed = layout.copy()
-    placed[free] = factored(inner.tocsc())(-(laplacian[:, ~free] @ layout[~free]))
+    placed[:n][free] = anchored_solution(int(free.sum()), i, j, np.ones(len(i)), anchors[free], right[free])
     return placed
 
 
@@ -218,14 +217,3 @@ def edge_weights(lengths: FloatArray) -> FloatArray:
     middle = float(np.median(lengths)) if len(lengths) else 1.0
     weights: FloatArray = middle / np.maximum(lengths, 0.1 * middle)
     return weights
-
-
-def _accelerated(moves: list[FloatArray], images: list[FloatArray]) -> FloatArray:
-    """Anderson's combination of the last images, whose combined move is smallest."""
-    if len(moves) == 1:
-        return images[-1]
-    move_steps = np.diff(np.array(moves), axis=0)
-    image_steps = np.diff(np.array(images), axis=0)
-    weights = np.linalg.lstsq(move_steps @ move_steps.T, move_steps @ moves[-1], rcond=1e-12)[0]
-    combined: FloatArray = images[-1] - weights @ image_steps
-    return combined

@@ -10,12 +10,15 @@ from diffeo import errors
 from diffeo._neuron_criteria import or_samples
 from diffeo._validation import FloatArray, IntArray
 from diffeo.development import develop
-from diffeo.frames import corrected_lengths, gradients_along, local_frames
+from diffeo.frames import corrected_lengths, extended, gradients_along, local_frames
 from diffeo.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
 from diffeo.interpolation import HermiteChart
-from diffeo.layout import refine, refine_robustly, relative_stress, start_layout, untangle
+from diffeo.layout import FOLDED, refine, refine_robustly, relative_stress, start_layout, untangle
 from diffeo.observation import Observation
 
+# Samples above which a graph is laid out from a start of some of its samples, and how many.
+LARGE = 60_000
+START_SAMPLES = 20_000
 # Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
@@ -74,7 +77,7 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
     graph = _largest_piece(graph, observation)
     check_lengths(graph.lengths)
-    found = corrected(observation, graph, *untangle(graph, start_layout(graph, observation.dim)))
+    found = corrected(observation, graph, *untangle(graph, _start(observation, graph, n_neighbors, n_threads)))
     if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP or not found.settled:
         found = _reconsidered(observation, graph, found, n_neighbors)
     if observation.dim == 1 and not found.graph.n_periods:
@@ -86,6 +89,31 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
             break
         found = again
     return found
+
+
+def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int) -> FloatArray:
+    """A layout (n, d) to start from; of a large graph, that of some of its samples with the others between them.
+
+    Laying out some samples costs little and is right to a fraction of their spacing, while distances to landmarks cost
+    many searches of the whole graph and are wrong by many spacings. Where it does not work out, the whole graph decides.
+    """
+    n = len(graph.rows)
+    if n > LARGE:
+        # One of each stretch of consecutive samples, which are near in space.
+        chosen = np.arange(START_SAMPLES) * n // START_SAMPLES
+        others = np.setdiff1d(np.arange(len(observation)), graph.rows[chosen])
+        coarse = neighbor_graph(replace(observation, deficient=others), n_neighbors, n_threads)
+        if pieces(coarse)[0] == 1 and np.isfinite(coarse.lengths).all():
+            layout, _, _ = untangle(coarse, start_layout(coarse, observation.dim))
+            if relative_stress(coarse, layout) <= FOLDED:
+                place = np.empty(len(observation), dtype=np.int64)
+                place[graph.rows] = np.arange(n)
+                known = place[coarse.rows]
+                points = np.ascontiguousarray(observation.points[graph.rows])
+                whitening = observation.whitening[graph.rows]
+                frames = local_frames(coarse, layout, points[known], whitening[known])
+                return extended(graph, known, layout, frames, points, whitening)
+    return start_layout(graph, observation.dim)
 
 
 def check_lengths(lengths: FloatArray) -> None:

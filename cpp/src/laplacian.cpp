@@ -1,0 +1,269 @@
+#include "diffeo/laplacian.hpp"
+
+#include <Eigen/Eigenvalues>
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "diffeo/parallel.hpp"
+
+namespace diffeo {
+namespace {
+
+// Columns that a cycle treats at once: layouts have two or three, and four floats are the smallest vector register.
+constexpr Index kColumns = 4;
+typedef float Quad __attribute__((vector_size(kColumns * sizeof(float))));
+
+// Chebyshev steps before and after the coarse correction, and the part of the spectrum of D^-1 A that they damp.
+constexpr int kSmoothing = 3;
+constexpr double kSmoothed = 0.1;
+
+// A coarsest level above this size is not decomposed: only graphs of very many pieces have one, and smoothing does.
+constexpr Index kDecomposed = 1500;
+
+// Eigenvalues of the coarsest matrix below this share of the largest are those of floating pieces.
+constexpr double kFloating = 1e-13;
+
+constexpr Index kRows = 2048;
+
+Quad load(const float* from) {
+  Quad q;
+  std::memcpy(&q, from, sizeof q);
+  return q;
+}
+
+void store(const Quad& q, float* to) { std::memcpy(to, &q, sizeof q); }
+
+/// Calls use(i, sum) for every row i with sum = (a x)_i, four columns at once.
+template <class Use>
+void for_each_row(const SingleRows& a, const float* x, int threads, Use&& use) {
+  parallel_chunks(a.n_rows, kRows, threads, [&](Index, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      // Four sums in turn: one alone would wait for the latency of its own additions.
+      Quad sum[4] = {};
+      Index e = a.indptr[i];
+      const Index stop = a.indptr[i + 1];
+      for (; e + 4 <= stop; e += 4) {
+        for (Index s = 0; s < 4; ++s) sum[s] += a.values[e + s] * load(x + kColumns * a.indices[e + s]);
+      }
+      for (; e < stop; ++e) sum[0] += a.values[e] * load(x + kColumns * a.indices[e]);
+      use(i, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+  });
+}
+
+}  // namespace
+
+/// Blocks (n, kColumns) of every level.
+struct LaplacianSolver::Work {
+  struct Blocks {
+    Buffer<float> right, solution, other, direction;
+  };
+  std::vector<Blocks> levels;
+
+  explicit Work(const std::vector<AggregationLevel>& all) {
+    for (const AggregationLevel& level : all) {
+      const Index size = kColumns * level.size();
+      levels.push_back({Buffer<float>(size), Buffer<float>(size), Buffer<float>(size), Buffer<float>(size)});
+    }
+  }
+};
+
+LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const double* weights, Index e,
+                                 const double* anchors, int threads)
+    : threads_(threads), anchored_(anchors != nullptr), matrix_(graph_laplacian(n, i, j, weights, e, anchors)) {
+  AggregationHierarchy hierarchy = build_aggregation(matrix_, threads);
+  levels_ = std::move(hierarchy.levels);
+  const SparseRows& last = hierarchy.coarsest;
+  if (last.n_rows > kDecomposed || last.n_rows == 0) return;
+  Eigen::MatrixXd dense = Eigen::MatrixXd::Zero(last.n_rows, last.n_rows);
+  for (Index row = 0; row < last.n_rows; ++row) {
+    for (Index k = last.indptr[row]; k < last.indptr[row + 1]; ++k) dense(row, last.indices[k]) += last.values[k];
+  }
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(dense);
+  if (solver.info() != Eigen::Success) throw std::runtime_error("LaplacianSolver: the coarsest level is not finite");
+  const Eigen::VectorXd& values = solver.eigenvalues();
+  const double floating = kFloating * values.cwiseAbs().maxCoeff();
+  const Eigen::VectorXd inverse = (values.array() > floating).select(values.cwiseInverse(), 0.0);
+  coarsest_inverse_ = (solver.eigenvectors() * inverse.asDiagonal() * solver.eigenvectors().transpose()).cast<float>();
+}
+
+std::vector<Index> LaplacianSolver::levels() const {
+  std::vector<Index> sizes;
+  for (const AggregationLevel& level : levels_) sizes.push_back(level.size());
+  return sizes;
+}
+
+/// Chebyshev iteration for D^-1 A on the upper part of its spectrum (Saad 2003, algorithm 12.1).
+void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) const {
+  const AggregationLevel& here = levels_[level];
+  Work::Blocks& blocks = work.levels[level];
+  const double low = kSmoothed * here.highest, middle = 0.5 * (here.highest + low), half = 0.5 * (here.highest - low);
+  double rho = half / middle, momentum = 0.0, weight = 1.0 / middle;
+  const float* inverse = here.inverse_diagonal.data();
+  const float* right = blocks.right.data();
+  float* direction = blocks.direction.data();
+  for (int step = 0; step < kSmoothing; ++step) {
+    if (step > 0) {
+      const double next = 1.0 / (2.0 * middle / half - rho);
+      momentum = next * rho;
+      weight = 2.0 * next / half;
+      rho = next;
+    }
+    const auto keep = static_cast<float>(momentum), gain = static_cast<float>(weight);
+    float* x = blocks.solution.data();
+    if (from_zero && step == 0) {
+      parallel_chunks(here.size(), kRows, threads_, [&](Index, Index begin, Index end) {
+        for (Index i = begin; i < end; ++i) {
+          const Quad d = gain * inverse[i] * load(right + kColumns * i);
+          store(d, direction + kColumns * i);
+          store(d, x + kColumns * i);
+        }
+      });
+      continue;
+    }
+    float* other = blocks.other.data();
+    const bool first = step == 0;
+    for_each_row(here.matrix.rows, x, threads_, [&](Index i, const Quad& sum) {
+      Quad d = gain * inverse[i] * (load(right + kColumns * i) - sum);
+      if (!first) d += keep * load(direction + kColumns * i);
+      store(d, direction + kColumns * i);
+      store(load(x + kColumns * i) + d, other + kColumns * i);
+    });
+    std::swap(blocks.solution, blocks.other);
+  }
+}
+
+void LaplacianSolver::descend(std::size_t level, Work& work) const {
+  Work::Blocks& blocks = work.levels[level];
+  const Index n = levels_[level].size();
+  if (level + 1 == levels_.size()) {
+    if (coarsest_inverse_.size() == 0) {
+      smooth(level, true, work);
+      return;
+    }
+    using Block = Eigen::Matrix<float, Eigen::Dynamic, kColumns, Eigen::RowMajor>;
+    Eigen::Map<Block>(blocks.solution.data(), n, kColumns) =
+        coarsest_inverse_ * Eigen::Map<const Block>(blocks.right.data(), n, kColumns);
+    return;
+  }
+  const AggregationLevel& here = levels_[level];
+  smooth(level, true, work);
+  const float* right = blocks.right.data();
+  float* residual = blocks.other.data();
+  for_each_row(here.matrix.rows, blocks.solution.data(), threads_,
+               [&](Index i, const Quad& sum) { store(load(right + kColumns * i) - sum, residual + kColumns * i); });
+  Work::Blocks& below = work.levels[level + 1];
+  for_each_row(here.restriction.rows, residual, threads_,
+               [&](Index i, const Quad& sum) { store(sum, below.right.data() + kColumns * i); });
+  descend(level + 1, work);
+  float* x = blocks.solution.data();
+  for_each_row(here.prolongation.rows, below.solution.data(), threads_,
+               [&](Index i, const Quad& sum) { store(load(x + kColumns * i) + sum, x + kColumns * i); });
+  smooth(level, false, work);
+}
+
+void LaplacianSolver::cycle(const double* r, Index b, double* w) const {
+  const Index n = size();
+  if (n == 0) return;
+  Work work(levels_);
+  for (Index first = 0; first < b; first += kColumns) {
+    const Index columns = std::min(kColumns, b - first);
+    // Residuals of any size become numbers near one: single precision has little range.
+    double scale[kColumns] = {};
+    for (Index c = 0; c < columns; ++c) {
+      for (Index i = 0; i < n; ++i) scale[c] = std::max(scale[c], std::abs(r[i * b + first + c]));
+    }
+    float* right = work.levels[0].right.data();
+    parallel_chunks(n, kRows, threads_, [&](Index, Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) {
+        for (Index c = 0; c < kColumns; ++c) {
+          right[kColumns * i + c] = scale[c] > 0.0 ? static_cast<float>(r[i * b + first + c] / scale[c]) : 0.0f;
+        }
+      }
+    });
+    descend(0, work);
+    const float* solution = work.levels[0].solution.data();
+    double mean[kColumns] = {};
+    for (Index i = 0; i < n && !anchored_; ++i) {
+      for (Index c = 0; c < kColumns; ++c) mean[c] += solution[kColumns * i + c];
+    }
+    for (double& m : mean) m /= static_cast<double>(n);
+    parallel_chunks(n, kRows, threads_, [&](Index, Index begin, Index end) {
+      for (Index i = begin; i < end; ++i) {
+        for (Index c = 0; c < columns; ++c) {
+          w[i * b + first + c] = scale[c] * (static_cast<double>(solution[kColumns * i + c]) - mean[c]);
+        }
+      }
+    });
+  }
+}
+
+namespace {
+
+/// Column sums of x * y (n, b), in fixed chunks.
+Eigen::RowVectorXd column_dots(const double* x, const double* y, Index n, Index b, int threads) {
+  const Index chunks = (n + kRows - 1) / kRows;
+  RowMatrix partial = RowMatrix::Zero(chunks, b);
+  parallel_chunks(n, kRows, threads, [&](Index chunk, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      for (Index c = 0; c < b; ++c) partial(chunk, c) += x[i * b + c] * y[i * b + c];
+    }
+  });
+  return partial.colwise().sum();
+}
+
+/// y = a x for blocks (n, b).
+void multiply(const SparseRows& a, const double* x, Index b, double* y, int threads) {
+  parallel_chunks(a.n_rows, kRows, threads, [&](Index, Index begin, Index end) {
+    std::fill(y + begin * b, y + end * b, 0.0);
+    for (Index i = begin; i < end; ++i) {
+      double* row = y + i * b;
+      for (Index e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
+        const double value = a.values[e];
+        const double* from = x + a.indices[e] * b;
+        for (Index c = 0; c < b; ++c) row[c] += value * from[c];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Index max_iterations, double* x,
+                             double* reduction) const {
+  const Index n = size();
+  RowMatrix residual(n, b), preconditioned(n, b), direction(n, b), image(n, b);
+  multiply(matrix_, x, b, residual.data(), threads_);
+  residual = Eigen::Map<const RowMatrix>(right, n, b) - residual;
+  const Eigen::RowVectorXd target = column_dots(right, right, n, b, threads_).cwiseSqrt();
+  Eigen::RowVectorXd size_before = Eigen::RowVectorXd::Zero(b);
+  Index iterations = 0;
+  for (;; ++iterations) {
+    const Eigen::RowVectorXd norm = column_dots(residual.data(), residual.data(), n, b, threads_).cwiseSqrt();
+    *reduction = 0.0;
+    for (Index c = 0; c < b; ++c) {
+      if (norm[c] > 0.0) *reduction = std::max(*reduction, target[c] > 0.0 ? norm[c] / target[c] : 1.0);
+    }
+    if (!(*reduction > tolerance) || iterations == max_iterations) break;
+    cycle(residual.data(), b, preconditioned.data());
+    const Eigen::RowVectorXd size_now = column_dots(residual.data(), preconditioned.data(), n, b, threads_);
+    Eigen::RowVectorXd along = Eigen::RowVectorXd::Zero(b);
+    for (Index c = 0; c < b; ++c) along[c] = size_before[c] > 0.0 ? size_now[c] / size_before[c] : 0.0;
+    if (iterations == 0) {
+      direction = preconditioned;
+    } else {
+      direction = preconditioned + direction * along.asDiagonal();
+    }
+    size_before = size_now;
+    multiply(matrix_, direction.data(), b, image.data(), threads_);
+    const Eigen::RowVectorXd energy = column_dots(direction.data(), image.data(), n, b, threads_);
+    for (Index c = 0; c < b; ++c) along[c] = energy[c] > 0.0 ? size_now[c] / energy[c] : 0.0;
+    Eigen::Map<RowMatrix>(x, n, b) += direction * along.asDiagonal();
+    residual -= image * along.asDiagonal();
+  }
+  return iterations;
+}
+
+}  // namespace diffeo
