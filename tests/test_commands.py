@@ -233,7 +233,19 @@ def test_observing_executes_nothing_but_the_factory(network, tmp_path, monkeypat
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("command", ["observe", "compare"])
+def test_screen_needs_no_pairs(folder, capsys):
+    assert cli.main(["screen", "A.npz", "B.npz", "--json", "s.json"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("nothing speaks against equivalence")
+    assert json.loads((folder / "s.json").read_text(encoding="utf-8"))["differences"] == []
+    points, jacobians = smooth_map(1, 3, 3)(square(500, 1, 7))
+    np.savez("C.npz", points=points, jacobians=jacobians)
+    assert cli.main(["screen", "A.npz", "C.npz"]) == 1
+    assert "A has intrinsic dimension 2 and B 1" in capsys.readouterr().out
+    assert cli.main(["screen", "A.npz", "B.npz", "--json", "no/s.json"]) == 2
+
+
+@pytest.mark.parametrize("command", ["observe", "compare", "screen"])
 def test_help_teaches_by_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])

@@ -6,7 +6,8 @@ diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve).
+diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
+without pairs, fingerprints -> overlay -> screening.
 Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.report import Report as Report
+    from diffeo.screening import Screening as Screening
+    from diffeo.screening import screen as screen
     from diffeo.storage import load as load
     from diffeo.transformation import Transformation as Transformation
 
@@ -44,6 +47,7 @@ _HOME = {
     "Observation": "observation",
     "Reconstruction": "reconstruction",
     "Report": "report",
+    "Screening": "screening",
     "Transformation": "transformation",
     "assess": "assessing",
     "capture": "capture",
@@ -53,6 +57,7 @@ _HOME = {
     "observe": "observing",
     "reconstruct": "reconstruction",
     "relative_error": "equivalence",
+    "screen": "screening",
     "suggest_neurons": "neurons",
 }
 _MODULES = ("errors", "reference")

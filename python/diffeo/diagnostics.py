@@ -253,14 +253,19 @@ def fold_problems(name: str, observation: Observation) -> list[str]:
     ]
 
 
+def without_counterpart(own: FloatArray, there: FloatArray) -> IntArray:
+    """Which of `own` samples (n, d) are some spacings away from all samples `there` (count, d)."""
+    tree = cKDTree(there)
+    k = min(len(there), there.shape[1] + 2)
+    spacing = np.median(tree.query(there, k, workers=workers())[0].reshape(len(there), -1)[:, -1])
+    return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)
+
+
 def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list[str]:
     """Which share of each side's samples has nothing of the other side nearby."""
     problems = []
     for name, other, own, there in (("A", "B", aligned_a, coordinates_b), ("B", "A", coordinates_b, aligned_a)):
-        tree = cKDTree(there)
-        k = min(len(there), there.shape[1] + 2)
-        spacing = np.median(tree.query(there, k, workers=workers())[0].reshape(len(there), -1)[:, -1])
-        lost = np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)
+        lost = without_counterpart(own, there)
         if len(lost) > NO_COUNTERPART_SHARE * len(own):
             problems.append(
                 f"{100 * len(lost) / len(own):.0f} % of {name}'s samples ({rows_text(lost)}) have no counterpart in {other}'s "

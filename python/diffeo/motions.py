@@ -24,6 +24,8 @@ SAME_MOTION = 0.05
 TURNS = (0.2, 0.45, 0.8)
 # After a coarse refinement, motions with a misfit beyond this many times the best are given up.
 PROMISING = 3.0
+# One motion, not all: starts refined, and motions tried in turn as long as the borders of the samples miss each other.
+REFINED_FOR_ONE, TRIED_FOR_ONE = 16, 4
 # Borders tell motions apart beyond this many times the least miss, and this share of the size.
 BORDER_FACTOR, BORDER_FLOOR = 3.0, 0.03
 
@@ -86,6 +88,38 @@ def motions(
         most = BORDER_FACTOR * min(motion.border for motion in adjusted) + BORDER_FLOOR
         tied = judge.tied([motion for motion in adjusted if motion.border <= most])
     return tied
+
+
+def best_motion(samples_a: FloatArray, samples_b: FloatArray, free: Freedom, rng: np.random.Generator) -> Motion:
+    """One motion that joins two samples of one domain, where it does not matter which of several: cheaper than all.
+
+    Of motions that fit alike, the first whose borders agree.
+
+    Raises
+    ------
+    LandmarkError
+        The search would have more than three dimensions.
+    """
+    k = free.n_open
+    if k not in REFINED:
+        raise errors.LandmarkError(f"{k} dimensions of the alignment are open: more than a search can settle")
+    shape = Shape(samples_a, samples_b, rng)
+    starts = [free.motion(rotation) for rotation in _rotations(k, rng)]
+    scores = np.array([shape.rough(*start) for start in starts])
+    size = float(np.sqrt(samples_b.var(axis=0).sum()))
+    found = []
+    for number in np.argsort(scores, kind="stable")[:REFINED_FOR_ONE]:
+        linear, shift = gauss_newton(shape.coarse[0], free, starts[number][0], starts[number][1], size)
+        found.append(Motion(linear, shift, float((shape.coarse[1](linear, shift) ** 2).sum())))
+    tried: list[Motion] = []
+    for start in _distinct(found, free.centre_a, size)[:TRIED_FOR_ONE]:
+        linear, shift = gauss_newton(shape.fine, free, start.linear, start.shift, size, FINE_STEPS)
+        tried.append(by_extents(shape, free, Motion(linear, shift, shape.misfit(linear, shift)), size))
+        if tried[-1].border <= BORDER_FLOOR and tried[-1].density <= DRAWN_ALIKE:
+            break
+    # Densities that differ may prefer a wrong motion: the borders decide, and among those that agree the misfit.
+    most = BORDER_FACTOR * min(motion.border for motion in tried) + BORDER_FLOOR
+    return min((motion for motion in tried if motion.border <= most), key=lambda m: m.misfit)
 
 
 def refined_by_observables(
