@@ -35,10 +35,14 @@ SMALLEST = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """Numbers of one sample: logarithms of its generator eigenvalues, and quantiles of the logarithm of its density."""
+    """Numbers of one sample: logarithms of its generator eigenvalues, quantiles of the logarithm of its density.
+
+    `gated_share` of the near pairs fail the gates of the kernel.
+    """
 
     spectrum: FloatArray
     density: FloatArray
+    gated_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +87,8 @@ class Fingerprints:
         Bandwidths on A and on B: the same, unless a unit is unknown or the dimensions differ.
     n_samples : int
         On each side.
+    gated_share : tuple of float
+        Share of the near pairs of A, and of B, that fail the gates: where it is large, the spectrum is that of the gates.
     """
 
     spectra: Comparison
@@ -90,6 +96,7 @@ class Fingerprints:
     shapes: Comparison
     epsilon: tuple[float, float]
     n_samples: int
+    gated_share: tuple[float, float]
 
     @property
     def scale(self) -> float:
@@ -152,7 +159,12 @@ def compare_fingerprints(
         # Only ratios mean anything.
         spectra, densities = _centred(spectra), _centred(densities)
     return Fingerprints(
-        _comparison(spectra), _comparison(densities), _comparison(_centred(spectra)), (epsilons[0], epsilons[1]), n
+        _comparison(spectra),
+        _comparison(densities),
+        _comparison(_centred(spectra)),
+        (epsilons[0], epsilons[1]),
+        n,
+        (sides_found[0][0].gated_share, sides_found[1][0].gated_share),
     )
 
 
@@ -206,7 +218,8 @@ def fingerprint(
     finite = np.where(np.isfinite(values), values, np.max(values[np.isfinite(values)], initial=0.0))
     spectrum = np.log(np.maximum(finite, max(SMALLEST * finite.max(), np.finfo(float).tiny)))
     kernel = fitted.kernel_
-    return Fingerprint(spectrum, np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS))
+    density = np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS)
+    return Fingerprint(spectrum, density, kernel.gated_share)
 
 
 def _part(obs: Observation, rows: IntArray) -> Observation:
