@@ -102,9 +102,9 @@ def test_another_unit():
 
 
 def test_uneven_inputs_are_a_problem_and_no_difference():
-    x = square(N, 2, 1)
+    x = square(2 * N, 2, 1)
     x[:, 0] = 0.25 * np.sqrt(1.0 + 24.0 * x[:, 0]) - 0.25
-    found = screen(flat(), Observation.from_jacobians(*smooth_map(2, 5, 1)(x)))
+    found = screen(flat(n=2 * N), Observation.from_jacobians(*smooth_map(2, 5, 1)(x)))
     assert found.differences == []
     assert any("not drawn alike" in problem for problem in found.problems)
     assert "but" in found.conclusion
@@ -149,6 +149,7 @@ def test_points_alone_of_one_dimension():
     assert not a.known_unit
     assert found.dims == (1, 1)
     assert found.fingerprints is not None
+    assert found.differences == []
     assert json.dumps(found.to_dict(), allow_nan=False)
 
 

@@ -297,7 +297,8 @@ def _overlaid(
         problems.append(f"the samples could not be laid over each other: {error}")
         return stress, None
     said = _overlay_differences(found)
-    differences += said
+    # Without a common unit the overlay goes by the spread of the samples: too little to say that they differ.
+    (differences if obs_a.known_unit and obs_b.known_unit else problems).extend(said)
     covered = not any("no counterpart" in text for text in said)
     problems += [text for text in found.problems if covered or "no counterpart" not in text]
     return stress, found
