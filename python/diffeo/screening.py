@@ -14,7 +14,7 @@ from diffeo._validation import FloatArray, IntArray, integer, real, seed
 from diffeo._workers import working
 from diffeo.candidates import BORDERS_MISS
 from diffeo.charts import IsometricChart, isometric_chart
-from diffeo.diagnostics import NO_COUNTERPART_SHARE
+from diffeo.diagnostics import SUSPICIOUS_GATED_SHARE
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
 from diffeo.matching import NOT_ISOMETRIC, TWO_SHEETS
 from diffeo.observation import Observation
@@ -29,6 +29,11 @@ SPECTRUM_FLOOR = 0.02
 DENSITY_FLOOR = 0.05
 # Samples that come back from the other side with an error above this were somewhere else: the default margin.
 LOST_ON_THE_WAY = 0.05
+# Share of a side's samples without counterpart that speaks against one domain; fewer happen where the other side is
+# sampled thinly.
+UNCOVERED_SHARE = 0.05
+# Spectra that differ by a common factor are that of one shape where what is left is below this share of the difference.
+SAME_SHAPE = 0.3
 # Samples of each side kept for pictures.
 SHOWN = 2000
 
@@ -149,6 +154,7 @@ class Screening:
                 "epsilon": list(found.epsilon),
                 "n_samples": found.n_samples,
                 "scale": found.scale,
+                "gated_share": list(found.gated_share),
                 "spectra": _as_dict(found.spectra),
                 "shapes": _as_dict(found.shapes),
                 "densities": _as_dict(found.densities),
@@ -238,8 +244,11 @@ def screen(
             f"A has intrinsic dimension {obs_a.dim} and B {obs_b.dim}, so that {less} discards something that {more} keeps",
         )
     elif fingerprints is not None:
-        differences[:0] = _spectral_differences(fingerprints, level)
-        problems += _density_problems(fingerprints, level)
+        bent = _bent(fingerprints)
+        problems += bent
+        if not bent:
+            differences[:0] = _spectral_differences(fingerprints, level)
+            problems += _density_problems(fingerprints, level)
     settings = {
         "n_samples": [len(obs_a), len(obs_b)],
         "n_measurements": [obs_a.points.shape[1], obs_b.points.shape[1]],
@@ -287,8 +296,11 @@ def _overlaid(
     except errors.DiffeoError as error:
         problems.append(f"the samples could not be laid over each other: {error}")
         return stress, None
-    differences += _overlay_differences(found)
-    problems += [text for text in found.problems if "no counterpart" not in text]
+    said = _overlay_differences(found)
+    # Without a common unit the overlay goes by the spread of the samples: too little to say that they differ.
+    (differences if obs_a.known_unit and obs_b.known_unit else problems).extend(said)
+    covered = not any("no counterpart" in text for text in said)
+    problems += [text for text in found.problems if covered or "no counterpart" not in text]
     return stress, found
 
 
@@ -300,12 +312,22 @@ def _is_flat(chart: IsometricChart | None) -> bool:
     return chart.embedding.stress_ <= most and chart.embedding.overlap_ <= TWO_SHEETS
 
 
+def _bent(found: Fingerprints) -> list[str]:
+    """Sides whose kernel the gates cut so far that its spectrum cannot be compared."""
+    return [
+        f"on side {name} {100 * share:.0f} % of the near pairs fail the gates, so that the spectra were not judged: the "
+        "measurements bend sharply or pass near themselves; add samples, or neurons"
+        for name, share in zip("AB", found.gated_share, strict=True)
+        if share > SUSPICIOUS_GATED_SHARE
+    ]
+
+
 def _spectral_differences(found: Fingerprints, significance: float) -> list[str]:
     spectra = found.spectra
     if spectra.p_value >= significance or spectra.difference <= SPECTRUM_FLOOR:
         return []
     by = f"{spectra.distance:.1f} times what chance makes, p = {spectra.p_value:.1g}"
-    if found.shapes.p_value >= significance:
+    if found.shapes.p_value >= significance and found.shapes.difference <= SAME_SHAPE * spectra.difference:
         return [f"lengths on B are {found.scale:.3f} times those on A (the spectra differ by a common factor, {by})"]
     a, b = spectra.values
     k = int(np.abs(a - b).argmax())
@@ -320,7 +342,7 @@ def _overlay_differences(found: Overlay) -> list[str]:
     sides = (found.transformation.a, found.transformation.b)
     for name, other, side, rows in zip("AB", "BA", sides, found.uncovered, strict=True):
         share = len(rows) / len(side.observation)
-        if share > NO_COUNTERPART_SHARE:
+        if share > UNCOVERED_SHARE:
             differences.append(f"{100 * share:.0f} % of {name}'s samples have no counterpart in {other}'s domain")
     if found.border > BORDERS_MISS:
         differences.append(
@@ -339,7 +361,7 @@ def _density_problems(found: Fingerprints, significance: float) -> list[str]:
         return []
     return [
         f"the samples are not drawn alike: their densities differ {densities.distance:.1f} times as much as chance makes them; "
-        "the inputs were drawn differently, or a side folds its domain"
+        "the inputs were drawn differently, fill domains of different size, or a side folds"
     ]
 
 
