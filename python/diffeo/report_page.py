@@ -141,14 +141,21 @@ def _strip(report: Report, side: int) -> str:
 
 def _embeddings(report: Report) -> str:
     same = report.embeddings[0].shape[1] == report.embeddings[1].shape[1]
+    joined = report.coordinates != "regression"
+    moved = "A" if not same else "A, moved onto B" if joined else "A, roughly moved onto B"
     drawn = ""
-    for side, name in ((0, "A, moved onto B" if same else "A"), (1, "B")):
+    for side, name in ((0, moved), (1, "B")):
         caption = f"{name}: {len(report.embeddings[side]):,} samples in grey.{_strip(report, side)}"
         drawn += figure(report_figures.embedding_figure(report, side), caption)
     text = (
-        "Each side recovers the common input domain from its own measurements, up to a motion that the landmarks fix. Every "
-        "held-out pair has one colour, dark to light along the first axis, in both pictures: where the same colours lie in "
-        "the same places, both sides see the same. Where colours mix, one of them has lost or folded something."
+        "Each side recovers the common input domain from its own measurements, up to a motion that the landmarks fix. "
+        if joined
+        else "The two sides have no common coordinates: a regression on the landmarks joins them. Each is shown in its own "
+        "coordinates, or, where it has none, by the leading principal components of its measurements. "
+    )
+    text += (
+        "Every held-out pair has one colour, dark to light along the first axis, in both pictures: where the same colours lie "
+        "in the same places, both sides see the same. Where colours mix, one of them has lost or folded something."
     )
     return f'<p>{text}</p><div class="pair">{drawn}</div>'
 
