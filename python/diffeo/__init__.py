@@ -7,8 +7,8 @@ development -> unfolding -> isometry, with interpolation both ways. Joining two 
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
 diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
-without pairs, fingerprints -> overlay -> screening.
-Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
+without pairs, fingerprints -> overlay -> evidence -> screening. Names load when first used (PEP 562), so that ``import
+diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
