@@ -7,10 +7,10 @@ development -> unfolding -> isometry, with interpolation both ways. Joining two 
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
 diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
-without pairs, fingerprints -> overlay -> screening. Then losses -> equivalence -> report (told by report_text, drawn by
-svg -> report_figures -> report_page) -> reasons -> assessing; and for the command line array_files, saved_network ->
-commands.
-Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
+without pairs, fingerprints -> overlay -> evidence -> screening. Then losses -> equivalence -> report (told by
+report_text, drawn by svg -> report_figures -> report_page) -> reasons -> assessing; for the command line array_files,
+saved_network -> commands. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch,
+scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ SPLITS = 10
 TOLERANCE = 1e-6
 # Samples of a half for each eigenvalue: fewer leave nothing of a spectrum but noise.
 SAMPLES_PER_EIGENVALUE = 8
-# Samples outside of the largest piece of the graph, which are left out; halves have more of them.
-STRAY_SHARE, STRAY_SHARE_OF_HALVES = 0.01, 0.05
+# Share of the samples outside of the largest piece of the graph, around folds say, that may be left out.
+STRAY_SHARE = 0.05
 # Levels at which distributions of density are compared.
 LEVELS = np.linspace(0.05, 0.95, 10)
 # Generator eigenvalues below this share of the last one are those of nearly separate pieces: they count as this.
@@ -35,8 +35,8 @@ SMALLEST = 1e-4
 # Factors by which the bandwidth grows until no half of a sample falls into pieces.
 WIDER = (1.0, 2.0, 4.0)
 
-# An observation, its bandwidth, its name, and the share of strays allowed.
-Job = tuple[Observation, float, str, float]
+# An observation, its bandwidth, and its name.
+Job = tuple[Observation, float, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,12 +178,12 @@ def _jobs(sides: list[Observation], epsilons: list[float], seed_value: int) -> l
     jobs: list[Job] = []
     for number, (side, epsilon) in enumerate(zip(sides, epsilons, strict=True)):
         name, n = f"observation {'AB'[number]}", len(side)
-        jobs.append((side, epsilon, name, STRAY_SHARE))
+        jobs.append((side, epsilon, name))
         rng = np.random.default_rng([seed_value, number, 1])
         for _ in range(SPLITS):
             order = rng.permutation(n)
             halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
-            jobs += [(_part(side, rows), epsilon, f"a half of {name}", STRAY_SHARE_OF_HALVES) for rows in halves]
+            jobs += [(_part(side, rows), epsilon, f"a half of {name}") for rows in halves]
     return jobs
 
 
@@ -191,7 +191,7 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     """Fingerprints of all samples, side by side: small samples leave the threads of one nothing to do."""
 
     def one(job: Job) -> Fingerprint:
-        return fingerprint(job[0], job[1], n_eigenvalues, job[2], job[3])
+        return fingerprint(job[0], job[1], n_eigenvalues, job[2])
 
     with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
@@ -204,14 +204,8 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     return found
 
 
-def fingerprint(
-    obs: Observation,
-    epsilon: float,
-    n_eigenvalues: int,
-    name: str = "the observation",
-    stray_share: float = STRAY_SHARE,
-) -> Fingerprint:
-    """Fingerprint of one sample, in one thread; at most a share of its samples may lie outside of the largest piece.
+def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str = "the observation") -> Fingerprint:
+    """Fingerprint of one sample, in one thread; at most 5 % of its samples may lie outside of the largest piece.
 
     Raises
     ------
@@ -221,7 +215,7 @@ def fingerprint(
     fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs)
     if fitted.n_connected_components_ > 1:
         strays = fitted.kernel_.stray_rows()
-        if len(strays) > stray_share * len(obs):
+        if len(strays) > STRAY_SHARE * len(obs):
             sizes = fitted.kernel_.component_sizes()
             raise errors.DisconnectedError(
                 f"the kernel graph of {name} falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:4]))}"
