@@ -1,8 +1,8 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
 The pipeline is the list of modules. What a network measures: capture, measuring -> observing ->
-observation (with neighborhoods, noise, shrinkage, smoothing), and neurons, which chooses what to measure. Diffusion
-coordinates: bandwidth -> kernel ->
+observation (with neighborhoods, noise, shrinkage, whitening, smoothing), and neurons, which chooses what to measure.
+Diffusion coordinates: bandwidth -> kernel ->
 diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton -> layout -> frames ->
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
