@@ -58,8 +58,9 @@ def test_layers_that_keep_the_input_are_equivalent_and_others_not(compared):
     assert found.forward[1, 0] < 0.01
     assert found.backward[1, 0] < 0.01
     # `narrow` sees one direction of the input: it follows from A, A does not follow from it.
-    assert found.verdicts[1, 1] != "equivalent"
-    assert not found.backward[1, 1] < 0.3
+    assert found.verdicts[1, 1] == "a_to_b"
+    assert found.forward[1, 1] < 0.03
+    assert found.backward[1, 1] > 0.3
     assert (found.verdicts[:, 2] == NOT_MATCHED).all()
     assert all("B: " in row[2] and "does not depend on the input" in row[2] for row in found.reasons)
     assert np.isnan(found.forward[:, 2]).all()
@@ -171,8 +172,6 @@ def test_pictures_with_tangents_measure_the_set_of_pictures():
 def test_piecewise_linear_networks_need_smoothing_and_say_so():
     nets = [Rendered(trained(conv_net(s, channels=4, activation=nn.ReLU, pool=nn.MaxPool2d), 20)) for s in (1, 2)]
     rules = [diffeo.RandomProjection(12, rng=s) for s in (1, 2)]
-    with pytest.warns(errors.PiecewiseLinearWarning, match="relu.*smooth="):
-        diffeo.observe(nets[0], SAMPLES[0][:100], layer="network.2", reduce=rules[0])
 
     def matched(smooth):
         def seen(x):
@@ -189,4 +188,6 @@ def test_piecewise_linear_networks_need_smoothing_and_say_so():
         a, b = seen(HELD_OUT)
         return diffeo.relative_error(diffeo.match(*sides, landmarks=seen(LANDMARKS), n_jobs=1).transform(a), b)
 
-    assert matched(0.05) < 0.02
+    with pytest.warns(errors.PiecewiseLinearWarning, match=r"relu.*smooth="):
+        plain = matched(None)
+    assert matched(0.05) < min(0.015, plain / 3)
