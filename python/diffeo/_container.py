@@ -22,7 +22,7 @@ from diffeo import __version__, errors
 from diffeo._memory import memory_limit
 
 Content = dict[str, Any]
-# Version 2 added the landmarks of a transformation.
+# Version 2 added the landmarks of a transformation, and regressions.
 FORMAT, FORMAT_VERSION, READABLE = "diffeo", 2, (1, 2)
 # Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
 MAX_HEADER = 1 << 20

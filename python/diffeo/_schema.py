@@ -50,6 +50,7 @@ SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
 DIAGNOSED = {
     "isometric": {"stress": ">=0", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
     "diffusion": {"stress": "null"} | SPECTRA,
+    "regression": {"stress": "null", "generator_eigenvalues": "null", "gated_share": "null"} | FOLDS,
     "registered": {"stress": ">=0"} | SPECTRA}
 WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}

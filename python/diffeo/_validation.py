@@ -25,6 +25,12 @@ def rows_text(rows: NDArray[Any], limit: int = 5) -> str:
     return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
 
 
+def percent(share: float) -> str:
+    """A share in percent to two digits, without exponents: ``0.32 %``, ``140 %``."""
+    value = 100.0 * share
+    return f"{value:.2g} %" if abs(value) < 99.5 else f"{value:.0f} %"
+
+
 def _to_numpy(value: Any, name: str) -> NDArray[Any]:
     """Turn an array-like or torch tensor into a NumPy array without changing its dtype."""
     if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch

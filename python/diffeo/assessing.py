@@ -16,8 +16,9 @@ from diffeo._validation import FloatArray, IntArray, real, rows_text, threads
 from diffeo._workers import working
 from diffeo.baselines import affine_fit, compare_baselines
 from diffeo.diffusion_map import DiffusionMap
-from diffeo.equivalence import UNDETERMINED, judge, verdict
+from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
 from diffeo.landmarks import landmark_points, parse_landmarks
+from diffeo.losses import MOST_PLACES, find_loss
 from diffeo.matching import match
 from diffeo.observation import Observation
 from diffeo.reasons import reason_for, swapped
@@ -200,6 +201,7 @@ def _assess(
     backward = judge(predicted_a, pairs[0], means[0], how, margin=margin, significance=significance)
     if not known:
         backward = replace(backward, status=UNDETERMINED)
+    forward, backward = _with_losses(t, pairs, forward, backward)
     compared = []
     if with_baselines:
         observations = t.a.observation, t.b.observation
@@ -241,6 +243,8 @@ def _noting(problems: list[str], side: str, function: Any, points: FloatArray) -
 
 def _how(t: Transformation, way: str) -> str:
     model = t.forward if way == "forward" else t.backward
+    if t.coordinates == "regression":
+        return "regression on the landmarks"
     return "transformation" + (", with what the landmarks teach" if model is not None and model.learned else "")
 
 
@@ -255,7 +259,7 @@ def _way_back(
     """
     if t.invertible:
         return _noting(problems, "B", t.inverse_transform, points_b), _how(t, "backward"), True
-    dims = f"B has {t.b.observation.dim} dimensions of A's {t.a.observation.dim}, so that there is no way back"
+    dims = f"B has intrinsic dimension {t.b.observation.dim}, A has {t.a.observation.dim}, so that there is no way back"
     if t.landmarks is None:
         return np.tile(mean, (len(points_b), 1)), f"{dims}; without landmarks nothing can stand in but the mean", False
 
@@ -280,6 +284,43 @@ def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[Float
     if np.linalg.norm(missed) < model.error * np.linalg.norm(values - values.mean(axis=0)):
         return affine_fit(points, values)(queries[0]), "an affine fit"
     return model.predict(*queries), "a regression by Gaussian processes"
+
+
+def _with_losses(
+    t: Transformation, pairs: Pair, forward: Direction, backward: Direction
+) -> tuple[Direction, Direction]:
+    """Both directions, with what the source of a failing one lost of what its target keeps.
+
+    Where the other direction holds, the keeping side's samples are pushed through it; where both fail there is no map to
+    push them through, and landmarks and held-out pairs are the places at which both sides were measured.
+    """
+    if t.landmarks is not None:
+        pairs = np.vstack([t.landmarks[0], pairs[0]]), np.vstack([t.landmarks[1], pairs[1]])
+    charts, found = (t.a, t.b), []
+    for one, other, (keeps, lost) in ((forward, backward, (1, 0)), (backward, forward, (0, 1))):
+        if one.status != FAILS:
+            found.append(one)
+            continue
+        chart = charts[keeps]
+        samples = _moved(t, chart.coordinates) if keeps == 0 else t.b.wrapped(chart.coordinates)
+        if other.status == HOLDS:
+            rows = np.linspace(0, len(samples) - 1, min(len(samples), MOST_PLACES)).astype(np.int64)
+            push = t.transform if keeps == 0 else t.inverse_transform
+            places, measured = samples[rows], _quietly(push, chart.observation.points[rows])
+        else:
+            places, measured = _located(t, pairs)[keeps], pairs[lost]
+        collapsed = charts[lost].observation.dim < chart.observation.dim
+        loss = find_loss(places, measured, samples, names=("AB"[keeps], "AB"[lost]), collapsed=collapsed)
+        found.append(replace(one, loss=loss))
+    return found[0], found[1]
+
+
+def _quietly(function: Any, points: FloatArray) -> FloatArray:
+    """What the function gives, without a word on samples at the border."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+        result: FloatArray = function(points)
+    return result
 
 
 def _shown(count: int) -> IntArray:

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo._neuron_criteria import or_samples
-from diffeo._validation import FloatArray, IntArray, rows_text
+from diffeo._validation import FloatArray, IntArray, percent, rows_text
 from diffeo._workers import workers
 from diffeo.alignment import Alignment
 from diffeo.charts import DiffusionChart, IsometricChart
@@ -166,11 +166,11 @@ def regression_problems(misfit: float, model: ResidualModel | None) -> list[str]
         return ["too few landmarks to learn the map from them instead; some tens would do"]
     if model.error > USELESS:
         return [
-            f"nor do the landmarks carry the map by regression (error at landmarks left out: {100 * model.error:.2g} % of "
+            f"nor do the landmarks carry the map by regression (error at landmarks left out: {percent(model.error)} of "
             "their spread): what A measures does not determine what B measures"
         ]
     return [
-        f"the map was therefore learned from the landmarks: its error at landmarks left out is {100 * model.error:.2g} % of "
+        f"the map was therefore learned from the landmarks: its error at landmarks left out is {percent(model.error)} of "
         "their spread"
     ]
 

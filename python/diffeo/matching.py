@@ -15,6 +15,7 @@ from diffeo.alignment import Alignment, align_diffusion, align_projection
 from diffeo.candidates import Side, isometric_candidates
 from diffeo.charts import (
     IsometricChart,
+    MeasuredChart,
     common_coordinates,
     diffusion_chart,
     isometric_chart,
@@ -25,6 +26,7 @@ from diffeo.kernel import automatic_epsilon
 from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
 from diffeo.observation import Observation
 from diffeo.registration import diagnose_registered, registered_charts
+from diffeo.regression import better_of, enough_landmarks
 from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
 from diffeo.smoothing import smoothed
 from diffeo.transformation import Transformation
@@ -123,20 +125,41 @@ def _match(
         return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs)
     obs_a, obs_b = (smoothed(obs, n_jobs=n_jobs) for obs in (obs_a, obs_b))
     unused = [] if values is None else ["observables were not used: they align isometric coordinates only"]
-    try:
-        a = isometric_chart(obs_a, "A", n_jobs)
-        b = isometric_chart(obs_b, "B", n_jobs)
-    except errors.DisconnectedError as error:
-        if coordinates == "isometric":
-            raise
-        reasons = [f"no isometric coordinates: {error}"]
-        _need_landmarks(parsed, "; ".join(reasons + unused))
-        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons, unused)
-    if coordinates == "auto" and obs_a.dim == obs_b.dim and not all(_is_chart(side) for side in (a, b)):
-        reasons = _no_chart(a, b)
-        _need_landmarks(parsed, "; ".join((reasons or ["the domain is closed and curved"]) + unused))
-        return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons, unused)
-    return _match_isometric(a, b, parsed, values, seed_value, n_jobs)
+    learnable = coordinates == "auto" and enough_landmarks(len(parsed[0]), obs_a.dim)
+    charts: list[IsometricChart | None] = []
+    reasons: list[str] = []
+    for obs, name in ((obs_a, "A"), (obs_b, "B")):
+        try:
+            charts.append(isometric_chart(obs, name, n_jobs))
+        except errors.DisconnectedError as error:
+            if coordinates == "isometric":
+                raise
+            charts.append(None)
+            reasons.append(f"no isometric coordinates: {error}")
+            if not learnable:
+                break
+
+    def by_coordinates() -> Transformation:
+        """Common coordinates, isometric or of diffusion."""
+        a, b = charts[0], charts[-1]
+        if a is None or b is None:
+            _need_landmarks(parsed, "; ".join(reasons + unused))
+            return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, reasons, unused)
+        if coordinates == "auto" and obs_a.dim == obs_b.dim and not (_is_chart(a) and _is_chart(b)):
+            found = _no_chart(a, b)
+            _need_landmarks(parsed, "; ".join((found or ["the domain is closed and curved"]) + unused))
+            return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, found, unused)
+        return _match_isometric(a, b, parsed, values, seed_value, n_jobs)
+
+    if not learnable:
+        return by_coordinates()
+    points = landmark_points(obs_a, obs_b, parsed)
+    assert points is not None
+    usable = [
+        MeasuredChart(obs) if chart is None or not _is_chart(chart) else chart
+        for obs, chart in zip((obs_a, obs_b), charts, strict=True)
+    ]
+    return better_of(by_coordinates, usable[0], usable[1], points, [*reasons, *unused], n_jobs)
 
 
 def _match_isometric(

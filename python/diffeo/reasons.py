@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from diffeo._validation import percent
 from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, LEAST_PAIRS, NOT_EQUIVALENT, UNDETERMINED, Direction
 from diffeo.report import Report
 
@@ -28,11 +29,6 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
         return f"Neither side determines the other: error {to_b} from A to B and {to_a} from B to A ({level}).{tail}"
     open_ways = [_undecided(one, way, margin) for one, way in ((forward, "from A to B"), (backward, "from B to A"))]
     return f"{' '.join(text for text in open_ways if text)}{tail}"
-
-
-def percent(share: float) -> str:
-    """A share in percent, to two digits."""
-    return f"{100 * share:.2g} %" if share < 1.0 else f"{100 * share:.0f} %"
 
 
 def swapped(report: Report) -> Report:

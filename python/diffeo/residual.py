@@ -148,7 +148,7 @@ def learn_residual(
     points : ndarray of shape (L, m_a)
         What was measured of the landmarks on the side that is mapped.
     coordinates : ndarray of shape (L, c)
-        Their common intrinsic coordinates.
+        Their common intrinsic coordinates; c = 0 where there are none (then without `prediction`).
     values : ndarray of shape (L, m)
         What is to be predicted.
     prediction : ndarray of shape (L, m), optional
@@ -174,6 +174,8 @@ def learn_residual(
             rows.append(_process("aligned + process", landmarks, slice(0, c), missed, doubted))
             rows.append(_process("process of points", landmarks, slice(c, None), values))
             rows.append(_process("process of both", landmarks, slice(0, None), values, DOUBT_OF_INPUTS * doubted))
+    elif c == 0:
+        rows.append(_process("process of points", landmarks, slice(0, None), values))
     else:
         rows.append(_process("process of coordinates", landmarks, slice(0, c), values))
         rows.append(_process("process of both", landmarks, slice(0, None), values))

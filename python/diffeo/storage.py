@@ -22,7 +22,7 @@ from diffeo._schema import holds, take
 from diffeo._validation import FloatArray
 from diffeo.alignment import Alignment
 from diffeo.bandwidth import EpsilonCurve
-from diffeo.charts import Chart, DiffusionChart, IsometricChart
+from diffeo.charts import Chart, DiffusionChart, IsometricChart, MeasuredChart
 from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.interpolation import HermiteChart
@@ -105,13 +105,13 @@ def _fields(at: str, holder: Any, schema: dict[str, str]) -> Content:
 
 
 def _transformation_content(t: Transformation) -> Content:
-    if type(t.a) is not type(t.b):
-        raise errors.InputError("a has coordinates of one kind and b of the other")
     known, kind = t.diagnostics, t.coordinates
+    if kind != "regression" and type(t.a) is not type(t.b):
+        raise errors.InputError("a has coordinates of one kind and b of the other")
     content: Content = {"problems": known.problems, "n_jobs": t.n_jobs}
     content |= {"scale": np.array([t.scale]), "landmark_residual": np.array([known.landmark_residual])}
     for i, (at, chart) in enumerate((("a.", t.a), ("b.", t.b))):
-        own = _isometric_content(chart) if isinstance(chart, IsometricChart) else _diffusion_content(chart)
+        own = _chart_content(chart)
         own |= _fields("observation.", chart.observation, _schema.OBSERVATION)
         own |= {f"diagnosed.{x}": getattr(known, x) and getattr(known, x)[i] for x in _schema.DIAGNOSED[kind]}
         content |= {at + name: value for name, value in own.items()}
@@ -128,6 +128,13 @@ def _transformation_content(t: Transformation) -> Content:
     if t.landmarks is not None:
         content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content
+
+
+def _chart_content(chart: Chart) -> Content:
+    """What is stored of a chart beside its observation, of which a chart without coordinates is made again."""
+    if isinstance(chart, IsometricChart):
+        return _isometric_content(chart)
+    return _diffusion_content(chart) if isinstance(chart, DiffusionChart) else {}
 
 
 def _isometric_content(chart: IsometricChart) -> Content:
@@ -175,7 +182,7 @@ def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Tran
     """The object, from content that may be anything, with its kernels if asked; nothing may be left over."""
     if kind == "observation":
         built: Observation | Transformation = _build_observation(content, "", {})
-    elif kind in ("isometric", "diffusion"):
+    elif kind in ("isometric", "diffusion", "regression"):
         built = _build_transformation(content, kind, assemble)
     else:
         raise errors.InputError(f"it holds an object of unknown kind, {kind!r:.60}")
@@ -276,13 +283,15 @@ def _attach_kernel(fitted: DiffusionMap, observation: Observation, truncation: f
 
 
 def _build_transformation(content: Content, kind: str, assemble: bool) -> Transformation:
-    build: Callable[..., Chart] = _build_isometric if kind == "isometric" else _build_diffusion
     sizes_a, sizes_b = dict[str, int](), dict[str, int]()
-    a, b = build(content, "a.", sizes_a, assemble), build(content, "b.", sizes_b, assemble)
+    a, b = (
+        _builder(kind, content, at)(content, at, sizes, assemble) for at, sizes in (("a.", sizes_a), ("b.", sizes_b))
+    )
     lost = sizes_a["d"] - sizes_b["d"]
     if lost < 0 or (kind == "diffusion" and (lost or sizes_a["u"] != sizes_b["u"])):
         raise errors.ShapeError("a and b have numbers of dimensions or of coordinates that do not fit each other")
-    first, *candidates = _build_alignments(content, {"a": sizes_a["u"], "u": sizes_b["u"]}, projection=lost > 0)
+    wanted = "regression" if kind == "regression" else "projection" if lost else ""
+    first, *candidates = _build_alignments(content, {"a": sizes_a["u"], "u": sizes_b["u"]}, wanted)
     whole = take(content, "", _schema.WHOLE, {"1": 1})
     registration = None
     if kind == "diffusion" and holds(content, "registration."):
@@ -292,11 +301,18 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
     known_a, known_b = (take(content, f"{at}diagnosed.", schema, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
     both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
     diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
-    # Inputs of the regressions: common coordinates, of which periodic ones count twice, and measurements.
-    features = sizes_b["u"] + sizes_b.get("p", 0)
+    # Inputs of the regressions: measurements, and common coordinates, or those of the own side if it has some.
+    features_a = features_b = _features(b, sizes_b)
+    if kind == "regression":
+        features_a = _features(a, sizes_a)
+        if not holds(content, "forward.") or holds(content, "backward.") != (lost == 0):
+            raise errors.InputError("a regression has a model forward, and one backward if there is a way back")
     forward, backward = (
         _build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
-        for at, source, target in (("forward.", sizes_a, sizes_b), ("backward.", sizes_b, sizes_a))
+        for at, features, source, target in (
+            ("forward.", features_a, sizes_a, sizes_b),
+            ("backward.", features_b, sizes_b, sizes_a),
+        )
     )
     landmarks = None
     if holds(content, "landmarks."):
@@ -307,14 +323,35 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
     return Transformation(*joined, forward, backward, landmarks)
 
 
-def _build_alignments(content: Content, sizes: dict[str, int], *, projection: bool) -> list[Alignment]:
-    """The alignment that is used, and all candidates."""
+def _builder(kind: str, content: Content, at: str) -> Callable[..., Chart]:
+    """What builds the chart of a side."""
+    if kind == "diffusion":
+        return _build_diffusion
+    return _build_measured if kind == "regression" and not holds(content, f"{at}fitted.") else _build_isometric
+
+
+def _build_measured(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> MeasuredChart:
+    observation = _build_observation(content, f"{at}observation.", sizes)
+    sizes["u"] = sizes["d"]
+    return MeasuredChart(observation)
+
+
+def _features(chart: Chart, sizes: dict[str, int]) -> int:
+    """How many inputs of a regression its coordinates are; periodic ones count twice."""
+    return 0 if isinstance(chart, MeasuredChart) else sizes["u"] + sizes.get("p", 0)
+
+
+def _build_alignments(content: Content, sizes: dict[str, int], wanted: str) -> list[Alignment]:
+    """The alignment that is used, and all candidates, of the wanted kind if it is named."""
     rows = take(content, "alignments.", _schema.ALIGNMENTS, sizes)
     count = sizes["i"]
     if not len(rows["kind"]) == len(rows["name"]) == count or count < 2:
         raise errors.ShapeError(f"alignments.kind or .name list fewer or more than {count} alignments, or no candidate")
-    if any((kind == "projection") != projection for kind in rows["kind"]):
-        raise errors.InputError("alignments.kind: a projection is what joins different numbers of dimensions")
+    special = ("projection", "regression")
+    if any(kind != wanted and (kind in special or wanted) for kind in rows["kind"]):
+        raise errors.InputError(
+            "alignments.kind: a projection is what joins different numbers of dimensions, a regression what has no common ones"
+        )
     maps = [take(content, f"alignments.{i}.", _schema.ALIGNMENT, sizes) for i in range(count)]
     if any(np.linalg.matrix_rank(one["linear"]) < sizes["u"] for one in maps):
         raise errors.InputError("alignments hold a singular matrix")

@@ -23,8 +23,8 @@ class Transformation:
 
     Attributes
     ----------
-    a, b : IsometricChart or DiffusionChart
-        The two observations with their intrinsic coordinates.
+    a, b : IsometricChart, DiffusionChart or MeasuredChart
+        The two observations with their intrinsic coordinates; the last has none.
     alignment : Alignment
         From A's intrinsic coordinates to B's.
     candidates : list of Alignment
@@ -61,7 +61,9 @@ class Transformation:
 
     @property
     def coordinates(self) -> str:
-        """Which intrinsic coordinates the charts have: isometric or diffusion."""
+        """What joins the sides: isometric or diffusion coordinates, or a regression on the landmarks alone."""
+        if self.alignment.kind == "regression":
+            return "regression"
         return "isometric" if isinstance(self.a, IsometricChart) else "diffusion"
 
     @property
@@ -80,6 +82,8 @@ class Transformation:
         y, n_threads = self._points_a(points_a), threads(self.n_jobs)
         if self.registration is not None:
             return self.registration.transform(y)
+        if self.coordinates == "regression":
+            return _regressed(self.forward, self.a, y, n_threads)
         common = self.alignment.forward(self.a.intrinsic(y, n_threads))
         predicted = self.b.measurements(common, n_threads)
         if self.forward is None:
@@ -103,6 +107,8 @@ class Transformation:
         if self.registration is not None:
             return self.registration.inverse_transform(y)
         n_threads = threads(self.n_jobs)
+        if self.coordinates == "regression":
+            return _regressed(self.backward, self.b, y, n_threads)
         common = self.b.intrinsic(y, n_threads)
         predicted = self.a.measurements(self.alignment.backward(common), n_threads)
         if self.backward is None:
@@ -110,7 +116,10 @@ class Transformation:
         return self.backward.predict(y, self.b.features(common), predicted)
 
     def intrinsic(self, points_a: Any) -> FloatArray:
-        """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding."""
+        """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding.
+
+        Where a regression joins the sides there are none: these are A's, roughly moved to where B's are.
+        """
         y, n_threads = self._points_a(points_a), threads(self.n_jobs)
         if self.registration is not None:
             return self.b.intrinsic(self.registration.transform(y), n_threads)
@@ -126,3 +135,10 @@ class Transformation:
         from diffeo.storage import save_transformation
 
         save_transformation(self, path)
+
+
+def _regressed(model: ResidualModel | None, chart: Chart, points: FloatArray, n_threads: int) -> FloatArray:
+    """Measurements by a model of one side's measurements and of its own coordinates, where it has some."""
+    if model is None:
+        raise errors.InputError("the transformation is a regression on landmarks, and lacks it")
+    return model.predict(points, chart.features(chart.intrinsic(points, n_threads)))
