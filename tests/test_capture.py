@@ -10,7 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffeo import errors  # noqa: E402
-from diffeo.capture import capture, measure  # noqa: E402
+from diffeo.capture import capture  # noqa: E402
+from diffeo.measuring import measure  # noqa: E402
 from networks import Call, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -68,7 +69,7 @@ def test_training_flags_gradients_and_hooks_are_as_before(x):
     first, again = capture(model, x, "")[""], capture(model, x, "")[""]
     handle.remove()
     np.testing.assert_array_equal(first, again)  # no dropout
-    assert seen == [False, False]
+    assert set(seen) == {False}
     assert [m.training for m in model.modules()] == flags
     assert hook_counts(model) == [0] * len(flags)
     assert torch.equal(model[1].running_mean, mean)
@@ -85,8 +86,11 @@ def test_state_is_restored_after_an_exception_in_forward(x, function):
     model = nn.Sequential(nn.Dropout(), Call(fail)).double().train()
     model[1].eval()
     flags = [m.training for m in model.modules()]
-    with pytest.raises(KeyError, match="inside"):
+    with pytest.raises(
+        errors.CaptureError, match=r"in its module '1' \(Call\), fails on rows 0 to (19|7): KeyError: 'inside'"
+    ) as caught:
         function(model, x)
+    assert isinstance(caught.value.__cause__, KeyError)
     assert [m.training for m in model.modules()] == flags
     assert hook_counts(model) == [0] * len(flags)
 
@@ -270,6 +274,8 @@ def test_devices_are_taken_from_the_model_or_as_asked(x):
     split = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2, device="meta"))
     with pytest.raises(errors.ParameterError, match="2 devices"):
         capture(split, x, "", device="cpu")
+    with pytest.raises(errors.CaptureError, match="meta device"):
+        capture(split, x, "")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffeo import errors  # noqa: E402
-from diffeo.capture import capture, measure  # noqa: E402
+from diffeo.capture import capture  # noqa: E402
+from diffeo.measuring import measure  # noqa: E402
 from networks import Call, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -139,7 +140,7 @@ def test_non_finite_inputs_and_activations_name_rows(x):
 
 
 def test_the_first_axis_must_be_the_batch(x):
-    with pytest.raises(errors.CaptureError, match=r"layer 'inner' gives shape \(3, 20\).*batch of 20"):
+    with pytest.raises(errors.CaptureError, match=r"layer 'inner' gives shape \(3, 8\).*batch of 8"):
         capture(transposing(), x, "inner")
     with pytest.raises(errors.CaptureError, match=r"\(\)"):
         capture(Call(lambda y: y.sum()), x, "")

@@ -1,7 +1,8 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules. What a network measures: capture -> observing -> observation (with neighborhoods,
-noise, shrinkage, smoothing), and neurons, which chooses what to measure. Diffusion coordinates: bandwidth -> kernel ->
+The pipeline is the list of modules. What a network measures: capture, measuring -> observing ->
+observation (with neighborhoods, noise, shrinkage, whitening, smoothing), and neurons, which chooses what to measure.
+Diffusion coordinates: bandwidth -> kernel ->
 diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton -> layout -> frames ->
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
@@ -21,17 +22,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffeo._outputs import RandomProjection as RandomProjection
     from diffeo.assessing import assess as assess
     from diffeo.capture import capture as capture
+    from diffeo.capture import capture_networks as capture_networks
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
     from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.layers import LayerComparison as LayerComparison
+    from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
     from diffeo.neurons import NeuronSet as NeuronSet
     from diffeo.neurons import suggest_neurons as suggest_neurons
     from diffeo.observation import Observation as Observation
     from diffeo.observing import observe as observe
+    from diffeo.observing import observe_layers as observe_layers
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.report import Report as Report
@@ -45,18 +51,23 @@ __version__ = "0.1.0"
 _HOME = {
     "DiffusionMap": "diffusion_map",
     "IsometricEmbedding": "isometry",
+    "LayerComparison": "layers",
     "NeuronSet": "neurons",
     "Observation": "observation",
+    "RandomProjection": "_outputs",
     "Reconstruction": "reconstruction",
     "Report": "report",
     "Screening": "screening",
     "Transformation": "transformation",
     "assess": "assessing",
     "capture": "capture",
+    "capture_networks": "capture",
+    "compare_layers": "layers",
     "load": "storage",
     "mahalanobis_kernel": "kernel",
     "match": "matching",
     "observe": "observing",
+    "observe_layers": "observing",
     "reconstruct": "reconstruction",
     "relative_error": "equivalence",
     "screen": "screening",

@@ -1,20 +1,19 @@
-"""A network as a function of a batch: which layer, fed with what, run in what state, and what comes out."""
+"""A network as a function of a batch: run in what state, listened to where, and what failed if it fails."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffeo import errors
+from diffeo._batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
+from diffeo._outputs import Reduce, rows_of, rule_for
+from diffeo._targets import Target, call_keys, say
 from diffeo._validation import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -22,189 +21,34 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("diffeo")
 
+# Rows of the batch on which a layer is tried out before the work: few, and enough to halve.
+TRIAL_ROWS = 8
 
-def check_model(model: Any) -> None:
-    """Make sure that torch, which only this stage needs, is there, and that `model` is a module."""
+
+def checked_model(model: Any) -> torch.nn.Module:
+    """Make sure that torch, which only this stage needs, is there, and that `model` is a module that can be listened to.
+
+    Returns the module itself; of one that `torch.compile` wraps the original, whose modules can be heard.
+    """
     try:
         import torch
     except ImportError as error:
         raise errors.MissingDependencyError("capturing needs torch: pip install 'diffeo[torch]'") from error
     if not isinstance(model, torch.nn.Module):
         raise errors.DataTypeError(f"model is a torch.nn.Module; got {type(model).__name__}")
-
-
-def say(name: str) -> str:
-    """Name a layer in a message."""
-    return f"layer {name!r}" if name else "the output"
-
-
-class Target(NamedTuple):
-    """A module to listen to: dotted name, the call wanted (None: the only one), strict unless by pattern."""
-
-    name: str
-    module: torch.nn.Module
-    call: int | None
-    strict: bool
-
-
-def resolve(model: torch.nn.Module, layers: str | Iterable[str]) -> list[Target]:
-    """Turn names and patterns into targets, in the order asked, each once."""
-    named = dict(model.named_modules(remove_duplicate=False))
-    targets: dict[tuple[str, int | None], Target] = {}
-    for asked in [layers] if isinstance(layers, str) else layers:
-        if not isinstance(asked, str):
-            raise errors.DataTypeError(f"layer names are str; got {type(asked).__name__}")
-        base, call = asked, None
-        if asked not in named and (parts := re.fullmatch(r"(.*):(\d+)", asked)):
-            base, call = parts[1], int(parts[2])
-        strict = base in named
-        names = [base] if strict else [name for name in named if name and fnmatch.fnmatchcase(name, base)]
-        if not names:
-            close = difflib.get_close_matches(base, [name for name in named if name], n=5, cutoff=0.4)
-            raise errors.LayerError(
-                f"no layer is named {asked!r}, and as a pattern it matches none; close names: "
-                f"{close or 'none'}. List: [name for name, _ in model.named_modules()]; '' is the output"
-            )
-        for name in names:
-            targets.setdefault((name, call), Target(name, named[name], call, strict))
-    if not targets:
-        raise errors.ParameterError("layers is empty")
-    return list(targets.values())
-
-
-def call_keys(target: Target, n_calls: int) -> list[tuple[str, int]]:
-    """Pair the keys of a target in the result with the indices of the calls they stand for."""
-    name, call, strict = target.name, target.call, target.strict
-    if call is None and n_calls == 1:
-        return [(name, 0)]
-    wanted = [k for k in range(n_calls) if k == call or (call is None and not strict)]
-    if wanted:
-        return [(f"{name}:{k}", k) for k in wanted]
-    if not strict:
-        _logger.info("%s is left out: it was called %d times", say(name), n_calls)
-        return []
-    if n_calls == 0:
-        raise errors.CaptureError(f"{say(name)} is not called when the model runs (or runs compiled, out of sight)")
-    raise errors.CaptureError(
-        f"{say(name)} is called {n_calls} times in one pass; append ':0' to ':{n_calls - 1}' to choose"
-    )
-
-
-def batches(inputs: Any, batch_size: int) -> Iterator[Any]:
-    """Cut an array or tensor into batches; pass on the batches of another iterable."""
-    import torch
-
-    if isinstance(inputs, (np.ndarray, torch.Tensor)):
-        if not inputs.ndim:
-            raise errors.ShapeError("inputs have shape (); they must be (n, ...)")
-        yield from (inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size))
-    elif isinstance(inputs, Iterable) and not isinstance(inputs, (str, bytes, Mapping)):
-        yield from inputs
-    else:
-        raise errors.DataTypeError(
-            f"inputs are an array, a tensor or an iterable of batches; got {type(inputs).__name__}"
-        )
-
-
-def as_tensor(values: Any) -> torch.Tensor:
-    """A copy as a tensor (a copy, since a model may work in place on what it is given)."""
-    import torch
-
-    if isinstance(values, torch.Tensor):
-        return values.detach().clone()
-    if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
-        raise errors.DataTypeError(
-            f"inputs have dtype {values.dtype}; they must be floating (64 bits), integer or bool"
-        )
-    return torch.tensor(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")))
-
-
-def arguments(
-    batch: Any, place: torch.device, dtype: torch.dtype | None, row: int
-) -> tuple[list[Any], dict[str, Any], int]:
-    """Positional and keyword arguments of the model for one batch that begins at `row`, and its size."""
-    import torch
-
-    def send(name: str, values: Any) -> torch.Tensor:
-        tensor = as_tensor(values)
-        bad = row + bad_rows(host(tensor))
-        raise_non_finite({name: bad}, row + len(tensor))
-        if dtype is None or not tensor.is_floating_point():
-            return tensor.to(place)
-        if row == 0 and tensor.dtype != dtype:
-            _logger.info("%s are cast from %s to %s, the dtype of the parameters", name, tensor.dtype, dtype)
-        return tensor.to(place, dtype)
-
-    def is_array(value: Any) -> bool:
-        return isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim > 0
-
-    while isinstance(batch, (tuple, list)) and batch:
-        batch = batch[0]
-    if isinstance(batch, Mapping):
-        keywords = {name: send(name, value) if is_array(value) else value for name, value in batch.items()}
-        size = next((len(value) for value in keywords.values() if is_array(value)), None)
-        if size is None:
-            raise errors.DataTypeError("a batch holds no array and no tensor")
-        return [], keywords, size
-    if not is_array(batch):
-        raise errors.DataTypeError(f"a batch is an array, a tensor, a tuple or a mapping; got {type(batch).__name__}")
-    return [send("inputs", batch)], {}, len(batch)
-
-
-def first_tensor(output: Any, name: str) -> torch.Tensor:
-    """The tensor that stands for a module's output; the rule is in the docstring of `capture`."""
-    import torch
-
-    stack = [output]
-    while stack:
-        value = stack.pop()
-        if isinstance(value, torch.Tensor):
-            return value
-        if isinstance(value, (tuple, list)):
-            stack.extend(reversed(value))
-        elif isinstance(value, Mapping) or hasattr(value, "__dict__"):
-            fields = dict(value) if isinstance(value, Mapping) else vars(value)
-            first = [fields[key] for key in ("last_hidden_state", "logits") if fields.get(key) is not None]
-            stack.extend(reversed(first or list(fields.values())))
-    raise errors.CaptureError(f"{say(name)} returns no tensor, but {type(output).__name__}")
-
-
-def flatten(output: torch.Tensor, name: str, size: int) -> torch.Tensor:
-    """(b, ...) to (b, m), after making sure that the first axis is the batch's."""
-    if output.ndim == 0 or output.shape[0] != size:
+    original = getattr(model, "_orig_mod", None)
+    if isinstance(original, torch.nn.Module):
+        _logger.info("the model is compiled; the module that was compiled is run as it is")
+        model = original
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(torch.nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise errors.CaptureError("the model has lazy parameters without a shape: run it on one batch first")
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         raise errors.CaptureError(
-            f"{say(name)} gives shape {tuple(output.shape)} for a batch of {size} samples: its first axis "
-            "must be the batch's"
+            f"the model is TorchScript ({type(model).__name__}), whose modules cannot be listened to; take the module it was "
+            "made of"
         )
-    return output[:, None].flatten(1)
-
-
-def host(values: Any) -> NDArray[Any]:
-    """A tensor or array as an array on the host; half-precision tensors become float32."""
-    import torch
-
-    if not isinstance(values, torch.Tensor):
-        return np.asarray(values)
-    half = values.dtype in (torch.float16, torch.bfloat16)
-    array: NDArray[Any] = values.detach().to("cpu", torch.float32 if half else values.dtype).numpy()
-    return array
-
-
-def bad_rows(values: NDArray[Any]) -> IntArray:
-    """Rows (n, ...) that hold NaN or infinity."""
-    return np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
-
-
-def some_of(rows: Any, n: int) -> str:
-    """Say how many rows out of n there are, and which come first."""
-    return f"{len(rows)} of {n} rows (first: {', '.join(str(row) for row in rows[:5])})"
-
-
-def raise_non_finite(bad: Mapping[str, Any], n: int) -> None:
-    """Raise if there are bad rows (indices) under any name (words for the message)."""
-    found = [f"{name} in {some_of(rows, n)}" for name, rows in bad.items() if len(rows)]
-    if found:
-        raise errors.NonFiniteError(f"NaN or infinity in {'; '.join(found)}")
+    return model
 
 
 @contextmanager
@@ -222,106 +66,227 @@ def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device
     moved = device is not None and bool(homes - {place})
     if moved and len(homes) > 1:
         raise errors.ParameterError(f"the model is spread over {len(homes)} devices; leave device=None")
+    if any(tensor.is_meta for tensor in tensors):
+        raise errors.CaptureError(
+            "the model has parameters on the meta device, which hold no data: load its weights first"
+        )
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
     training = [(module, module.training) for module in model.modules()]
+    mha = torch.backends.mha
+    fast = mha.get_fastpath_enabled()
     try:
         # Under torch.inference_mode dual numbers lose their tangents without a word, so it is left here.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), _eager(model):
             if moved:
                 model.to(place)
             model.eval()
+            # The fast path of nn.TransformerEncoder goes past its modules, and hands nested tensors on where there is padding.
+            mha.set_fastpath_enabled(False)
             yield place, dtype
     finally:
+        mha.set_fastpath_enabled(fast)
         for module, flag in training:
             module.training = flag
         if moved:
             model.to(home)
 
 
-def all_calls(
-    model: torch.nn.Module, targets: Iterable[Target], positional: Iterable[Any], keywords: Mapping[str, Any]
-) -> dict[str, list[torch.Tensor]]:
-    """Run the model; per name, copies of what each call returned, taken before anything can overwrite it."""
-    modules = {target.name: target.module for target in targets}
-    calls: dict[str, list[torch.Tensor]] = {name: [] for name in modules}
+@contextmanager
+def _eager(model: torch.nn.Module) -> Iterator[None]:
+    """Run compiled modules inside the model as they are: their own modules cannot be heard otherwise."""
+    import torch
 
-    def listen(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: calls[name].append(first_tensor(output, name).detach().clone())
+    def is_compiled(module: torch.nn.Module) -> bool:
+        wraps = isinstance(getattr(module, "_orig_mod", None), torch.nn.Module)
+        return wraps or getattr(module, "_compiled_call_impl", None) is not None
+
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    if stance is None or not any(is_compiled(module) for module in model.modules()):
+        yield
+        return
+    _logger.info("the model holds compiled modules; they are run as they are")
+    with stance("force_eager"):
+        yield
+
+
+@contextmanager
+def failures_named(model: torch.nn.Module, first: int, size: int) -> Iterator[None]:
+    """Turn what the model raises on `size` rows from `first` into a CaptureError that says where it was raised."""
+    try:
+        yield
+    except (errors.DiffeoError, MemoryError):
+        raise
+    except Exception as error:
+        import torch
+
+        advice = "; lower batch_size" if isinstance(error, torch.OutOfMemoryError) else ""
+        raise errors.CaptureError(
+            f"{_raiser(model, error)} fails on rows {first} to {first + size - 1}: {type(error).__name__}: {error}{advice}"
+        ) from error
+
+
+def _raiser(model: torch.nn.Module, error: BaseException) -> str:
+    """The innermost module of the model that the exception came through, in words."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found, trace = model, error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = owner if id(owner) in names else found
+        trace = trace.tb_next
+    name = names[id(found)]
+    return f"{type(model).__name__}, in its module {name!r} ({type(found).__name__})," if name else type(model).__name__
+
+
+def all_calls(
+    model: torch.nn.Module, targets: Iterable[Target], batch: Batch, reduce: Reduce
+) -> dict[str, list[torch.Tensor]]:
+    """Run the model; per name, copies of what each call returned as (b, m), taken before anything can overwrite it."""
+    import torch
+
+    by_name = {target.name: target for target in targets}
+    calls: dict[str, list[torch.Tensor]] = {name: [] for name in by_name}
+
+    def listen(target: Target) -> Callable[..., None]:
+        rule = rule_for(target, reduce)
+
+        def hear(_module: Any, _inputs: Any, output: Any) -> None:
+            rows = rows_of(target, output, rule, batch.size * batch.copies, batch.mask)
+            rows = averaged(rows, batch.copies, target.name).detach()
+            calls[target.name].append(rows.clone(memory_format=torch.contiguous_format))
+
+        return hear
 
     with ExitStack() as hooks:
-        for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(listen(name)).remove)
-        model(*positional, **keywords)
+        for target in by_name.values():
+            hooks.callback(target.module.register_forward_hook(listen(target)).remove)
+        model(*batch.positional, **batch.keywords)
     return calls
 
 
+def averaged(rows: torch.Tensor, copies: int, name: str) -> torch.Tensor:
+    """The mean (b, m) over perturbed copies (copies b, m)."""
+    if copies == 1:
+        return rows
+    if not rows.is_floating_point():
+        raise errors.DataTypeError(
+            f"{say(name)} has dtype {rows.dtype}, which has no mean over perturbed inputs (smooth=)"
+        )
+    return rows.unflatten(0, (copies, -1)).mean(0)
+
+
 class _Reached(BaseException):
-    """Ends a pass at the layer; not an Exception, so that no handler inside the model swallows it."""
+    """Ends a pass at the last layer; not an Exception, so that no handler inside the model swallows it."""
 
 
 @dataclass
-class Layer:
-    """Chosen neurons of one layer as a function of a batch; duals and graphs kept, later layers not run."""
+class Layers:
+    """Chosen neurons of some layers, side by side, as a function of a batch; duals and graphs kept, later layers not run.
+
+    `calls` and `neurons` have an entry a layer: which call to listen to, and which columns of it count (None: all).
+    """
 
     model: torch.nn.Module
-    target: Target
+    targets: list[Target]
     place: torch.device
     dtype: torch.dtype
-    call: int = 0
-    neurons: IntArray | None = None
+    reduce: Reduce = None
+    smooth: float | None = None
+    keys: list[str] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    neurons: list[IntArray | None] = field(default_factory=list)
 
     def send(self, values: FloatArray) -> torch.Tensor:
         """A copy on the model's device, in its dtype."""
         return as_tensor(values).to(self.place, self.dtype)
 
+    def only(self, k: int) -> Layers:
+        """The k-th layer alone."""
+        one = slice(k, k + 1)
+        return replace(
+            self, targets=self.targets[one], keys=self.keys[one], calls=self.calls[one], neurons=self.neurons[one]
+        )
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Evaluate a batch (b, ...) to (b, m)."""
-        name = self.target.name
-        outputs: list[Any] = []
+        """Evaluate a batch (b, ...) to (b, m), m counting the neurons of all layers."""
+        import torch
 
-        def listen(_module: Any, _inputs: Any, output: Any) -> None:
-            outputs.append(output)
-            if len(outputs) > self.call:
-                raise _Reached
+        counts, parts = [0] * len(self.targets), dict[int, Any]()
+        copies = 1 if self.smooth is None else N_COPIES
 
-        handle = self.target.module.register_forward_hook(listen)
-        try:
+        def listen(k: int) -> Callable[..., None]:
+            target, rule = self.targets[k], rule_for(self.targets[k], self.reduce)
+
+            def hear(_module: Any, _inputs: Any, output: Any) -> None:
+                counts[k] += 1
+                if counts[k] != self.calls[k] + 1:
+                    return
+                rows = averaged(rows_of(target, output, rule, copies * len(x), None), copies, target.name)
+                # A copy where the pass goes on: what follows may work in place on it.
+                rows = rows.clone() if self.neurons[k] is None else rows[:, self.neurons[k]]
+                parts[k] = rows
+                if len(parts) == len(self.targets):
+                    raise _Reached
+
+            return hear
+
+        with ExitStack() as hooks:
+            for k, target in enumerate(self.targets):
+                hooks.callback(target.module.register_forward_hook(listen(k)).remove)
             with suppress(_Reached):
-                self.model(x.clone())  # it may work in place on its input, which is used again
-        finally:
-            handle.remove()
-        if len(outputs) <= self.call:
-            raise errors.CaptureError(f"{say(name)} is called a varying number of times, now {len(outputs)}")
-        flat = flatten(first_tensor(outputs[self.call], name), name, len(x))
-        return flat if self.neurons is None else flat[:, self.neurons]
+                # A copy: it may work in place on its input, which is used again.
+                self.model(x.clone() if self.smooth is None else perturbed(x, self.smooth))
+        for k, target in enumerate(self.targets):
+            if k not in parts:
+                raise errors.CaptureError(f"{say(target.name)} is called a varying number of times, now {counts[k]}")
+        return parts[0] if len(parts) == 1 else torch.cat([parts[k] for k in range(len(parts))], dim=1)
 
-    def try_out(self, inputs: FloatArray) -> int:
-        """Find the call to listen to, and make sure that rows depend on their own input only; return m.
+    def try_out(self, inputs: FloatArray) -> list[int]:
+        """Find the calls to listen to, and make sure that rows depend on their own input only; return the widths.
 
         Equal to 100 units of rounding when run again; to its square root when rows are left out of the batch.
         """
-        import torch
+        x = self.send(inputs)
+        batch = smoothed(Batch([x.clone()], {}, len(x)), self.smooth)
+        calls = all_calls(self.model, self.targets, batch, self.reduce)
+        found = [(target, *pair) for target in self.targets for pair in call_keys(target, len(calls[target.name]))]
+        if not found:
+            raise errors.CaptureError("no module that matches is called when the model runs")
+        self.targets = [target for target, _, _ in found]
+        self.keys, self.calls = [key for _, key, _ in found], [call for _, _, call in found]
+        self.neurons = [None] * len(found)
+        firsts = [calls[target.name][call] for target, _, call in found]
+        for key, first in zip(self.keys, firsts, strict=True):
+            if not first.is_floating_point():
+                raise errors.DataTypeError(f"{say(key)} has dtype {first.dtype}, which does not vary smoothly")
+        half = len(x) // 2
+        again = host(self(x))
+        # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
+        part = host(self(x[half:]))
+        begin = 0
+        for key, first in zip(self.keys, firsts, strict=True):
+            columns = slice(begin, begin + first.shape[1])
+            _check_repeats(say(key), first, again[:, columns], part[:, columns])
+            begin = columns.stop
+        return [first.shape[1] for first in firsts]
 
-        name, x = self.target.name, self.send(inputs)
-        calls = all_calls(self.model, [self.target], [x.clone()], {})[name]
-        self.call = call_keys(self.target._replace(strict=True), len(calls))[0][1]
-        first = flatten(calls[self.call], name, len(x))
-        if not first.is_floating_point():
-            raise errors.DataTypeError(f"{say(name)} has dtype {first.dtype}, which does not vary smoothly")
-        y, half = host(first), len(x) // 2
-        precision = float(torch.finfo(first.dtype).eps)
-        size = float(np.abs(y[np.isfinite(y)]).max(initial=0))
-        if not np.allclose(y, host(self(x)), rtol=0, atol=100 * precision * size, equal_nan=True):
-            raise errors.CaptureError(
-                f"{say(name)} differs between two passes over the same inputs: something random (dropout, "
-                "noise) is active in eval mode"
-            )
-        if half and not np.allclose(y[:half], host(self(x[:half])), rtol=0, atol=precision**0.5 * size, equal_nan=True):
-            raise errors.CaptureError(
-                f"{say(name)} of a sample depends on which other samples are in its batch (batch "
-                "normalisation without running statistics?), so it has no derivatives of its own"
-            )
-        return int(first.shape[1])
+
+def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> None:
+    """Compare a first pass with one over the same inputs, and with one over the later half of them."""
+    import torch
+
+    y = host(first)
+    precision = float(torch.finfo(first.dtype).eps)
+    size = float(np.abs(y[np.isfinite(y)]).max(initial=0))
+    if not np.allclose(y, again, rtol=0, atol=100 * precision * size, equal_nan=True):
+        raise errors.CaptureError(
+            f"{what} differs between two passes over the same inputs: something random (dropout, "
+            "noise) is active in eval mode"
+        )
+    if not np.allclose(y[len(y) - len(part) :], part, rtol=0, atol=precision**0.5 * size, equal_nan=True):
+        raise errors.CaptureError(
+            f"{what} of a sample depends on which other samples are in its batch (batch "
+            "normalisation without running statistics? batch_first=False?), so it has no derivatives of its own"
+        )
 
 
 def seeded(rng: int | np.random.Generator | None) -> np.random.Generator:
@@ -336,7 +301,10 @@ def choose_neurons(neurons: Any, width: int, rng: int | np.random.Generator | No
     """Indices of the measured columns out of `width`: all (None), so many at random (int), or those given."""
     if neurons is None:
         return np.arange(width)
-    index = host(neurons)
+    try:
+        index = host(neurons)
+    except ValueError as error:
+        raise errors.ShapeError(f"neurons is not a rectangular array; it must be (m,): {error}") from error
     if index.dtype.kind not in "iu":
         raise errors.DataTypeError(f"neurons is None, an int or an array of int; got dtype {index.dtype}")
     if index.ndim == 0:

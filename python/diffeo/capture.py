@@ -1,82 +1,42 @@
-"""The first stage: from a torch module and inputs to activations, and how they respond to small changes."""
+"""The first stage: from torch modules and inputs to activations, in memory or streamed to the disk."""
 
 from __future__ import annotations
 
-import logging
 import os
-import urllib.parse
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._jacobians import (
-    TRIAL_ROWS,
-    Samples,
-    auto_scale,
-    check_samples,
-    measure_bursts,
-    measure_jacobians,
-)
-from diffeo._passes import (
-    Layer,
-    all_calls,
+from diffeo._batches import (
+    N_COPIES,
+    Batch,
     arguments,
-    as_tensor,
-    bad_rows,
     batches,
-    call_keys,
-    check_model,
-    choose_neurons,
-    flatten,
+    check_dense,
+    check_smooth,
     host,
-    prepared,
     raise_non_finite,
-    resolve,
-    say,
-    seeded,
+    smoothed,
 )
-from diffeo._validation import FloatArray, IntArray, integer, real
+from diffeo._budget import Need, rows_within, tried
+from diffeo._memory import memory_limit
+from diffeo._outputs import Reduce, check_reduce
+from diffeo._passes import TRIAL_ROWS, all_calls, checked_model, failures_named, prepared
+from diffeo._sinks import Sink
+from diffeo._targets import Target, call_keys, resolve, say
+from diffeo._validation import integer
+from diffeo.measuring import Measurement, bar_of, measure, measure_layers
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Measurement", "capture", "measure"]
-
-_logger = logging.getLogger("diffeo")
-
-
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What `measure` saw of one layer at n samples; exactly one of `jacobians` and `bursts` is there.
-
-    Attributes
-    ----------
-    points : ndarray (n, m), float64, C-contiguous
-        The measured neurons.
-    jacobians : ndarray (n, m, p), float64, or None
-        dy/dx on flattened inputs (p = input size), or (dy/dx) T with p = d tangents.
-    bursts : ndarray (n, K, m), float64, or None
-        The same neurons at K perturbed inputs per sample.
-    scale : float or None
-        Standard deviation of the perturbation per direction, in input units; None with Jacobians.
-    layer : str or None
-        Name of the layer as asked for; None is the output.
-    neurons : ndarray (m,), int64
-        Which columns of the flattened layer were measured.
-    """
-
-    points: FloatArray
-    jacobians: FloatArray | None
-    bursts: FloatArray | None
-    scale: float | None
-    layer: str | None
-    neurons: IntArray
+__all__ = ["Measurement", "capture", "capture_networks", "measure", "measure_layers"]
 
 
 def capture(
@@ -84,8 +44,11 @@ def capture(
     inputs: Any,
     layers: str | Iterable[str],
     *,
+    reduce: Reduce = None,
+    smooth: float | None = None,
     out: str | os.PathLike[str] | None = None,
     batch_size: int = 1024,
+    max_memory: int | None = None,
     device: Any = None,
     verbose: bool = False,
 ) -> dict[str, NDArray[Any]]:
@@ -94,7 +57,8 @@ def capture(
     Parameters
     ----------
     model : torch.nn.Module
-        Put into eval mode for the pass; training flags, gradients, hooks and device are then as before.
+        Put into eval mode for the pass; training flags, gradients, hooks and device are then as before. Of what
+        `torch.compile` returns the original module is run.
     inputs : ndarray, torch.Tensor, or iterable of batches
         (n, ...), cut into batches; or e.g. a DataLoader, read once, in its order. Of a batch that is a tuple
         or list the first element is used; a mapping becomes keyword arguments. Floating values, which must be
@@ -103,11 +67,25 @@ def capture(
         Dotted names ("net.3"), `fnmatch` patterns ("blocks.*"; "*" also matches dots), or "" for the output.
         A module that is called several times in a pass needs ":k" for its k-th call ("act:0"); a pattern
         takes all calls under such names, and skips modules that are not called.
+    reduce : {None, "mean", "first", "last"}, callable, or mapping of layers to these
+        None flattens everything after the first axis. The others reduce positions: the second of three axes (tokens,
+        time steps), all after the second of four and more (feature maps: mean only); layers without positions stay.
+        Padding does not count where a batch is a mapping with an "attention_mask" (b, T), or the layer gives a packed
+        sequence. A callable gets what the module returned and gives a tensor (b, ...).
+    smooth : float, optional
+        Standard deviation, in input units, of Gaussian perturbations of every coordinate of the input, over 32 of which
+        (the same for all inputs) activations are averaged. What kinks (rectifiers, max pooling) do at that scale remains,
+        without the kinks. Inputs must be one floating array.
     out : path, optional
         A directory: each layer is streamed to a .npy file there, named by its percent-encoded name
         ("@output.npy" for ""), which appears, or replaces an older one, only when everything has succeeded.
     batch_size : int
         Rows per pass; batches from an iterable are taken as they are.
+    max_memory : int, optional
+        Bytes that activations may take. Passes of arrays get shorter so as to keep to it (what all operators of one pass
+        return, together, is counted: more than is alive at once), and without `out` the result counts too. Default: the
+        environment variable DIFFEO_MEMORY_LIMIT, or half of the machine's memory. The model, the inputs, and
+        what kernels need for themselves (some ten MiB) do not count.
     device : torch device, optional
         Where to run; by default where the parameters are. A model on another device is moved there and back.
     verbose : bool
@@ -116,225 +94,197 @@ def capture(
     Returns
     -------
     dict of str to ndarray (n, m)
-        Per layer, everything after the first axis flattened, dtype as computed (half precisions become
-        float32); with `out` read-only memory maps. Of a layer that returns a tuple or list the first tensor
-        is taken; of a mapping or object "last_hidden_state", else "logits", else its first tensor value.
+        Per layer, dtype as computed (half precisions become float32); with `out` read-only memory maps. Of a layer that
+        returns a tuple or list the first tensor is taken (of recurrent layers the outputs of all steps); of a mapping or
+        object "last_hidden_state", else "logits", else its first tensor value. Modules of torch that read (time, batch,
+        channel) are turned to (batch, time, channel).
 
     Raises
     ------
     LayerError
         A name or pattern matches no module.
     CaptureError
-        A module is not called, called several times, or its first axis is not the batch's.
+        A module is not called, called several times, fails (module and rows are named), or its first axis is not the
+        batch's.
     NonFiniteError
         Inputs or activations hold NaN or infinity (layer, number and first rows are named).
-    """
-    check_model(model)
-    integer(batch_size, "batch_size", 1)
-    targets = resolve(model, layers)
-    folder = None if out is None else Path(out)
-    sinks: dict[str, _Sink] = {}
-    row = 0
-    with ExitStack() as cleanup:
-        place, dtype = cleanup.enter_context(prepared(model, device))
-        bar = cleanup.enter_context(_bar(inputs, verbose))
-        for batch in batches(inputs, batch_size):
-            positional, keywords, size = arguments(batch, place, dtype, row)
-            calls = all_calls(model, targets, positional, keywords)
-            found = {
-                key: host(flatten(calls[target.name][k], key, size))
-                for target in targets
-                for key, k in call_keys(target, len(calls[target.name]))
-            }
-            if not found:
-                raise errors.CaptureError(f"no module that matches {layers!r} is called when the model runs")
-            if row and found.keys() != sinks.keys():
-                raise errors.CaptureError(
-                    f"layers called in the batch from row {row} are {[*found]}; before they were {[*sinks]}"
-                )
-            for key, values in found.items():
-                if key not in sinks:
-                    sink = _Sink(key, values.shape[1], values.dtype, folder)
-                    sinks[key] = cleanup.enter_context(sink)
-                sinks[key].append(values)
-            row += size
-            bar.update(size)
-        if not row:
-            raise errors.SampleSizeError("inputs hold no samples")
-        raise_non_finite({say(key): sink.bad for key, sink in sinks.items()}, row)
-        return {key: sink.close() for key, sink in sinks.items()}
-
-
-def measure(
-    model: torch.nn.Module,
-    inputs: NDArray[Any] | torch.Tensor,
-    *,
-    layer: str | None = None,
-    neurons: int | ArrayLike | None = None,
-    covariances: str = "jacobians",
-    n_bursts: int = 32,
-    scale: float | None = None,
-    tangents: NDArray[Any] | torch.Tensor | None = None,
-    batch_size: int = 1024,
-    device: Any = None,
-    rng: int | np.random.Generator | None = 0,
-    verbose: bool = False,
-) -> Measurement:
-    """Measure neurons of one layer, and how they respond to small changes of each input.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        As in `capture`; a sample's activations must not depend on the other samples, nor on chance.
-    inputs : ndarray or torch.Tensor (n, ...), floating
-        Finite; computed with in the dtype of the model's parameters.
-    layer : str, optional
-        Dotted name, with ":k" for the k-th call; None is the output. What follows runs in one trial only.
-    neurons : int or array of int, optional
-        None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those.
-    covariances : {"jacobians", "bursts"}
-        Derivatives, or perturbed copies of each input.
-    n_bursts : int
-        K, perturbed copies per sample.
-    scale : float, optional
-        Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the
-        total variance of the inputs, p the number of directions (p = input size: 0.02 of the rms spread).
-    tangents : ndarray or torch.Tensor (n, ..., d), optional
-        Orthonormal directions T_i (input shape, then d) of each sample: Jacobians are (dy/dx_i) T_i, bursts
-        y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64).
-    batch_size : int
-        Rows per pass. Perturbations do not depend on it.
-    device : torch device, optional
-        As in `capture`.
-    rng : int, Generator or None
-        Seed of the neurons drawn and of the bursts.
-    verbose : bool
-        Show a tqdm bar.
-
-    Returns
-    -------
-    Measurement
-        float64, whatever dtype it was computed in (that is logged).
-
-    Raises
-    ------
-    CaptureError
-        Random outputs, outputs that mix samples, derivatives that are all zero or contradict differences.
-    DataTypeError, ShapeError, ParameterError, NonFiniteError, LayerError
-        Inputs, tangents or parameters that cannot be used, non-finite results (layer, rows and number named).
+    MemoryLimitError
+        `max_memory` holds not even one row, or without `out` not the result. Nothing was computed.
 
     Warns
     -----
-    PiecewiseLinearWarning
-        Jacobians were asked for, and the layer is computed with rectifiers, max pooling or the like.
-    ForwardModeWarning
-        An operator has no forward-mode rule; reverse mode was used.
+    DiffeoWarning
+        A sample's activations depend on the other samples in its batch.
+
+    Notes
+    -----
+    The fast path of `nn.TransformerEncoder` is switched off: it goes past the modules inside. It differs from what runs
+    here by rounding, and at padded positions, where it gives zeros.
     """
-    check_model(model)
+    names = [layers] if isinstance(layers, str) else layers
+    found = capture_networks(
+        {"": model},
+        inputs,
+        {"": names},
+        reduce={"": reduce},
+        smooth=smooth,
+        out=out,
+        batch_size=batch_size,
+        max_memory=max_memory,
+        device=device,
+        verbose=verbose,
+    )
+    return found[""]
+
+
+def capture_networks(
+    models: Mapping[str, torch.nn.Module],
+    inputs: Any,
+    layers: str | Iterable[str] | Mapping[str, Any],
+    *,
+    reduce: Any = None,
+    smooth: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    batch_size: int = 1024,
+    max_memory: int | None = None,
+    device: Any = None,
+    verbose: bool = False,
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """Feed several networks from one pass over the same inputs, so that the rows of all pair up.
+
+    A shuffled loader gives another order each time it is read; here it is read once.
+
+    Parameters
+    ----------
+    models : mapping of str to torch.nn.Module
+        Networks by names of your choice.
+    inputs, smooth, batch_size, max_memory, device, verbose
+        As in `capture`.
+    layers : str, iterable of str, or mapping of the names of networks to these
+        For all networks, or for each.
+    reduce : as in `capture`, or mapping of the names of networks to that
+        A mapping whose keys are the names of all networks is read in the second way.
+    out : path, optional
+        A directory, in which each network gets one of its name.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray (n, m)
+        Per network what `capture` returns.
+
+    Raises
+    ------
+    LayerError, CaptureError, NonFiniteError, MemoryLimitError
+        As in `capture`.
+    """
+    if not isinstance(models, Mapping) or not models or not all(isinstance(name, str) for name in models):
+        raise errors.DataTypeError(f"models are a mapping from names to networks; got {type(models).__name__}")
+    if isinstance(layers, Mapping) and layers.keys() != models.keys():
+        raise errors.ParameterError(f"layers name the networks {[*layers]}; models {[*models]}")
     integer(batch_size, "batch_size", 1)
-    if covariances not in ("jacobians", "bursts"):
-        raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {covariances!r}")
-    if covariances == "bursts":
-        integer(n_bursts, "n_bursts", 2)
-    elif scale is not None:
-        raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
-    if scale is not None:
-        scale = real(scale, "scale", above=0.0)
-    target, *others = resolve(model, ["" if layer is None else layer])
-    if others:
-        raise errors.LayerError(
-            f"{layer!r} matches several layers, measure takes one: {[target.name, *(t.name for t in others)]}"
+    smooth = check_smooth(smooth)
+    limit = memory_limit() if max_memory is None else integer(max_memory, "max_memory", 1)
+    rules = reduce if isinstance(reduce, Mapping) and reduce.keys() == models.keys() else dict.fromkeys(models, reduce)
+    asked = (
+        layers
+        if isinstance(layers, Mapping)
+        else dict.fromkeys(models, [layers] if isinstance(layers, str) else layers)
+    )
+    folder = None if out is None else Path(out)
+    networks = []
+    for name, model in models.items():
+        module = checked_model(model)
+        targets = resolve(module, asked[name])
+        check_reduce(rules[name], [target.name for target in targets])
+        networks.append(
+            _Network(name, module, targets, rules[name], smooth, folder and (folder / name if name else folder))
         )
-    samples = Samples(inputs, tangents)
-    check_samples(samples, covariances, batch_size)
-    with prepared(model, device) as (place, dtype), _bar(inputs, verbose) as bar:
-        chosen = Layer(model, target, place, dtype or as_tensor(inputs[:1]).dtype)
-        _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
-        _, trial, _ = next(samples.blocks(TRIAL_ROWS))
-        chosen.neurons = choose_neurons(neurons, chosen.try_out(trial), rng)
-        jacobians = bursts = None
-        if covariances == "jacobians":
-            points, jacobians = measure_jacobians(chosen, samples, batch_size, bar)
-        else:
-            scale = auto_scale(samples, batch_size) if scale is None else scale
-            points, bursts = measure_bursts(chosen, samples, n_bursts, scale, seeded(rng), batch_size, bar)
-    bad = [bad_rows(values) for values in (points, jacobians, bursts) if values is not None]
-    raise_non_finite({say(target.name): np.unique(np.concatenate(bad))}, len(points))
-    if jacobians is not None and not jacobians.any():
-        raise errors.CaptureError(f"{say(target.name)} does not depend on the input: all its derivatives are zero")
-    return Measurement(points, jacobians, bursts, scale, layer, chosen.neurons)
+    with ExitStack() as cleanup:
+        for network in networks:
+            network.place, network.dtype = cleanup.enter_context(prepared(network.model, device))
+        bar = cleanup.enter_context(bar_of(inputs, verbose))
+        _run(networks, inputs, batch_size, limit, bar, cleanup)
+        return {network.name: {key: sink.close() for key, sink in network.sinks.items()} for network in networks}
 
 
-def _bar(inputs: Any, verbose: bool) -> Any:
-    """A tqdm bar of samples; without an end if the inputs are an iterable of batches."""
-    import torch
-    from tqdm import tqdm
+@dataclass(eq=False)
+class _Network:
+    """One network of a pass, and where its activations go."""
 
-    total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
-    return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)
+    name: str
+    model: torch.nn.Module
+    targets: list[Target]
+    reduce: Reduce
+    smooth: float | None
+    folder: Path | None
+    place: Any = None
+    dtype: Any = None
+    sinks: dict[str, Sink] = field(default_factory=dict)
 
+    def layer(self, key: str) -> str:
+        return f"{say(key)} of {self.name!r}" if self.name else say(key)
 
-class _Sink:
-    """Collects the batches of one layer, in memory or in a .npy file that appears only when complete."""
+    def outputs(self, batch: Batch, row: int) -> dict[str, NDArray[Any]]:
+        """Activations of one batch by key."""
+        with failures_named(self.model, row, batch.size):
+            calls = all_calls(self.model, self.targets, smoothed(batch, self.smooth), self.reduce)
+        return {
+            key: host(calls[target.name][k])
+            for target in self.targets
+            for key, k in call_keys(target, len(calls[target.name]))
+        }
 
-    def __init__(self, name: str, width: int, dtype: np.dtype[Any], folder: Path | None) -> None:
-        self.bad: list[int] = []  # rows that hold NaN or infinity
-        self._name, self._width, self._dtype, self._n = name, width, dtype, 0
-        self._parts: list[NDArray[Any]] = []
-        self._file: BinaryIO | None = None
-        if folder is not None:
-            # Percent-encoding is one to one and never writes "@" itself.
-            self._path = folder / f"{urllib.parse.quote(name, safe='') or '@output'}.npy"
-            self._draft = self._path.with_name(self._path.name + ".part")
-            with _storing(self._path):
-                folder.mkdir(parents=True, exist_ok=True)
-                self._file = self._draft.open("wb")
-                self._write_header(self._file)
+    def tried(self, batch: Batch) -> Need:
+        """What a pass takes, told from the first rows of a batch."""
+        return tried(lambda few: self.outputs(few, 0), batch, self.layer)
 
-    def __enter__(self) -> _Sink:
-        return self
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Add rows (b, m)."""
-        if (values.shape[1], values.dtype) != (self._width, self._dtype):
+    def run(self, batch: Batch, row: int, total: int | None, cleanup: ExitStack) -> None:
+        """Send one batch through and store what comes out."""
+        found = self.outputs(batch, row)
+        if not found:
             raise errors.CaptureError(
-                f"{say(self._name)} gives {values.shape[1]} values of {values.dtype} a sample from row "
-                f"{self._n}, {self._width} of {self._dtype} before; pad the inputs to one size"
+                f"no module that matches {[target.name for target in self.targets]} is called when the model runs"
             )
-        self.bad.extend(self._n + bad_rows(values))
-        self._n += len(values)
-        if self._file is None:
-            self._parts.append(values)
-        else:
-            with _storing(self._path):
-                self._file.write(np.ascontiguousarray(values).data)
-
-    def _write_header(self, file: BinaryIO) -> None:
-        """Write a .npy header for the rows so far; NumPy pads it so that n may grow in place."""
-        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._n, self._width)}
-        file.seek(0)
-        np.lib.format.write_array_header_1_0(file, header)
-
-    def close(self) -> NDArray[Any]:
-        """The array (n, m); of a file a read-only memory map."""
-        if self._file is None:
-            return np.concatenate(self._parts)
-        with _storing(self._path):
-            self._write_header(self._file)
-            self._file.close()
-            self._draft.replace(self._path)
-            mapped: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        return mapped
-
-    def __exit__(self, *_error: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._draft.unlink(missing_ok=True)
+        if row and found.keys() != self.sinks.keys():
+            raise errors.CaptureError(
+                f"layers called in the batch from row {row} are {[*found]}; before they were {[*self.sinks]}"
+            )
+        for key, values in found.items():
+            if key not in self.sinks:
+                sink = Sink(key, values.shape[1], values.dtype, total, self.folder)
+                self.sinks[key] = cleanup.enter_context(sink)
+            self.sinks[key].append(values)
 
 
-@contextmanager
-def _storing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise errors.StorageError(f"{path} cannot be written: {error}") from error
+def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar: Any, cleanup: ExitStack) -> None:
+    """Pass all batches through all networks, into their sinks."""
+    import torch
+
+    if isinstance(inputs, torch.Tensor):
+        check_dense(inputs, "inputs")
+    total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
+    row = 0
+    if networks[0].smooth is not None:
+        batch_size = max(1, batch_size // N_COPIES)
+    if total:
+        few = inputs[:TRIAL_ROWS]
+        needs = [network.tried(arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]
+        batch_size = min(batch_size, rows_within(limit, needs, total, keeps=networks[0].folder is None))
+    for raw in batches(inputs, batch_size):
+        for network in networks:
+            batch = arguments(raw, network.place, network.dtype, row)
+            if row == 0 and not total and batch.positional:
+                network.tried(batch)
+            network.run(batch, row, total, cleanup)
+        # Networks read one batch, and so as many rows.
+        row += batch.size
+        bar.update(batch.size)
+        kept = sum(sink.kept for network in networks for sink in network.sinks.values())
+        if not total and 2 * kept > limit:  # the parts, and what they are joined to
+            raise errors.MemoryLimitError(
+                f"activations of the first {row} rows take {kept / 2**30:.3g} GiB, twice when joined, above the limit of "
+                f"{limit / 2**30:.3g} GiB; give out=, reduce=, fewer layers, or a larger max_memory"
+            )
+    if not row:
+        raise errors.SampleSizeError("inputs hold no samples")
+    raise_non_finite({network.layer(key): sink.bad for network in networks for key, sink in network.sinks.items()}, row)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -169,16 +172,47 @@ class MeasuredChart:
 Chart = DiffusionChart | IsometricChart | MeasuredChart
 
 
+# What became of observations within one `charts_kept`, by their identity; they are kept, and so is their identity.
+_kept: ContextVar[dict[int, tuple[Observation, IsometricChart | str]] | None] = ContextVar(
+    "diffeo_charts", default=None
+)
+
+
+@contextmanager
+def charts_kept() -> Iterator[None]:
+    """Within, an observation that is matched again keeps its isometric chart, or the reason why it has none.
+
+    Bursts are smoothed anew in each match, so smooth them before.
+    """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def isometric_chart(observation: Observation, name: str, n_jobs: int | None) -> IsometricChart:
     """Isometric coordinates of an observation (bursts are smoothed first); the error names the side."""
+    kept = _kept.get()
+    found = None if kept is None or id(observation) not in kept else kept[id(observation)][1]
+    if found is None:
+        try:
+            found = _isometric_chart(observation, n_jobs)
+        except errors.DisconnectedError as error:
+            found = str(error)
+        if kept is not None:
+            kept[id(observation)] = observation, found
+    if isinstance(found, str):
+        raise errors.DisconnectedError(f"observation {name}: {found}")
+    return found
+
+
+def _isometric_chart(observation: Observation, n_jobs: int | None) -> IsometricChart:
     observation = smoothed(observation, n_jobs=n_jobs)
-    try:
-        with warnings.catch_warnings():
-            # The diagnostics of the match say it.
-            warnings.simplefilter("ignore", errors.DistortionWarning)
-            fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
-    except errors.DisconnectedError as error:
-        raise errors.DisconnectedError(f"observation {name}: {error}") from error
+    with warnings.catch_warnings():
+        # The diagnostics of the match say it.
+        warnings.simplefilter("ignore", errors.DistortionWarning)
+        fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
     return IsometricChart(observation, fitted, fitted.embedding_)
 
 

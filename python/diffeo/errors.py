@@ -29,6 +29,7 @@ __all__ = [
     "OutOfDomainWarning",
     "ParameterError",
     "PiecewiseLinearWarning",
+    "PrecisionWarning",
     "RankError",
     "RankWarning",
     "SampleSizeError",
@@ -144,6 +145,10 @@ class OutOfDomainWarning(DiffeoWarning):
 
 class PiecewiseLinearWarning(DiffeoWarning):
     """The network has piecewise-linear units, whose Jacobians jump between linear pieces."""
+
+
+class PrecisionWarning(DiffeoWarning):
+    """The network computes in half precision, of two to three digits."""
 
 
 class ForwardModeWarning(DiffeoWarning):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,6 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from diffeo import _core, errors
+from diffeo._memory import memory_limit
 from diffeo._progress import showing, stage
 from diffeo._validation import FloatArray, IntArray, check_units, float_array, real, rows_text, threads
 from diffeo._workers import working
@@ -243,17 +243,6 @@ def automatic_epsilon(observation: Observation, n_jobs: int | None = None, trunc
     """The bandwidth that epsilon="auto" chooses, without assembling the kernel."""
     n_threads = threads(n_jobs)
     return choose_epsilon(build_tree(observation, n_threads), observation, truncation, n_threads)[0]
-
-
-def memory_limit() -> int:
-    """Bytes that one result may take: ``DIFFEO_MEMORY_LIMIT``, or half of the machine's memory."""
-    given = os.environ.get("DIFFEO_MEMORY_LIMIT")
-    if given is None:
-        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
-    try:
-        return int(float(given))
-    except ValueError as error:
-        raise errors.ParameterError(f"DIFFEO_MEMORY_LIMIT must be a number of bytes, not {given!r}") from error
 
 
 def _check_memory(tree: _core.MetricTree, epsilon: float, truncation: float, n_threads: int) -> None:

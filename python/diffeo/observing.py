@@ -1,15 +1,19 @@
-"""From a network and inputs to an observation of some of its neurons."""
+"""From a network and inputs to an observation of some of its neurons, of one layer or of several in the same passes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo.noise import rounding_of_lengths
 from diffeo.observation import Observation
+
+if TYPE_CHECKING:
+    from diffeo.measuring import Measurement
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
@@ -20,6 +24,8 @@ def observe(
     inputs: Any,
     *,
     layer: str | None = None,
+    reduce: Any = None,
+    smooth: float | None = None,
     neurons: int | NDArray[Any] | None = None,
     covariances: str = "jacobians",
     n_bursts: int = 32,
@@ -40,7 +46,14 @@ def observe(
     inputs : array_like or torch.Tensor of shape (n, ...)
         Points of the common domain.
     layer : str, optional
-        Dotted module name; None is the output.
+        Dotted module name, with ":k" for the k-th call of a module that is called several times; None is the output.
+    reduce : {None, "mean", "first", "last"}, callable, or mapping of layers to these
+        How positions (tokens, time steps, pixels) are reduced before neurons are counted, as in `diffeo.capture`; None
+        flattens. `diffeo.RandomProjection` mixes neurons.
+    smooth : float, optional
+        For piecewise-linear networks (rectifiers, max pooling), whose Jacobians jump: observe the network averaged over 32
+        fixed Gaussian perturbations of the input of this standard deviation (input units; the spacing of the samples is a
+        good first choice). Capture landmarks and what is to be transformed with the same number.
     neurons : int or array_like of int, optional
         How many neurons to draw with `rng`, or which; None takes all.
     covariances : {"jacobians", "bursts"}
@@ -48,7 +61,7 @@ def observe(
     n_bursts : int
         Perturbed inputs a sample, for bursts.
     scale : float, optional
-        Their standard deviation per input coordinate (input units); see `diffeo.capture.measure` for the default.
+        Their standard deviation per input coordinate (input units); see `diffeo.measuring.measure` for the default.
     shrinkage : "optimal", float or None
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
     tangents : array_like of shape (n, ..., d), optional
@@ -82,14 +95,15 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples.
     """
-    from diffeo.capture import measure
+    from diffeo.measuring import measure
 
-    if shrinkage is not None and covariances != "bursts":
-        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+    _check_shrinkage(shrinkage, covariances)
     measured = measure(
         model,
         inputs,
         layer=layer,
+        reduce=reduce,
+        smooth=smooth,
         neurons=neurons,
         covariances=covariances,
         n_bursts=n_bursts,
@@ -100,6 +114,85 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
+    return observed(measured, dim, shrinkage)
+
+
+def observe_layers(
+    model: Any,
+    inputs: Any,
+    layers: str | Iterable[str],
+    *,
+    reduce: Any = None,
+    smooth: float | None = None,
+    neurons: Any = None,
+    covariances: str = "jacobians",
+    n_bursts: int = 32,
+    scale: float | None = None,
+    shrinkage: str | float | None = None,
+    tangents: Any = None,
+    dim: int | None = None,
+    batch_size: int = 1024,
+    device: Any = None,
+    rng: Any = 0,
+    verbose: bool = False,
+) -> dict[str, Observation]:
+    """Observe several layers of a torch module in the same passes; each equals what `observe` gives of it alone.
+
+    Parameters
+    ----------
+    model, inputs, smooth, covariances, n_bursts, scale, shrinkage, tangents, dim, batch_size, device, rng, verbose
+        As in `observe`.
+    layers : str or iterable of str
+        Names, `fnmatch` patterns ("blocks.*"), "" for the output, as in `diffeo.capture`.
+    reduce : as in `observe`
+        A mapping may give each layer its own.
+    neurons : int, array_like of int, or mapping of layers to these, optional
+        For all layers, or for each; layers without an entry are measured whole.
+
+    Returns
+    -------
+    dict of str to Observation
+        In the order asked for; a module that a pattern matches and that is called several times has ":k" in its name.
+
+    Raises
+    ------
+    LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
+        As in `observe`; of errors of one layer the message begins with its name.
+    """
+    from diffeo.measuring import measure_layers
+
+    _check_shrinkage(shrinkage, covariances)
+    measured = measure_layers(
+        model,
+        inputs,
+        layers,
+        reduce=reduce,
+        smooth=smooth,
+        neurons=neurons,
+        covariances=covariances,
+        n_bursts=n_bursts,
+        scale=scale,
+        tangents=tangents,
+        batch_size=batch_size,
+        device=device,
+        rng=rng,
+        verbose=verbose,
+    )
+    found = {}
+    for name in list(measured):
+        try:
+            # Each is freed once it is observed: Jacobians are the largest of all.
+            found[name] = observed(measured.pop(name), dim, shrinkage)
+        except errors.DiffeoError as error:
+            raise type(error)(f"layer {name!r}: {error}" if name else f"the output: {error}") from error
+    return found
+
+
+def observed(measured: Measurement, dim: int | None, shrinkage: str | float | None = None) -> Observation:
+    """The observation that a measurement makes."""
+    from diffeo.measuring import check_measured
+
+    check_measured(measured)
     if measured.jacobians is not None:
         built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
     else:
@@ -108,6 +201,11 @@ def observe(
         )
     _warn_of_rounding(built)
     return replace(built, layer=measured.layer, neurons=measured.neurons)
+
+
+def _check_shrinkage(shrinkage: str | float | None, covariances: str) -> None:
+    if shrinkage is not None and covariances != "bursts":
+        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
 
 
 def _warn_of_rounding(observation: Observation) -> None:

@@ -144,5 +144,38 @@ def plot_neuron_sweep(
     return ax
 
 
+def plot_layers(comparison: Any, ax: Any, *, title: str = "") -> Any:
+    """Heat map of a `LayerComparison`: the larger held-out error of both directions, in percent, on a logarithmic scale.
+
+    Darker is better. Cells say both errors, A -> B over B -> A; empty ones have no map. A frame marks what is equivalent.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm
+    from matplotlib.patches import Rectangle
+
+    from diffeo.layers import percent
+
+    worst = 100.0 * np.fmax(comparison.forward, comparison.backward)
+    norm = LogNorm(min(0.01, np.nanmin(worst, initial=1.0)), 100.0, clip=True)
+    image = ax.imshow(np.ma.masked_invalid(worst), norm=norm, cmap=colormaps["cividis"])
+    for (i, j), error in np.ndenumerate(worst):
+        if np.isnan(error):
+            ax.text(j, i, "none", ha="center", va="center", color="0.4")
+            continue
+        texts = percent(comparison.forward[i, j]), percent(comparison.backward[i, j])
+        ax.text(j, i, "\n".join(texts), ha="center", va="center", color="black" if norm(error) > 0.55 else "white")
+        if comparison.verdicts[i, j] == "equivalent":
+            ax.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor=COLOR_B, linewidth=2))
+    ax.set_xticks(
+        range(len(comparison.layers_b)), [name or "output" for name in comparison.layers_b], rotation=45, ha="right"
+    )
+    ax.set_yticks(range(len(comparison.layers_a)), [name or "output" for name in comparison.layers_a])
+    ax.set_xlabel("layer of B")
+    ax.set_ylabel("layer of A")
+    ax.set_title(title or f"held-out error in percent; framed: equivalent within {100 * comparison.margin:g} %")
+    ax.figure.colorbar(image, ax=ax, label="larger error of both directions (%)")
+    return ax
+
+
 def _thin(n: int) -> Any:
     return np.linspace(0, n - 1, min(n, MAX_POINTS)).astype(np.int64)

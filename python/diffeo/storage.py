@@ -17,6 +17,7 @@ import numpy as np
 
 from diffeo import _schema, errors
 from diffeo._container import Content, decode, encode, read, write
+from diffeo._memory import memory_limit
 from diffeo._schema import holds, take
 from diffeo._validation import FloatArray
 from diffeo.alignment import Alignment
@@ -26,7 +27,7 @@ from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
-from diffeo.kernel import mahalanobis_kernel, memory_limit
+from diffeo.kernel import mahalanobis_kernel
 from diffeo.observation import Observation
 from diffeo.periods import turns
 from diffeo.registration import Registration

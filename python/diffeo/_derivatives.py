@@ -1,0 +1,164 @@
+"""A batch together with its derivatives along given tangents: forward mode, reverse mode, or differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._operators import plain_kernels
+
+if TYPE_CHECKING:
+    import torch
+
+# From a batch of inputs (b, ...) to what is measured (b, m); it keeps dual tensors dual and graphs alive.
+Evaluate = Callable[["torch.Tensor"], "torch.Tensor"]
+
+# Words by which torch says that an operator, or a custom autograd.Function, has no forward-mode rule.
+_NO_FORWARD_RULE = ("forward ad", "forward mode", "forward-mode", "forward gradient")
+# The same for reverse mode; also what it says of a value that was overwritten in place.
+_NO_REVERSE_RULE = ("is not implemented", "must implement", "inplace operation", "in-place operation")
+
+
+class Differentiator:
+    """Evaluate a batch together with its derivatives along given tangents.
+
+    Forward mode (dual numbers, one pass per tangent) is tried first; then forward mode with torch's fused
+    kernels switched off, which gives recurrent layers and attention forward rules; then reverse mode (one
+    backward pass per measured neuron), then central differences (two passes per tangent), the last two with a
+    `ForwardModeWarning`. What failed once is not tried again.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Maps a tensor (b, ...) to a tensor (b, m), row by row (no row may depend on another row).
+    """
+
+    def __init__(self, evaluate: Evaluate) -> None:
+        self._evaluate = evaluate
+        self._modes = [
+            (_forward, _NO_FORWARD_RULE, ""),
+            (
+                plain_kernels()(_forward),
+                _NO_FORWARD_RULE,
+                "reverse mode is used, one backward pass per measured neuron",
+            ),
+            (
+                plain_kernels()(_reverse),
+                _NO_REVERSE_RULE,
+                "central differences along the tangents are used, good to 3 to 9 digits in single and double precision",
+            ),
+            (_differences, (), ""),
+        ]
+
+    def __call__(self, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return y = f(x), (b, m), and (dy/dx) T, (b, m, d), for x (b, ...) and tangents T (b, ..., d)."""
+        while True:
+            mode, refusals, instead = self._modes[0]
+            try:
+                return mode(self._evaluate, x, tangents)
+            except (NotImplementedError, RuntimeError) as error:
+                text = str(error)
+                if not any(words in text.lower() for words in refusals):
+                    raise
+            del self._modes[0]
+            if instead:
+                which = "forward-mode" if len(self._modes) == 2 else "forward- and reverse-mode"
+                errors.warn(
+                    f"{which} differentiation is not possible, so {instead}; torch says: {text.splitlines()[0]}",
+                    errors.ForwardModeWarning,
+                )
+
+
+def _forward(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dual numbers, one pass per tangent; a result without a tangent does not depend on the input: zeros."""
+    import torch
+    from torch.autograd import forward_ad
+
+    columns = []
+    with torch.no_grad(), forward_ad.dual_level():
+        for k in range(tangents.shape[-1]):
+            dual = forward_ad.make_dual(x, tangents[..., k].contiguous())
+            y, derivative = forward_ad.unpack_dual(evaluate(dual))
+            columns.append(torch.zeros_like(y) if derivative is None else derivative)
+    return y, torch.stack(columns, dim=-1)
+
+
+def _reverse(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One backward pass per column of y; rows are independent, so a column's sum has row-wise gradients."""
+    import torch
+
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        y = evaluate(x)
+        rows = []
+        for k in range(y.shape[1]):
+            gradient = torch.zeros_like(x)
+            if y.requires_grad:
+                (gradient,) = torch.autograd.grad(y[:, k].sum(), x, retain_graph=True, materialize_grads=True)
+            rows.append(torch.einsum("bp,bpd->bd", gradient.reshape(len(x), -1), tangents.flatten(1, -2)))
+    return y.detach(), torch.stack(rows, dim=1)
+
+
+def _differences(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Central differences (f(x + h t) - f(x - h t)) / 2h along each tangent t."""
+    import torch
+
+    step = difference_step(x)
+    with torch.no_grad():
+        columns = [
+            (evaluate(x + step * tangents[..., k]) - evaluate(x - step * tangents[..., k])) / (2 * step)
+            for k in range(tangents.shape[-1])
+        ]
+        return evaluate(x), torch.stack(columns, dim=-1)
+
+
+def difference_step(x: torch.Tensor) -> float:
+    """The step that balances the truncation (h^2) and the rounding (eps/h) of a central difference, times |x|."""
+    import torch
+
+    size = float(torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1).mean()) or 1.0
+    precision = float(torch.finfo(x.dtype).eps)
+    return float(np.cbrt(precision)) * size
+
+
+def check_derivative(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor, jacobians: torch.Tensor) -> None:
+    """Compare Jacobians (b, m, d) with central differences along a random direction in each span of tangents.
+
+    Automatic differentiation is silently wrong where a network leaves torch (numpy), detaches part of a
+    value, or brings its own derivative. Differences at two steps, (f(x + h v) - f(x - h v)) / 2h, that agree
+    with each other to 2 % and differ from J v by more than 10 % (and by more than rounding) prove that.
+
+    Raises
+    ------
+    CaptureError
+        Naming the first columns of y whose derivatives are wrong.
+    """
+    import torch
+
+    coefficients = np.random.default_rng(0).standard_normal((len(x), tangents.shape[-1]))
+    coefficients /= np.linalg.norm(coefficients, axis=1, keepdims=True)
+    g = torch.tensor(coefficients, dtype=x.dtype, device=x.device)
+    direction = torch.einsum("b...d,bd->b...", tangents, g)
+    claimed = torch.einsum("bmd,bd->bm", jacobians, g)
+    precision = float(torch.finfo(x.dtype).eps)
+    step = difference_step(x)
+    with torch.no_grad():
+        wide, narrow = ((evaluate(x + h * direction) - evaluate(x - h * direction)) / (2 * h) for h in (step, step / 2))
+        floor = 10 * precision * evaluate(x).abs().amax(dim=0) / step * len(x) ** 0.5
+
+    def norm(values: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vector_norm(values, dim=0)
+
+    larger = torch.maximum(norm(narrow), norm(claimed))
+    wrong = (norm(wide - narrow) <= 0.02 * larger) & (norm(narrow - claimed) > 0.1 * larger + floor)
+    if bool(wrong.any()):
+        columns = torch.nonzero(wrong).flatten().tolist()
+        raise errors.CaptureError(
+            f"torch's derivatives are not those of the network: {len(columns)} of {wrong.numel()} measured "
+            f"neurons differ from central differences by more than 10 % (first: {columns[:5]}). Some value "
+            "is detached, computed outside of torch (numpy), or has its own rule for the derivative; use "
+            "covariances='bursts', which need no derivatives"
+        )

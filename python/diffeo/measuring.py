@@ -1,0 +1,271 @@
+"""How neurons of a network respond to small changes of its input: derivatives, or perturbed copies."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffeo import errors
+from diffeo._batches import N_COPIES, as_tensor, bad_rows, check_smooth, raise_non_finite
+from diffeo._jacobians import (
+    Samples,
+    auto_scale,
+    check_samples,
+    measure_bursts,
+    measure_jacobians,
+)
+from diffeo._outputs import Reduce, check_reduce
+from diffeo._passes import TRIAL_ROWS, Layers, checked_model, choose_neurons, failures_named, prepared, seeded
+from diffeo._targets import resolve, say
+from diffeo._validation import FloatArray, IntArray, integer, real
+
+if TYPE_CHECKING:
+    import torch
+
+_logger = logging.getLogger("diffeo")
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What `measure` saw of one layer at n samples; exactly one of `jacobians` and `bursts` is there.
+
+    Attributes
+    ----------
+    points : ndarray (n, m), float64, C-contiguous
+        The measured neurons.
+    jacobians : ndarray (n, m, p), float64, or None
+        dy/dx on flattened inputs (p = input size), or (dy/dx) T with p = d tangents.
+    bursts : ndarray (n, K, m), float64, or None
+        The same neurons at K perturbed inputs per sample.
+    scale : float or None
+        Standard deviation of the perturbation per direction, in input units; None with Jacobians.
+    layer : str or None
+        Name of the layer, with ":k" for the k-th of several calls; None is the output.
+    neurons : ndarray (m,), int64
+        Which columns of the flattened layer were measured.
+    """
+
+    points: FloatArray
+    jacobians: FloatArray | None
+    bursts: FloatArray | None
+    scale: float | None
+    layer: str | None
+    neurons: IntArray
+
+
+def measure(
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
+    *,
+    layer: str | None = None,
+    reduce: Reduce = None,
+    smooth: float | None = None,
+    neurons: int | ArrayLike | None = None,
+    covariances: str = "jacobians",
+    n_bursts: int = 32,
+    scale: float | None = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
+    batch_size: int = 1024,
+    device: Any = None,
+    rng: int | np.random.Generator | None = 0,
+    verbose: bool = False,
+) -> Measurement:
+    """Measure neurons of one layer, and how they respond to small changes of each input.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As in `capture`; a sample's activations must not depend on the other samples, nor on chance.
+    inputs : ndarray or torch.Tensor (n, ...), floating
+        Finite; computed with in the dtype of the model's parameters.
+    layer : str, optional
+        Dotted name, with ":k" for the k-th call; None is the output. What follows runs in one trial only.
+    reduce : {None, "mean", "first", "last"}, callable or mapping
+        How positions (tokens, time steps, pixels) are reduced, as in `capture`.
+    smooth : float, optional
+        Measure the network averaged over 32 fixed Gaussian perturbations of this standard deviation, as in `capture`: for
+        piecewise-linear networks. Landmarks must be captured with the same number.
+    neurons : int or array of int, optional
+        None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those. Columns of what
+        `reduce` leaves.
+    covariances : {"jacobians", "bursts"}
+        Derivatives, or perturbed copies of each input.
+    n_bursts : int
+        K, perturbed copies per sample.
+    scale : float, optional
+        Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the
+        total variance of the inputs, p the number of directions (p = input size: 0.02 of the rms spread).
+    tangents : ndarray or torch.Tensor (n, ..., d), optional
+        Orthonormal directions T_i (input shape, then d) of each sample: Jacobians are (dy/dx_i) T_i, bursts
+        y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64).
+    batch_size : int
+        Rows per pass. Perturbations do not depend on it.
+    device : torch device, optional
+        As in `capture`.
+    rng : int, Generator or None
+        Seed of the neurons drawn and of the bursts.
+    verbose : bool
+        Show a tqdm bar.
+
+    Returns
+    -------
+    Measurement
+        float64, whatever dtype it was computed in (that is logged).
+
+    Raises
+    ------
+    CaptureError
+        Random outputs, outputs that mix samples, derivatives that are all zero or contradict differences, networks that
+        fail (module and rows are named).
+    DataTypeError, ShapeError, ParameterError, NonFiniteError, LayerError
+        Inputs, tangents or parameters that cannot be used, non-finite results (layer, rows and number named).
+
+    Warns
+    -----
+    PiecewiseLinearWarning
+        Jacobians were asked for, and the layer is computed with rectifiers, max pooling or the like.
+    ForwardModeWarning
+        An operator has no forward-mode rule; reverse mode was used.
+    PrecisionWarning
+        Some of it is computed in half precision.
+    """
+    found = measure_layers(
+        model,
+        inputs,
+        [_one_layer(model, layer)],
+        reduce=reduce,
+        smooth=smooth,
+        neurons=neurons,
+        covariances=covariances,
+        n_bursts=n_bursts,
+        scale=scale,
+        tangents=tangents,
+        batch_size=batch_size,
+        device=device,
+        rng=rng,
+        verbose=verbose,
+    )
+    (measured,) = found.values()
+    check_measured(measured)
+    return measured
+
+
+def measure_layers(
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
+    layers: str | Iterable[str],
+    *,
+    reduce: Reduce = None,
+    smooth: float | None = None,
+    neurons: int | ArrayLike | Mapping[str, Any] | None = None,
+    covariances: str = "jacobians",
+    n_bursts: int = 32,
+    scale: float | None = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
+    batch_size: int = 1024,
+    device: Any = None,
+    rng: int | np.random.Generator | None = 0,
+    verbose: bool = False,
+) -> dict[str, Measurement]:
+    """Measure several layers in the same passes; each as `measure` would alone, with the same seed.
+
+    Parameters
+    ----------
+    layers : str or iterable of str
+        Names and patterns, as in `capture`; "" is the output.
+    neurons : as in `measure`, or mapping of layers to that
+        Layers without an entry are measured whole.
+    model, inputs, reduce, smooth, covariances, n_bursts, scale, tangents, batch_size, device, rng, verbose
+        As in `measure`.
+
+    Returns
+    -------
+    dict of str to Measurement
+        Layers that are constant or hold NaN are in it; `check_measured` tells.
+    """
+    model = checked_model(model)
+    integer(batch_size, "batch_size", 1)
+    if covariances not in ("jacobians", "bursts"):
+        raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {covariances!r}")
+    if covariances == "bursts":
+        integer(n_bursts, "n_bursts", 2)
+    elif scale is not None:
+        raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
+    if scale is not None:
+        scale = real(scale, "scale", above=0.0)
+    smooth = check_smooth(smooth)
+    targets = resolve(model, layers)
+    check_reduce(reduce, [target.name for target in targets])
+    samples = Samples(inputs, tangents)
+    check_samples(samples, covariances, batch_size)
+    if smooth is not None:
+        batch_size = max(1, batch_size // N_COPIES)
+    with prepared(model, device) as (place, dtype), bar_of(inputs, verbose) as bar:
+        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, reduce, smooth)
+        _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
+        _, trial, _ = next(samples.blocks(TRIAL_ROWS))
+        with failures_named(model, 0, len(trial)):
+            widths = chosen.try_out(trial)
+        numbers = _neurons_of(chosen.keys, widths, neurons, rng)
+        chosen.neurons = [*numbers]
+        if covariances == "jacobians":
+            found = measure_jacobians(chosen, samples, batch_size, bar)
+            return {
+                key: Measurement(points, jacobians, None, None, key or None, index)
+                for key, index, (points, jacobians) in zip(chosen.keys, numbers, found, strict=True)
+            }
+        scale = auto_scale(samples, batch_size) if scale is None else scale
+        found = measure_bursts(chosen, samples, n_bursts, scale, seeded(rng), batch_size, bar)
+        return {
+            key: Measurement(points, None, bursts, scale, key or None, index)
+            for key, index, (points, bursts) in zip(chosen.keys, numbers, found, strict=True)
+        }
+
+
+def check_measured(measured: Measurement) -> None:
+    """Refuse a measurement with NaN or infinity, or with derivatives that are all zero."""
+    what = say(measured.layer or "")
+    arrays = [values for values in (measured.points, measured.jacobians, measured.bursts) if values is not None]
+    bad = np.unique(np.concatenate([bad_rows(values) for values in arrays]))
+    raise_non_finite({what: bad}, len(measured.points))
+    if measured.jacobians is not None and not measured.jacobians.any():
+        raise errors.CaptureError(f"{what} does not depend on the input: all its derivatives are zero")
+
+
+def _one_layer(model: Any, layer: str | None) -> str:
+    """The name of the one layer that is asked for."""
+    if layer is not None and not isinstance(layer, str):
+        raise errors.DataTypeError(
+            f"layer is one name, or None for the output; got {type(layer).__name__}. For several: observe_layers"
+        )
+    target, *others = resolve(checked_model(model), layer or "")
+    if others:
+        raise errors.LayerError(
+            f"{layer!r} matches several layers, measure takes one: {[target.name, *(t.name for t in others)]}"
+        )
+    # By its own name a layer counts as asked for by name: it must be called, and once.
+    return target.name if target.call is None else f"{target.name}:{target.call}"
+
+
+def _neurons_of(keys: list[str], widths: list[int], neurons: Any, rng: Any) -> list[IntArray]:
+    """Which columns of each layer are measured."""
+    if not isinstance(neurons, Mapping):
+        return [choose_neurons(neurons, width, rng) for width in widths]
+    unknown = [key for key in neurons if key not in keys]
+    if unknown:
+        raise errors.LayerError(f"neurons names {unknown}, which are none of the layers measured: {keys}")
+    return [choose_neurons(neurons.get(key), width, rng) for key, width in zip(keys, widths, strict=True)]
+
+
+def bar_of(inputs: Any, verbose: bool) -> Any:
+    """A tqdm bar of samples; without an end if the inputs are an iterable of batches."""
+    import torch
+    from tqdm import tqdm
+
+    total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
+    return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)
