@@ -185,7 +185,7 @@ def test_observe_writes_what_observe_gives(network, capsys):
     assert_same(expected, diffeo.load("A.safetensors"))
 
 
-def test_observe_by_bursts_and_tangents(network):
+def test_observe_by_bursts_smoothed_and_along_tangents(network):
     x = np.load("x.npy")
     more = ["--covariances", "bursts", "--bursts", "40", "--scale", "0.02", "--dim", "2", "-o", "A.npz"]
     assert cli.main([*network.given, *more]) == 0
@@ -193,6 +193,9 @@ def test_observe_by_bursts_and_tangents(network):
     from diffeo.array_files import read_observation
 
     assert_same(expected.whitening, read_observation("A.npz").whitening)
+    assert cli.main([*network.given, "--smooth", "0.05", "--reduce", "mean", "-o", "A.npz"]) == 0
+    smooth = diffeo.observe(network.net, x, smooth=0.05, reduce="mean")
+    assert_same(smooth.points, read_observation("A.npz").points)
     np.save("t.npy", np.tile(np.array([[0.6], [0.8]]), (200, 1, 1)))
     assert cli.main([*network.given, "--tangents", "t.npy", "-o", "A.npz"]) == 0
     assert read_observation("A.npz").dim == 1

@@ -40,7 +40,10 @@ examples:
   five neurons of a hidden layer, in double precision
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer net.3 --neurons 5 \\
         --dtype float64 -o A.npz
-  a network with rectifiers, by bursts of 64 inputs around each
+  a transformer, its tokens averaged
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer encoder --reduce mean -o A.npz
+  a network with rectifiers: averaged over inputs around each, or by bursts of 64 inputs
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --smooth 0.02 -o A.npz
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --covariances bursts --bursts 64 \\
         --scale 0.01 -o A.npz
   images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
@@ -157,6 +160,8 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--inputs", required=True, metavar="X.npy", help="inputs (n, ...), points of the common domain")
     add("--layer", metavar="NAME", help="dotted name of the module to measure (default: the output)")
     add("--neurons", type=int, metavar="N", help="how many neurons, drawn by the seed (default: all)")
+    add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
+    add("--smooth", type=float, metavar="S", help="average over inputs this far around each, for rectifiers")
     add("--covariances", choices=("jacobians", "bursts"), default="jacobians", help="derivatives, or bursts of inputs")
     add("--bursts", type=int, default=32, metavar="K", help="inputs in a burst (default: 32)")
     add("--scale", type=float, help="their standard deviation, in input units (default: 0.02 of the spread)")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo.array_files import Arrays, observation_of, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.array_files import Arrays, read_arrays, read_observation, read_pairs, write_arrays
 from diffeo.equivalence import EQUIVALENT, LEAST_PAIRS
 from diffeo.observation import Observation
 from diffeo.storage import write_text
@@ -26,7 +26,8 @@ LANDMARKS_A_DIMENSION = 2
 
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
-    from diffeo.capture import measure
+    from diffeo.measuring import measure
+    from diffeo.observing import observed
     from diffeo.saved_network import load_network
 
     output = str(options.output)
@@ -43,6 +44,8 @@ def observe(options: Any) -> str:
         network,
         inputs,
         layer=options.layer,
+        reduce=options.reduce,
+        smooth=options.smooth,
         neurons=options.neurons,
         covariances=options.covariances,
         tangents=tangents,
@@ -50,12 +53,12 @@ def observe(options: Any) -> str:
         verbose=options.verbose,
         **bursts,
     )
-    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons}
+    # Before anything is written, so that what is written can be used.
+    built = observed(measured, options.dim, None)
+    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
     for name in ("jacobians", "bursts", "scale", "layer"):
         if getattr(measured, name) is not None:
             arrays[name] = np.asarray(getattr(measured, name))
-    built = observation_of(arrays | ({} if options.dim is None else {"dim": np.asarray(options.dim)}), output)
-    arrays["dim"] = np.asarray(built.dim)
     if output.endswith(".npz"):
         write_arrays(output, arrays)
     else:
