@@ -73,7 +73,7 @@ CASES: dict[str, tuple[str, bool, Case]] = {
         False,
         lambda n, rng, k: (seen(either(n, rng, k), rng), seen(either(n, rng, k), rng)),
     ),
-    "alike, bursts": (
+    "bursts": (
         f"the same from bursts of {MEMBERS}",
         False,
         lambda n, rng, k: (seen_by_bursts(either(n, rng, k), rng), seen_by_bursts(either(n, rng, k), rng)),
@@ -99,9 +99,9 @@ CASES: dict[str, tuple[str, bool, Case]] = {
         lambda n, rng, k: (seen(square(n, rng), rng), seen(square(n, rng) * [1.0, 0.7], rng)),
     ),
     "rectangle of area 1": (
-        "B's domain is 1.05 by 0.952",
+        "B's domain is 1.1 by 0.909",
         True,
-        lambda n, rng, k: (seen(square(n, rng), rng), seen(square(n, rng) * [1.05, 1.0 / 1.05], rng)),
+        lambda n, rng, k: (seen(square(n, rng), rng), seen(square(n, rng) * [1.1, 1.0 / 1.1], rng)),
     ),
     "scale": (
         "B's inputs are 1.1 times as large",
@@ -158,16 +158,19 @@ def seconds(n: int, repeats: int) -> Row:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
-    quick = parser.parse_args().quick
-    rows = []
-    for name in ("time", *CASES):
+    parser.add_argument("--only", metavar="NAME,...", help=f"of time, {', '.join(CASES)}")
+    parser.add_argument("--draws", type=int, help="of each pair, instead of 20, 30 or 120")
+    arguments = parser.parse_args()
+    quick, rows = arguments.quick, []
+    names = ["time", *CASES] if arguments.only is None else arguments.only.split(",")
+    for name in names:
         start = time.perf_counter()
         if name == "time":
             row = seconds(1000, 1) if quick else seconds(4000, 5)
         else:
             different = CASES[name][1] or name == "uneven"
-            n, count = (400, 2) if quick else (1000, 20 if different else 60 if "bursts" in name else 120)
-            row = rates(name, n, count)
+            n, count = (300, 2) if quick else (1000, 20 if different else 30 if "bursts" in name else 120)
+            row = rates(name, n, arguments.draws or count)
         rows.append((row, time.perf_counter() - start))
         tqdm.write(f"{row.name}: {row.value} ({row.beside})", file=sys.stderr)
     print(f"python -m bench.bench_screening {' '.join(sys.argv[1:])}".rstrip())

@@ -96,6 +96,11 @@ def lift(x):
     return x[:, :1]
 
 
+def folded(x):
+    """The square folded at the middle of its first coordinate."""
+    return np.column_stack([(x[:, 0] - 0.5) ** 2, x[:, 1]])
+
+
 def same(x):
     return x
 
@@ -107,6 +112,7 @@ MAPS = {
     "projection": (lift, smooth_map(2, 4, 5), smooth_map(1, 3, 6)),
     "circle": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
     "candidates": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
+    "regression": (folded, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
     "sphere": (same, smooth_map(3, 6, 5, 0.1), smooth_map(3, 5, 7, 0.1)),
 }
 
@@ -134,6 +140,11 @@ def sides(kind):
         with pytest.warns(errors.RankWarning):
             first = Observation.from_jacobians(points_a, jacobians_a @ tangents_a, dim=2)
         return first, Observation.from_jacobians(points_b, jacobians_b @ tangents_b, dim=2)
+    if kind == "regression":
+        x = square(250, 2, 4)
+        points, jacobians = b(folded(x))
+        jacobians[:, :, 0] *= 2.0 * (x[:, :1] - 0.5)
+        return with_deficient(), Observation.from_jacobians(points, jacobians, dim=2)
     if kind == "projection":
         return with_deficient(), Observation.from_jacobians(*b(square(250, 1, 4)))
     return with_deficient(), smooth_observation(250, 2, 3, 6)
@@ -143,12 +154,14 @@ def landmarks(kind):
     """Common inputs; a single one on a circle leaves a choice."""
     if kind in ("circle", "candidates"):
         return circle(np.array([0.05, 0.3, 0.71, 0.86])[: 1 if kind == "candidates" else None])[0]
+    if kind == "regression":
+        return square(40, 2, 9)
     return sphere(4, 3)[0] if kind == "sphere" else square(10, 2, 9)
 
 
 @functools.cache
 def matched(kind):
-    wanted = "diffusion" if kind == "diffusion" else "auto" if kind == "sphere" else "isometric"
+    wanted = "diffusion" if kind == "diffusion" else "auto" if kind in ("sphere", "regression") else "isometric"
     return diffeo.match(*sides(kind), landmarks=at(kind, landmarks(kind)), coordinates=wanted, n_jobs=2)
 
 

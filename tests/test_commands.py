@@ -185,7 +185,7 @@ def test_observe_writes_what_observe_gives(network, capsys):
     assert_same(expected, diffeo.load("A.safetensors"))
 
 
-def test_observe_by_bursts_and_tangents(network):
+def test_observe_by_bursts_smoothed_and_along_tangents(network):
     x = np.load("x.npy")
     more = ["--covariances", "bursts", "--bursts", "40", "--scale", "0.02", "--dim", "2", "-o", "A.npz"]
     assert cli.main([*network.given, *more]) == 0
@@ -193,6 +193,9 @@ def test_observe_by_bursts_and_tangents(network):
     from diffeo.array_files import read_observation
 
     assert_same(expected.whitening, read_observation("A.npz").whitening)
+    assert cli.main([*network.given, "--smooth", "0.05", "--reduce", "mean", "-o", "A.npz"]) == 0
+    smooth = diffeo.observe(network.net, x, smooth=0.05, reduce="mean")
+    assert_same(smooth.points, read_observation("A.npz").points)
     np.save("t.npy", np.tile(np.array([[0.6], [0.8]]), (200, 1, 1)))
     assert cli.main([*network.given, "--tangents", "t.npy", "-o", "A.npz"]) == 0
     assert read_observation("A.npz").dim == 1
@@ -233,7 +236,19 @@ def test_observing_executes_nothing_but_the_factory(network, tmp_path, monkeypat
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("command", ["observe", "compare"])
+def test_screen_needs_no_pairs(folder, capsys):
+    assert cli.main(["screen", "A.npz", "B.npz", "--json", "s.json"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("nothing speaks against equivalence")
+    assert json.loads((folder / "s.json").read_text(encoding="utf-8"))["differences"] == []
+    points, jacobians = smooth_map(1, 3, 3)(square(500, 1, 7))
+    np.savez("C.npz", points=points, jacobians=jacobians)
+    assert cli.main(["screen", "A.npz", "C.npz"]) == 1
+    assert "A has intrinsic dimension 2 and B 1" in capsys.readouterr().out
+    assert cli.main(["screen", "A.npz", "B.npz", "--json", "no/s.json"]) == 2
+
+
+@pytest.mark.parametrize("command", ["observe", "compare", "screen"])
 def test_help_teaches_by_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "--help"])

@@ -154,6 +154,13 @@ def test_bars_and_numbers_of_baselines():
     assert "width" not in rows[2][1]
 
 
+def test_sides_without_common_coordinates_are_said_to_have_none():
+    text = Tree(page(report("a_to_b", coordinates="regression"))).text
+    assert "The two sides have no common coordinates: a regression on the landmarks joins them." in text
+    assert "A, roughly moved onto B: 900 samples" in text
+    assert "no common coordinates" not in Tree(page(report("a_to_b"))).text
+
+
 def positions(drawn):
     """Centres of the dots of a figure by class."""
     found = {}

@@ -64,7 +64,7 @@ def test_reports_of_different_dimensions_come_back(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"coordinates": "polar"}, "coordinates is 'polar'; known are isometric, diffusion"),
+        ({"coordinates": "polar"}, "coordinates is 'polar'; known are isometric, diffusion, regression"),
         ({"margin": -0.1}, "margin must be > 0"),
         ({"embeddings": (np.zeros((3, 2)), np.full((3, 2), np.nan))}, r"b\.embeddings holds NaN"),
         ({"held_out": (np.zeros((3, 2)), np.zeros((4, 2)))}, r"b\.held_out has shape"),
@@ -159,7 +159,7 @@ def test_damaged_files_are_refused(path):
     rng = np.random.default_rng(0)
     for length in np.linspace(0, len(data) - 1, 60).astype(int):
         path.write_bytes(data[:length])
-        refused(path, "")
+        refused(path, ".")
     same = 0
     for place in rng.integers(0, len(data), 200):
         damaged = bytearray(data)

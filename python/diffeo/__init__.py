@@ -1,15 +1,17 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
 The pipeline is the list of modules. What a network measures: capture, measuring -> observing ->
-observation (with neighborhoods, noise, shrinkage, smoothing), and neurons, which chooses what to measure. Diffusion
-coordinates: bandwidth -> kernel ->
+observation (with neighborhoods, noise, shrinkage, whitening, smoothing), and neurons, which chooses what to measure.
+Diffusion coordinates: bandwidth -> kernel ->
 diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton -> layout -> frames ->
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
 diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
-without pairs, fingerprints -> overlay -> screening.
-Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
+without pairs, fingerprints -> overlay -> evidence -> screening. Then losses -> equivalence -> report (told by
+report_text, drawn by svg -> report_figures -> report_page) -> reasons -> assessing; for the command line array_files,
+saved_network -> commands. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch,
+scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations

@@ -59,8 +59,9 @@ def tried(outputs: Outputs, batch: Batch, say: Callable[[str], str]) -> Need:
     slope = (at_few.bytes - at_half.bytes) / (few.size - size) if few.size > size else float(at_few.bytes)
     inputs = sum(value.nbytes for value in few.positional) / few.size
     kept = sum(values.shape[1] * values.itemsize for values in found.values())
-    # Of the inputs a copy, one in the dtype of the network, and the test for NaN.
-    return Need(max(0.0, at_few.bytes - slope * few.size), slope + 3 * inputs, kept)
+    # Of the inputs a copy and one in the dtype of the network; of both the test for NaN, a byte a number.
+    tests = sum(values.shape[1] for values in found.values()) + inputs
+    return Need(max(0.0, at_few.bytes - slope * few.size), slope + 2 * inputs + tests, kept)
 
 
 def _alike(whole: NDArray[Any], part: NDArray[Any]) -> bool:
@@ -105,6 +106,10 @@ def _counting() -> Iterator[_Bytes]:
         return {storage.data_ptr(): storage.nbytes() for storage in found}
 
     class Count(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+        _should_skip_dynamo = classmethod(
+            lambda cls: False
+        )  # nothing is compiled; without this torch loads its compiler
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             read = storages((args, kwargs))

@@ -65,6 +65,10 @@ def operators_used(evaluate: Callable[[torch.Tensor], torch.Tensor], x: torch.Te
             found.half.setdefault(str(value.dtype).removeprefix("torch."))
 
     class Watch(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
+        _should_skip_dynamo = classmethod(
+            lambda cls: False
+        )  # nothing is compiled; without this torch loads its compiler
+
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             result = func(*args, **(kwargs or {}))
             if any(id(leaf) in followed for leaf in tree_leaves((args, kwargs))):

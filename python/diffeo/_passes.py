@@ -76,7 +76,7 @@ def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device
     fast = mha.get_fastpath_enabled()
     try:
         # Under torch.inference_mode dual numbers lose their tangents without a word, so it is left here.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), _eager(model):
             if moved:
                 model.to(place)
             model.eval()
@@ -89,6 +89,24 @@ def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device
             module.training = flag
         if moved:
             model.to(home)
+
+
+@contextmanager
+def _eager(model: torch.nn.Module) -> Iterator[None]:
+    """Run compiled modules inside the model as they are: their own modules cannot be heard otherwise."""
+    import torch
+
+    def is_compiled(module: torch.nn.Module) -> bool:
+        wraps = isinstance(getattr(module, "_orig_mod", None), torch.nn.Module)
+        return wraps or getattr(module, "_compiled_call_impl", None) is not None
+
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    if stance is None or not any(is_compiled(module) for module in model.modules()):
+        yield
+        return
+    _logger.info("the model holds compiled modules; they are run as they are")
+    with stance("force_eager"):
+        yield
 
 
 @contextmanager

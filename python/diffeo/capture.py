@@ -84,7 +84,8 @@ def capture(
     max_memory : int, optional
         Bytes that activations may take. Passes of arrays get shorter so as to keep to it (what all operators of one pass
         return, together, is counted: more than is alive at once), and without `out` the result counts too. Default: the
-        environment variable DIFFEO_MEMORY_LIMIT, or half of the machine's memory. The model and the inputs do not count.
+        environment variable DIFFEO_MEMORY_LIMIT, or half of the machine's memory. The model, the inputs, and
+        what kernels need for themselves (some ten MiB) do not count.
     device : torch device, optional
         Where to run; by default where the parameters are. A model on another device is moved there and back.
     verbose : bool

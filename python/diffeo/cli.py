@@ -19,6 +19,15 @@ from typing import Any
 from diffeo import __version__, errors
 
 DEMOS = ("scalar",)
+SCREEN = """\
+No pairs are needed: spectra, intrinsic dimensions, densities and coverage of both samples are compared. This can speak
+against equivalence, and never prove it (diffeo compare does). Files as for diffeo compare.
+
+example:
+    diffeo screen A.npz B.npz --json screening.json
+
+exit code: 0 nothing speaks against equivalence, 1 something does, or nothing could be said, 2 an error
+"""
 EXIT_CODES = "exit code: 0 equivalent, 1 anything less, 2 an error"
 OBSERVE = """\
 NETWORK is MODULE:FACTORY. MODULE is imported from the current directory, as python -m would; FACTORY is a function
@@ -31,7 +40,10 @@ examples:
   five neurons of a hidden layer, in double precision
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer net.3 --neurons 5 \\
         --dtype float64 -o A.npz
-  a network with rectifiers, by bursts of 64 inputs around each
+  a transformer, its tokens averaged
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer encoder --reduce mean -o A.npz
+  a network with rectifiers: averaged over inputs around each, or by bursts of 64 inputs
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --smooth 0.02 -o A.npz
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --covariances bursts --bursts 64 \\
         --scale 0.01 -o A.npz
   images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
@@ -81,9 +93,12 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
     from diffeo import commands
 
     with _warnings_shown() as warned:
-        text, code = (
-            (commands.observe(options), 0) if options.command == "observe" else commands.compare(options, given, warned)
-        )
+        if options.command == "observe":
+            text, code = commands.observe(options), 0
+        elif options.command == "screen":
+            text, code = commands.screen(options)
+        else:
+            text, code = commands.compare(options, given, warned)
     print(text)
     return code
 
@@ -126,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--verbose", action="store_true", help="log what the library says")
     _add_observe(commands)
     _add_compare(commands)
+    _add_screen(commands)
     commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
     return parser
 
@@ -144,6 +160,8 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--inputs", required=True, metavar="X.npy", help="inputs (n, ...), points of the common domain")
     add("--layer", metavar="NAME", help="dotted name of the module to measure (default: the output)")
     add("--neurons", type=int, metavar="N", help="how many neurons, drawn by the seed (default: all)")
+    add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
+    add("--smooth", type=float, metavar="S", help="average over inputs this far around each, for rectifiers")
     add("--covariances", choices=("jacobians", "bursts"), default="jacobians", help="derivatives, or bursts of inputs")
     add("--bursts", type=int, default=32, metavar="K", help="inputs in a burst (default: 32)")
     add("--scale", type=float, help="their standard deviation, in input units (default: 0.02 of the spread)")
@@ -175,6 +193,24 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--significance", type=float, default=0.05, help="one-sided level of the bounds (default: 0.05)")
     add("--coordinates", choices=("auto", "isometric", "diffusion"), default="auto", help="as in diffeo.match")
     add("--seed", type=int, default=0, help="for pairs held out, and the match (default: 0)")
+    add("--jobs", type=int, metavar="K", help="threads (default: all)")
+    add("--verbose", action="store_true", help="progress, and what the library says")
+
+
+def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    screen = commands.add_parser(
+        "screen",
+        help="compare two observations without any pairs: what speaks against equivalence",
+        description="Look for what speaks against the equivalence of two observations, without any pairs.",
+        epilog=SCREEN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = screen.add_argument
+    add("a", metavar="A.npz", help="observation of the first network")
+    add("b", metavar="B.npz", help="observation of the second network")
+    add("--json", metavar="F", help="write its numbers")
+    add("--significance", type=float, default=0.01, help="level of the comparison of spectra (default: 0.01)")
+    add("--seed", type=int, default=0, help="for the halves of each sample (default: 0)")
     add("--jobs", type=int, metavar="K", help="threads (default: all)")
     add("--verbose", action="store_true", help="progress, and what the library says")
 

@@ -1,8 +1,9 @@
-"""What the commands ``diffeo observe`` and ``diffeo compare`` do: from files to files, and a text to print."""
+"""What the commands ``diffeo observe``, ``compare`` and ``screen`` do: from files to files, and a text to print."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo.array_files import Arrays, observation_of, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.array_files import Arrays, read_arrays, read_observation, read_pairs, write_arrays
 from diffeo.equivalence import EQUIVALENT, LEAST_PAIRS
 from diffeo.observation import Observation
+from diffeo.storage import write_text
 
 # Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...
 HELD_OUT_SHARE = 0.5
@@ -24,7 +26,8 @@ LANDMARKS_A_DIMENSION = 2
 
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
-    from diffeo.capture import measure
+    from diffeo.measuring import measure
+    from diffeo.observing import observed
     from diffeo.saved_network import load_network
 
     output = str(options.output)
@@ -41,6 +44,8 @@ def observe(options: Any) -> str:
         network,
         inputs,
         layer=options.layer,
+        reduce=options.reduce,
+        smooth=options.smooth,
         neurons=options.neurons,
         covariances=options.covariances,
         tangents=tangents,
@@ -48,12 +53,12 @@ def observe(options: Any) -> str:
         verbose=options.verbose,
         **bursts,
     )
-    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons}
+    # Before anything is written, so that what is written can be used.
+    built = observed(measured, options.dim, None)
+    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
     for name in ("jacobians", "bursts", "scale", "layer"):
         if getattr(measured, name) is not None:
             arrays[name] = np.asarray(getattr(measured, name))
-    built = observation_of(arrays | ({} if options.dim is None else {"dim": np.asarray(options.dim)}), output)
-    arrays["dim"] = np.asarray(built.dim)
     if output.endswith(".npz"):
         write_arrays(output, arrays)
     else:
@@ -124,6 +129,26 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
             write(path)
             lines.append(f"  wrote {path}")
     return "\n".join(lines), 0 if report.verdict == EQUIVALENT else 1
+
+
+def screen(options: Any) -> tuple[str, int]:
+    """Look for what speaks against two observations being one; what to print, and 0 if nothing does."""
+    from diffeo.screening import screen as screened
+
+    _check_folder(options.json)
+    found = screened(
+        read_observation(options.a),
+        read_observation(options.b),
+        significance=options.significance,
+        random_state=options.seed,
+        n_jobs=options.jobs,
+        verbose=options.verbose,
+    )
+    lines = [found.summary()]
+    if options.json is not None:
+        write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", options.json)
+        lines.append(f"wrote {options.json}")
+    return "\n".join(lines), 1 if found.differences or found.fingerprints is None else 0
 
 
 def hold_out(pairs: Any, dim: int, seed: int) -> tuple[Any, Any, str]:

@@ -25,20 +25,30 @@ SPLITS = 10
 TOLERANCE = 1e-6
 # Samples of a half for each eigenvalue: fewer leave nothing of a spectrum but noise.
 SAMPLES_PER_EIGENVALUE = 8
-# Samples outside of the largest piece of the graph, which are left out; halves have more of them.
-STRAY_SHARE, STRAY_SHARE_OF_HALVES = 0.01, 0.05
+# Share of the samples outside of the largest piece of the graph, around folds say, that may be left out.
+STRAY_SHARE = 0.05
 # Levels at which distributions of density are compared.
 LEVELS = np.linspace(0.05, 0.95, 10)
 # Generator eigenvalues below this share of the last one are those of nearly separate pieces: they count as this.
 SMALLEST = 1e-4
 
+# Factors by which the bandwidth grows until no half of a sample falls into pieces.
+WIDER = (1.0, 2.0, 4.0)
+
+# An observation, its bandwidth, and its name.
+Job = tuple[Observation, float, str]
+
 
 @dataclass(frozen=True, eq=False)
 class Fingerprint:
-    """Numbers of one sample: logarithms of its generator eigenvalues, and quantiles of the logarithm of its density."""
+    """Numbers of one sample: logarithms of its generator eigenvalues, quantiles of the logarithm of its density.
+
+    `gated_share` of the near pairs fail the gates of the kernel.
+    """
 
     spectrum: FloatArray
     density: FloatArray
+    gated_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +93,8 @@ class Fingerprints:
         Bandwidths on A and on B: the same, unless a unit is unknown or the dimensions differ.
     n_samples : int
         On each side.
+    gated_share : tuple of float
+        Share of the near pairs of A, and of B, that fail the gates: where it is large, the spectrum is that of the gates.
     """
 
     spectra: Comparison
@@ -90,6 +102,7 @@ class Fingerprints:
     shapes: Comparison
     epsilon: tuple[float, float]
     n_samples: int
+    gated_share: tuple[float, float]
 
     @property
     def scale(self) -> float:
@@ -126,7 +139,7 @@ def compare_fingerprints(
             f"{n} samples: {n_eigenvalues} eigenvalues need {2 * SAMPLES_PER_EIGENVALUE * n_eigenvalues} on each side"
         )
     known_unit = obs_a.known_unit and obs_b.known_unit
-    sides, jobs = [], list[tuple[Observation, float, str, float]]()
+    sides = []
     for number, obs in enumerate((obs_a, obs_b)):
         rng = np.random.default_rng([seed_value, number])
         sides.append(_part(obs, rng.permutation(obs.usable)[:n]))
@@ -134,16 +147,15 @@ def compare_fingerprints(
     # Bandwidths for different dimensions are of different orders, and so are the spectra: no bias need cancel.
     if known_unit and obs_a.dim == obs_b.dim:
         epsilons = [max(epsilons)] * 2
-    for number, (side, epsilon) in enumerate(zip(sides, epsilons, strict=True)):
-        jobs.append((side, epsilon, f"observation {'AB'[number]}", STRAY_SHARE))
-        rng = np.random.default_rng([seed_value, number, 1])
-        for _ in range(SPLITS):
-            order = rng.permutation(n)
-            for rows in (order[: n // 2], order[n // 2 : 2 * (n // 2)]):
-                jobs.append(
-                    (_part(side, rows), epsilon, f"a half of observation {'AB'[number]}", STRAY_SHARE_OF_HALVES)
-                )
-    found = _all(jobs, n_eigenvalues, n_jobs)
+    for factor in WIDER:
+        widths = [factor * epsilon for epsilon in epsilons]
+        try:
+            found = _all(_jobs(sides, widths, seed_value), n_eigenvalues, n_jobs)
+            break
+        except errors.DisconnectedError:
+            # A half has gaps that all samples bridge.
+            if factor == WIDER[-1]:
+                raise
     sides_found = (found[: 1 + 2 * SPLITS], found[1 + 2 * SPLITS :])
     spectra, densities = (
         [[getattr(one, name) for one in side] for side in sides_found] for name in ("spectrum", "density")
@@ -152,17 +164,34 @@ def compare_fingerprints(
         # Only ratios mean anything.
         spectra, densities = _centred(spectra), _centred(densities)
     return Fingerprints(
-        _comparison(spectra), _comparison(densities), _comparison(_centred(spectra)), (epsilons[0], epsilons[1]), n
+        _comparison(spectra),
+        _comparison(densities),
+        _comparison(_centred(spectra)),
+        (widths[0], widths[1]),
+        n,
+        (sides_found[0][0].gated_share, sides_found[1][0].gated_share),
     )
 
 
-def _all(
-    jobs: list[tuple[Observation, float, str, float]], n_eigenvalues: int, n_jobs: int | None
-) -> list[Fingerprint]:
+def _jobs(sides: list[Observation], epsilons: list[float], seed_value: int) -> list[Job]:
+    """Both samples, each followed by its halves in pairs."""
+    jobs: list[Job] = []
+    for number, (side, epsilon) in enumerate(zip(sides, epsilons, strict=True)):
+        name, n = f"observation {'AB'[number]}", len(side)
+        jobs.append((side, epsilon, name))
+        rng = np.random.default_rng([seed_value, number, 1])
+        for _ in range(SPLITS):
+            order = rng.permutation(n)
+            halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
+            jobs += [(_part(side, rows), epsilon, f"a half of {name}") for rows in halves]
+    return jobs
+
+
+def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Fingerprint]:
     """Fingerprints of all samples, side by side: small samples leave the threads of one nothing to do."""
 
-    def one(job: tuple[Observation, float, str, float]) -> Fingerprint:
-        return fingerprint(job[0], job[1], n_eigenvalues, job[2], job[3])
+    def one(job: Job) -> Fingerprint:
+        return fingerprint(job[0], job[1], n_eigenvalues, job[2])
 
     with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
@@ -175,14 +204,8 @@ def _all(
     return found
 
 
-def fingerprint(
-    obs: Observation,
-    epsilon: float,
-    n_eigenvalues: int,
-    name: str = "the observation",
-    stray_share: float = STRAY_SHARE,
-) -> Fingerprint:
-    """Fingerprint of one sample, in one thread; at most a share of its samples may lie outside of the largest piece.
+def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str = "the observation") -> Fingerprint:
+    """Fingerprint of one sample, in one thread; at most 5 % of its samples may lie outside of the largest piece.
 
     Raises
     ------
@@ -192,7 +215,7 @@ def fingerprint(
     fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs)
     if fitted.n_connected_components_ > 1:
         strays = fitted.kernel_.stray_rows()
-        if len(strays) > stray_share * len(obs):
+        if len(strays) > STRAY_SHARE * len(obs):
             sizes = fitted.kernel_.component_sizes()
             raise errors.DisconnectedError(
                 f"the kernel graph of {name} falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:4]))}"
@@ -206,7 +229,8 @@ def fingerprint(
     finite = np.where(np.isfinite(values), values, np.max(values[np.isfinite(values)], initial=0.0))
     spectrum = np.log(np.maximum(finite, max(SMALLEST * finite.max(), np.finfo(float).tiny)))
     kernel = fitted.kernel_
-    return Fingerprint(spectrum, np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS))
+    density = np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS)
+    return Fingerprint(spectrum, density, kernel.gated_share)
 
 
 def _part(obs: Observation, rows: IntArray) -> Observation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from diffeo.neurons import suggest_neurons
 from diffeo.observation import Observation
 from diffeo.observing import observed
 from diffeo.smoothing import smoothed
-
-_logger = logging.getLogger("diffeo")
 
 # Samples, spread over all, at which neurons are chosen.
 MOST_FOR_CHOICE = 2000
@@ -216,8 +213,7 @@ def compare_layers(
 
     Warns
     -----
-    PiecewiseLinearWarning, PrecisionWarning, ForwardModeWarning
-        As in `diffeo.observe`, for all layers of a network together.
+    As `diffeo.observe` does, for all layers of a network together.
     """
     if neurons is not None and neurons != "suggest":
         integer(neurons, "neurons", 1)
@@ -360,37 +356,34 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
     verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
     reasons = [[""] * shape[1] for _ in range(shape[0])]
     problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
-    done = 0
-    for i, j, name_a, name_b in _cells(a, b):
-        missing = [
-            f"{which}: {side.reasons[name]}"
-            for which, side, name in (("A", a, name_a), ("B", b, name_b))
-            if name in side.reasons
-        ]
-        if missing:
-            reasons[i][j] = "; ".join(missing)
-            continue
-        try:
-            report = compare(
-                a.observations[name_a],
-                b.observations[name_b],
-                landmarks=(a.landmarks[name_a], b.landmarks[name_b]),
-                held_out=(a.held_out[name_a], b.held_out[name_b]),
-                baselines=False,
-                random_state=rng,
-                n_jobs=n_jobs,
-                **judging,
+    with stage("layers") as report_progress:
+        for done, (i, j, name_a, name_b) in enumerate(_cells(a, b)):
+            report_progress(done, len(a.names) * len(b.names))
+            reasons[i][j] = "; ".join(
+                f"{which}: {side.reasons[name]}"
+                for which, side, name in (("A", a, name_a), ("B", b, name_b))
+                if name in side.reasons
             )
-        except errors.ParameterError:
-            raise
-        except errors.DiffeoError as error:
-            reasons[i][j] = str(error)
-            continue
-        finally:
-            done += 1
-            _logger.info("layers %r and %r: cell %d of %d", name_a, name_b, done, shape[0] * shape[1])
-        forward[i, j], backward[i, j] = report.forward.error, report.backward.error
-        verdicts[i, j], reasons[i][j], problems[i][j] = report.verdict, report.reason, report.problems
+            if reasons[i][j]:
+                continue
+            try:
+                report = compare(
+                    a.observations[name_a],
+                    b.observations[name_b],
+                    landmarks=(a.landmarks[name_a], b.landmarks[name_b]),
+                    held_out=(a.held_out[name_a], b.held_out[name_b]),
+                    baselines=False,
+                    random_state=rng,
+                    n_jobs=n_jobs,
+                    **judging,
+                )
+            except errors.ParameterError:
+                raise
+            except errors.DiffeoError as error:
+                reasons[i][j] = str(error)
+                continue
+            forward[i, j], backward[i, j] = report.forward.error, report.backward.error
+            verdicts[i, j], reasons[i][j], problems[i][j] = report.verdict, report.reason, report.problems
     return LayerComparison(
         a.names,
         b.names,

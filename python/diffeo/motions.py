@@ -25,7 +25,7 @@ TURNS = (0.2, 0.45, 0.8)
 # After a coarse refinement, motions with a misfit beyond this many times the best are given up.
 PROMISING = 3.0
 # One motion, not all: starts refined, and motions tried in turn as long as the borders of the samples miss each other.
-REFINED_FOR_ONE, TRIED_FOR_ONE = 16, 4
+REFINED_FOR_ONE, TRIED_FOR_ONE = 16, 2
 # Borders tell motions apart beyond this many times the least miss, and this share of the size.
 BORDER_FACTOR, BORDER_FLOOR = 3.0, 0.03
 

@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, check_units, float_array, integer, real, rows_text
+from diffeo._validation import FloatArray, IntArray, float_array, integer, real, rows_text
 from diffeo.neighborhoods import fitted_jacobians, unit_tangents
 from diffeo.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
 from diffeo.rank import (
     COVARIANCE_FLOOR,
     JACOBIAN_FLOOR,
-    MAX_DEFICIENT,
     NEIGHBOR_FLOOR,
     SINGLE_COVARIANCE_FLOOR,
     SINGLE_FLOOR,
     burst_floor,
-    deficient_samples,
-    rank_by_floor,
     rank_by_gap,
 )
 from diffeo.shrinkage import noise_argument, noise_variance, without_noise
+from diffeo.whitening import checked_points, whiten
 
 if TYPE_CHECKING:
     import os
@@ -151,7 +149,7 @@ class Observation:
         RankError
             More than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
         """
-        y = _points(points)
+        y = checked_points(points)
         j = float_array(jacobians, "jacobians", 3, shape=(*y.shape, None), axes="(n, m, p)")
         single = single_precision(j[:256])
         limit = min(j.shape[1:])
@@ -229,7 +227,7 @@ class Observation:
         the square, by 0.8 % at 0.08 and 2.9 % at 0.16 (3,000 samples).
         """
         level = noise_argument(shrinkage)
-        y = _points(points)
+        y = checked_points(points)
         b = float_array(bursts, "bursts", 3, shape=(len(y), None, y.shape[1]), axes="(n, K, m)")
         size = b.shape[1]
         scale = real(scale, "scale", above=0.0)
@@ -273,7 +271,7 @@ class Observation:
             Covariances that are not symmetric (to 1e-8 of the largest entry, 1e-6 in single precision) or have negative
             eigenvalues.
         """
-        y = _points(points)
+        y = checked_points(points)
         m = y.shape[1]
         c = float_array(covariances, "covariances", 3, shape=(len(y), m, m), axes="(n, m, m)")
         size = np.abs(c).max(axis=(1, 2))
@@ -325,7 +323,7 @@ class Observation:
         RankError
             Neighbours that do not span the reference space.
         """
-        y = _points(points)
+        y = checked_points(points)
         n_neighbors = integer(n_neighbors, "n_neighbors", 4)
         if len(y) < n_neighbors:
             raise errors.SampleSizeError(f"{len(y)} samples are fewer than n_neighbors = {n_neighbors}")
@@ -351,25 +349,6 @@ class Observation:
         save_observation(self, path)
 
 
-def _points(points: Any) -> FloatArray:
-    """Check the measurements and warn of neurons that do not vary."""
-    # A copy: what the caller does to the array later must not change the observation.
-    y = float_array(points, "points", 2, axes="(n, m)").copy()
-    if len(y) < 2:
-        raise errors.SampleSizeError("points holds 1 sample; at least 2 are needed")
-    check_units(y, "points")
-    constant = np.flatnonzero(np.ptp(y, axis=0) == 0.0)
-    if len(constant) == y.shape[1]:
-        raise errors.RankError(f"all {y.shape[1]} measurements are constant over the {len(y)} samples: nothing varies")
-    if len(constant):
-        errors.warn(
-            f"{len(constant)} of {y.shape[1]} measurements are constant over all samples (columns "
-            f"{', '.join(map(str, constant[:5]))}): they carry no information; leave those neurons out",
-            errors.ConstantNeuronWarning,
-        )
-    return y
-
-
 def _build(
     cls: type[Observation],
     points: FloatArray,
@@ -381,32 +360,9 @@ def _build(
     *,
     by_gap: bool = False,
 ) -> Observation:
-    """Choose the rank from the singular values, list deficient samples, and whiten."""
-    if dim is None:
-        values = decompose(0)[0]
-        dim = rank_by_gap(values, limit, floor) if by_gap else rank_by_floor(values, limit, floor)
-    else:
-        dim = integer(dim, "dim", 1)
-        if dim > limit:
-            raise errors.RankError(
-                f"dim = {dim} exceeds {limit}, the largest rank that {points.shape[1]} measurements and these {source} allow"
-            )
-    values, whitening = decompose(dim)
-    # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
-    deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
-    if len(deficient) > MAX_DEFICIENT * len(points):
-        raise errors.RankError(
-            f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
-            f"({rows_text(deficient)}); lower dim, or measure neurons that respond to every input direction"
-        )
-    if len(deficient):
-        errors.warn(
-            f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
-            f"({rows_text(deficient)}); they are left out of the graph and placed by extension",
-            errors.RankWarning,
-        )
-        whitening[deficient] = 0.0
-    return cls(points, whitening, values, dim, deficient, source)
+    """The observation of whitened measurements."""
+    found = whiten(points, decompose, dim, limit, floor, source, by_gap=by_gap)
+    return cls(points, found.whitening, found.singular_values, found.dim, found.deficient, source)
 
 
 def _from_own_neighbors(cls: type[Observation], points: FloatArray, n_neighbors: int, dim: int | None) -> Observation:

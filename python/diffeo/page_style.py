@@ -16,6 +16,7 @@ STYLE = """
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
 body{font:1.0625rem/1.6 Charter,"Bitstream Charter","Source Serif 4","Iowan Old Style",Georgia,serif;color:var(--ink);
 background:var(--paper);margin:0;overflow-wrap:break-word}
+body>h1{padding-top:2rem}
 .skip{position:absolute;left:-99rem;top:0;background:var(--ink);color:var(--paper);padding:.5rem 1rem;z-index:1}
 .skip:focus{left:0}
 a{color:var(--a)}a:focus-visible,summary:focus-visible,[tabindex]:focus-visible{outline:3px solid var(--b);outline-offset:3px}

@@ -45,15 +45,20 @@ def page(report: Report) -> str:
         f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{heading}</h2>{make(report)}</section>\n'
         for name, heading, make in contents
     )
-    headline = escaped(HEADLINES.get(report.verdict, report.verdict))
+    headline = _prose(HEADLINES.get(report.verdict, report.verdict))
     body = (
         '<a class="skip" href="#main">Skip to the report</a>\n'
         f'<header><div class="verdict"><div><p class="over">Verdict on two observations of one domain</p><h1>{headline}.</h1>'
-        f'<p class="lead">{escaped(report.reason)}</p></div><div>{report_figures.verdict_mark(report)}</div></div>'
+        f'<p class="lead">{_prose(report.reason)}</p></div><div>{report_figures.verdict_mark(report)}</div></div>'
         f'{_remarks(report)}<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n'
         f'<main id="main" tabindex="-1">\n{sections}</main>\n<footer>{_footer()}</footer>'
     )
     return document(f"diffeo: {headline}", body)
+
+
+def _prose(value: Any) -> str:
+    """A text for markup, escaped; a percent sign stays with its number."""
+    return escaped(value).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _remarks(report: Report) -> str:
@@ -63,7 +68,7 @@ def _remarks(report: Report) -> str:
     if count:
         named = "1 problem is" if count == 1 else f"{count} problems are"
         suspected = f'<a href="#problems">{named} suspected</a>.'
-    return f"<p>{escaped(sides(report))}. {escaped(linear_remark(report))} {suspected}</p>"
+    return f"<p>{_prose(sides(report))}. {_prose(linear_remark(report))} {suspected}</p>"
 
 
 def _errors(report: Report) -> str:
@@ -72,8 +77,9 @@ def _errors(report: Report) -> str:
         for a, b, one in (("A", "B", report.forward), ("B", "A", report.backward))
     ]
     lines = "".join(
-        f'<tr><th scope="row">{escaped(row[0])}</th>'
-        + "".join(f'<td class="num">{escaped(x)}</td>' for x in row[1:])
+        f'<tr><th scope="row">{_prose(row[0])}</th>'
+        + "".join(f'<td class="num">{_prose(x)}</td>' for x in row[1:3])
+        + "".join(f'<td class="words">{_prose(x)}</td>' for x in row[3:])
         + "</tr>"
         for row in rows
     )
@@ -96,10 +102,10 @@ def _errors(report: Report) -> str:
 
 def _table(caption: str, head: tuple[str, ...], lines: str) -> str:
     """A table that scrolls on its own where it is wider than the screen, by keyboard too."""
-    names = "".join(f'<th scope="col">{escaped(word)}</th>' for word in head)
+    names = "".join(f'<th scope="col">{_prose(word)}</th>' for word in head)
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escaped(caption)}">'
-        f"<table><caption>{escaped(caption)}</caption><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_prose(caption)}">'
+        f"<table><caption>{_prose(caption)}</caption><thead><tr>{names}</tr></thead><tbody>{lines}</tbody></table></div>"
     )
 
 
@@ -109,7 +115,7 @@ def _problems(report: Report) -> str:
     if not notes:
         return "<p>Nothing: the diagnostics of the transformation name no problem.</p>"
     intro = "<p>What the diagnostics name does not change the verdict, but may explain it.</p>"
-    return intro + "".join(f'<p class="flag">{escaped(problem)}</p>' for problem in notes)
+    return intro + "".join(f'<p class="flag">{_prose(problem)}</p>' for problem in notes)
 
 
 def _domain(report: Report) -> str:
@@ -123,7 +129,7 @@ def _domain(report: Report) -> str:
         elif one.status == FAILS:
             lost = "The direction fails, and no lost part of the domain was found that explains it."
         if lost:
-            said.append(f'<p class="flag"><strong>From {source} to {target}.</strong> {escaped(lost)}</p>')
+            said.append(f'<p class="flag"><strong>From {source} to {target}.</strong> {_prose(lost)}</p>')
         drawn.append(figure(report_figures.domain_figure(report, one, side), caption + _strip(report, side)))
     intro = "".join(said) or "<p>No direction fails. Errors of single pairs, where they lie in the domain:</p>"
     return f'{intro}<div class="pair">{"".join(drawn)}</div>'
@@ -135,14 +141,21 @@ def _strip(report: Report, side: int) -> str:
 
 def _embeddings(report: Report) -> str:
     same = report.embeddings[0].shape[1] == report.embeddings[1].shape[1]
+    joined = report.coordinates != "regression"
+    moved = "A" if not same else "A, moved onto B" if joined else "A, roughly moved onto B"
     drawn = ""
-    for side, name in ((0, "A, moved onto B" if same else "A"), (1, "B")):
+    for side, name in ((0, moved), (1, "B")):
         caption = f"{name}: {len(report.embeddings[side]):,} samples in grey.{_strip(report, side)}"
         drawn += figure(report_figures.embedding_figure(report, side), caption)
     text = (
-        "Each side recovers the common input domain from its own measurements, up to a motion that the landmarks fix. Every "
-        "held-out pair has one colour, dark to light along the first axis, in both pictures: where the same colours lie in "
-        "the same places, both sides see the same. Where colours mix, one of them has lost or folded something."
+        "Each side recovers the common input domain from its own measurements, up to a motion that the landmarks fix. "
+        if joined
+        else "The two sides have no common coordinates: a regression on the landmarks joins them. Each is shown in its own "
+        "coordinates, or, where it has none, by the leading principal components of its measurements. "
+    )
+    text += (
+        "Every held-out pair has one colour, dark to light along the first axis, in both pictures: where the same colours lie "
+        "in the same places, both sides see the same. Where colours mix, one of them has lost or folded something."
     )
     return f'<p>{text}</p><div class="pair">{drawn}</div>'
 
@@ -150,7 +163,7 @@ def _embeddings(report: Report) -> str:
 def _predictions(report: Report) -> str:
     drawn = ""
     for one, source, target in ((report.forward, "A", "B"), (report.backward, "B", "A")):
-        caption = f"From {source} to {target}, by {one.how}: relative error {share(one.error)}."
+        caption = f"From {source} to {target}: relative error {share(one.error)} ({one.how})."
         drawn += figure(report_figures.prediction_figure(one, source, target), caption)
     return f'<p>Every measurement in units of its own standard deviation.</p><div class="pair">{drawn}</div>'
 
@@ -161,14 +174,14 @@ def _baselines(report: Report) -> str:
     ]
     rows = own + [("", one.name, one.forward, one.backward, one.note) for one in report.baselines]
     lines = "".join(
-        f'<tr class="{kind}"><th scope="row">{escaped(name)}</th>{_bar(a)}{_bar(b)}<td class="muted">{escaped(note)}</td></tr>'
+        f'<tr class="{kind}"><th scope="row">{_prose(name)}</th>{_bar(a)}{_bar(b)}<td class="muted">{_prose(note)}</td></tr>'
         for kind, name, a, b, note in rows
     )
     caption = (
         f"Relative error on the same held-out pairs, from the same {report.n_landmarks:,} landmarks. "
         "A full bar is 100 %, no better than the mean."
     )
-    remark = escaped(linear_remark(report))
+    remark = _prose(linear_remark(report))
     remark = f"<strong>{remark}</strong>" if remark.startswith("A linear") else remark
     head = ("method", f"A {ARROW} B", f"B {ARROW} A", "note")
     return (f"<p>{remark}</p>" if remark else "") + _table(caption, head, lines)
@@ -217,7 +230,7 @@ def _facts(facts: dict[str, Any]) -> str:
             rows.append((name, value))
     return (
         '<dl class="facts">'
-        + "".join(f"<dt>{escaped(name.replace('_', ' '))}</dt><dd>{escaped(_fact(value))}</dd>" for name, value in rows)
+        + "".join(f"<dt>{_prose(name.replace('_', ' '))}</dt><dd>{_prose(_fact(value))}</dd>" for name, value in rows)
         + "</dl>"
     )
 

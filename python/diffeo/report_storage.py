@@ -19,7 +19,7 @@ from diffeo.report_text import HEADLINES
 # One of the words that an entry may be.
 WORDS = {
     "verdict": tuple(HEADLINES),
-    "coordinates": ("isometric", "diffusion"),
+    "coordinates": ("isometric", "diffusion", "regression"),
     "status": (HOLDS, FAILS, UNDETERMINED),
     "kind": ("collapse", "fold"),
 }

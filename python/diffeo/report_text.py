@@ -137,14 +137,16 @@ def _problem_lines(problems: list[str], room: int) -> list[str]:
 
 
 def _wrapped(text: str, first: str, rest: str | None = None, *, most: int = 3) -> list[str]:
-    return textwrap.wrap(
-        printable(text),
+    # A percent sign stays with its number.
+    lines = textwrap.wrap(
+        printable(text).replace(" %", "\N{NO-BREAK SPACE}%"),
         WIDTH,
         initial_indent=first,
         subsequent_indent=first if rest is None else rest,
         max_lines=most,
         placeholder=" ...",
     )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _cut(line: str) -> str:

@@ -12,9 +12,8 @@ from diffeo import errors
 from diffeo._progress import showing
 from diffeo._validation import FloatArray, IntArray, integer, real, seed
 from diffeo._workers import working
-from diffeo.candidates import BORDERS_MISS
 from diffeo.charts import IsometricChart, isometric_chart
-from diffeo.diagnostics import NO_COUNTERPART_SHARE
+from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
 from diffeo.matching import NOT_ISOMETRIC, TWO_SHEETS
 from diffeo.observation import Observation
@@ -22,13 +21,6 @@ from diffeo.overlay import Overlay, overlay
 from diffeo.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
 from diffeo.smoothing import smoothed
 
-# Spectra that differ by less than this (root mean square of the logarithm; 1 % in length) may do so by what the kernel
-# makes of the curvature of the measurements, however many samples there are.
-SPECTRUM_FLOOR = 0.02
-# The same of densities, in which noise of the local metric shows more.
-DENSITY_FLOOR = 0.05
-# Samples that come back from the other side with an error above this were somewhere else: the default margin.
-LOST_ON_THE_WAY = 0.05
 # Samples of each side kept for pictures.
 SHOWN = 2000
 
@@ -149,6 +141,7 @@ class Screening:
                 "epsilon": list(found.epsilon),
                 "n_samples": found.n_samples,
                 "scale": found.scale,
+                "gated_share": list(found.gated_share),
                 "spectra": _as_dict(found.spectra),
                 "shapes": _as_dict(found.shapes),
                 "densities": _as_dict(found.densities),
@@ -238,8 +231,11 @@ def screen(
             f"A has intrinsic dimension {obs_a.dim} and B {obs_b.dim}, so that {less} discards something that {more} keeps",
         )
     elif fingerprints is not None:
-        differences[:0] = _spectral_differences(fingerprints, level)
-        problems += _density_problems(fingerprints, level)
+        gated = bent(fingerprints)
+        problems += gated
+        if not gated:
+            differences[:0] = spectral_differences(fingerprints, level)
+            problems += density_problems(fingerprints, level)
     settings = {
         "n_samples": [len(obs_a), len(obs_b)],
         "n_measurements": [obs_a.points.shape[1], obs_b.points.shape[1]],
@@ -287,8 +283,11 @@ def _overlaid(
     except errors.DiffeoError as error:
         problems.append(f"the samples could not be laid over each other: {error}")
         return stress, None
-    differences += _overlay_differences(found)
-    problems += [text for text in found.problems if "no counterpart" not in text]
+    said = overlay_differences(found)
+    # Without a common unit the overlay goes by the spread of the samples: too little to say that they differ.
+    (differences if obs_a.known_unit and obs_b.known_unit else problems).extend(said)
+    covered = not any("no counterpart" in text for text in said)
+    problems += [text for text in found.problems if covered or "no counterpart" not in text]
     return stress, found
 
 
@@ -298,49 +297,6 @@ def _is_flat(chart: IsometricChart | None) -> bool:
         return False
     most = max(NOT_ISOMETRIC, chart.observation.length_noise)
     return chart.embedding.stress_ <= most and chart.embedding.overlap_ <= TWO_SHEETS
-
-
-def _spectral_differences(found: Fingerprints, significance: float) -> list[str]:
-    spectra = found.spectra
-    if spectra.p_value >= significance or spectra.difference <= SPECTRUM_FLOOR:
-        return []
-    by = f"{spectra.distance:.1f} times what chance makes, p = {spectra.p_value:.1g}"
-    if found.shapes.p_value >= significance:
-        return [f"lengths on B are {found.scale:.3f} times those on A (the spectra differ by a common factor, {by})"]
-    a, b = spectra.values
-    k = int(np.abs(a - b).argmax())
-    return [
-        f"the spectra differ by {by}, most in generator eigenvalue {k + 1}, which is {100 * np.expm1(b[k] - a[k]):+.0f} % on "
-        "B: the two sides do not see the same domain"
-    ]
-
-
-def _overlay_differences(found: Overlay) -> list[str]:
-    differences = []
-    sides = (found.transformation.a, found.transformation.b)
-    for name, other, side, rows in zip("AB", "BA", sides, found.uncovered, strict=True):
-        share = len(rows) / len(side.observation)
-        if share > NO_COUNTERPART_SHARE:
-            differences.append(f"{100 * share:.0f} % of {name}'s samples have no counterpart in {other}'s domain")
-    if found.border > BORDERS_MISS:
-        differences.append(
-            f"the borders of the two samples miss each other by {100 * found.border:.1f} % of their size"
-        )
-    error = max(found.round_trip)
-    if error > LOST_ON_THE_WAY:
-        way = "A to B" if found.round_trip[0] == error else "B to A"
-        differences.append(f"samples sent from {way} and back return with a relative error of {100 * error:.0f} %")
-    return differences
-
-
-def _density_problems(found: Fingerprints, significance: float) -> list[str]:
-    densities = found.densities
-    if densities.p_value >= significance or densities.difference <= DENSITY_FLOOR:
-        return []
-    return [
-        f"the samples are not drawn alike: their densities differ {densities.distance:.1f} times as much as chance makes them; "
-        "the inputs were drawn differently, or a side folds its domain"
-    ]
 
 
 def _rank_shares(obs: Observation) -> FloatArray:

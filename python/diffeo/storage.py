@@ -33,7 +33,7 @@ from diffeo.periods import turns
 from diffeo.registration import Registration
 from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content
-from diffeo.residual import MAX_LANDMARKS, ResidualModel
+from diffeo.residual_storage import build_residual, residual_content
 from diffeo.selection import IndependentCoordinates
 from diffeo.transformation import Transformation
 
@@ -45,10 +45,6 @@ RESIDUAL_FACTOR, RESIDUAL_FLOOR = 10.0, 1e-6
 MAX_PERIODS = 8
 # Nodes lie in the cell of the periods up to this share of it: at its edge, rounding decides.
 CELL_EDGE = 1e-6
-# A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
-MAX_PREDICTORS = 16
-# Amplitude over noise of its processes, which search them within 1e17: beyond, factors are not found in bounded time.
-MAX_SIGNAL = 1e20
 IN_TREE_ORDER = ("_scaling", "_degree")  # stored in the caller's order: trees may differ between machines
 
 
@@ -138,7 +134,7 @@ def _transformation_content(t: Transformation) -> Content:
     if t.registration is not None:
         content |= _registration_content(t.registration, t.a.observation)
     for at, model in (("forward.", t.forward), ("backward.", t.backward)):
-        content |= {} if model is None else _residual_content(at, model)
+        content |= {} if model is None else residual_content(at, model)
     if t.landmarks is not None:
         content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content
@@ -182,11 +178,6 @@ def _registration_content(registration: Registration, observation: Observation) 
         raise errors.InputError("the registration is not that of a's observation")
     content = _fields("registration.", registration, _schema.REGISTRATION)
     return content | _fields("registration.counterparts.", registration.counterparts, _schema.OBSERVATION)
-
-
-def _residual_content(at: str, model: ResidualModel) -> Content:
-    known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
-    return _fields(at, model, _schema.RESIDUAL) | {f"{at}kinds": list(model.kinds)} | known
 
 
 # What is read
@@ -324,7 +315,7 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
         if not holds(content, "forward.") or holds(content, "backward.") != (lost == 0):
             raise errors.InputError("a regression has a model forward, and one backward if there is a way back")
     forward, backward = (
-        _build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
+        build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
         for at, features, source, target in (
             ("forward.", features_a, sizes_a, sizes_b),
             ("backward.", features_b, sizes_b, sizes_a),
@@ -390,26 +381,3 @@ def _build_registration(
     if not gap <= RESIDUAL_FLOOR:
         raise errors.InputError(f"registration.counterparts.whitening does not fit its singular values (gap {gap:.2g})")
     return Registration(observation, counterparts, **taken, n_jobs=n_jobs)
-
-
-def _build_residual(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> ResidualModel | None:
-    if not holds(content, at):
-        return None
-    taken, known = take(content, at, _schema.RESIDUAL, sizes), take(content, f"{at}errors.", _schema.ERRORS, sizes)
-    if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
-        raise errors.ShapeError(
-            f"{at}kinds and {at}landmarks: {sizes['j']} predictors and {sizes['L']} landmarks do not fit"
-        )
-    if len(set(known["names"])) != sizes["e"] or len(known["names"]) != sizes["e"] or "combined" not in known["names"]:
-        raise errors.InputError(f"{at}errors.names do not name its errors")
-    amplitude, noise = taken["amplitude"], taken["noise"]
-    if (amplitude < 0).any() or not (amplitude <= MAX_SIGNAL * noise).all():
-        raise errors.InputError(f"{at}amplitude and {at}noise are negative or out of proportion")
-    with np.errstate(over="ignore"):
-        reach = np.abs(taken["landmarks"]).max(axis=0) * np.abs(taken["inverse_scales"])
-    if not np.isfinite(reach).all():
-        raise errors.InputError(f"{at}inverse_scales are out of proportion to {at}landmarks")
-    if not assemble:
-        return None
-    relative = dict(zip(known["names"], known["values"].tolist(), strict=True))
-    return ResidualModel(**taken | {"kinds": tuple(taken["kinds"])}, errors=relative)

@@ -7,13 +7,7 @@ import html
 from dataclasses import dataclass, field
 from pathlib import Path
 
-STYLE = """
-body{font:17px/1.55 Georgia,serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
-h1,h2{font-family:system-ui,sans-serif;line-height:1.2}h1{font-size:1.9rem}h2{font-size:1.3rem;margin-top:2.2rem}
-img{max-width:100%;height:auto;border:1px solid #ddd}
-pre{background:#f5f5f2;padding:.8rem;white-space:pre-wrap;font-size:.85rem;line-height:1.4}
-@media (prefers-color-scheme:dark){body{background:#16181b;color:#e6e6e6}pre{background:#22262b}img{background:#fff}}
-"""
+from diffeo.page_style import document
 
 
 @dataclass
@@ -36,8 +30,4 @@ class Page:
     def write(self, path: Path) -> None:
         """Write the page with everything inside it."""
         body = f"<h1>{html.escape(self.title)}</h1><p>{html.escape(self.lead)}</p>" + "".join(self.sections)
-        path.write_text(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-            f"<title>{html.escape(self.title)}</title><style>{STYLE}</style><body>{body}</body></html>",
-            encoding="utf-8",
-        )
+        path.write_text(document(html.escape(self.title), body), encoding="utf-8")

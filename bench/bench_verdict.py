@@ -1,0 +1,350 @@
+"""Whether the verdict can be trusted: pairs at and under the margin, pairs that lost something, and trained networks.
+
+``python -m bench.bench_verdict [--quick] [--only NAME,...]`` prints one table; ``--only`` takes names of rows or how they
+begin. Targets are those of the full sizes. All seeds are fixed. The exit code is 1 if a row could not be computed, 0
+otherwise: a missed target is shown, not hidden in a code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from diffeo import Report, errors, observe
+from diffeo.assessing import compare
+from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, NOT_EQUIVALENT, Direction, judge, verdict
+from tqdm import tqdm
+
+from bench.figures import Row, percent, table
+from bench.verdict_pairs import (
+    LostPair,
+    embedding_task,
+    folded_domain,
+    folding_task,
+    ignored_input,
+    inputs,
+    nothing_lost,
+    observed,
+    other_level_sets,
+    trained,
+)
+
+MARGIN, SIGNIFICANCE = 0.05, 0.05
+LANDMARKS, HELD_OUT = 100, 200
+# A loss is found where it is if its direction is within this angle of the true one.
+DEGREES = 15.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work a run does: simulated pairs a row, samples of each side, pairs of trained networks."""
+
+    simulated: int
+    pairs: int
+    samples: int
+    networks: int
+    training_steps: int
+
+
+FULL = Size(2000, 200, 1200, 4, 3000)
+QUICK = Size(40, 3, 600, 1, 300)
+
+RowFunction = Callable[[str, Size], Row]
+ROWS: dict[str, RowFunction] = {}
+
+
+def row(*names: str) -> Callable[[RowFunction], RowFunction]:
+    """Register a function under the names of the rows that it computes."""
+
+    def register(function: RowFunction) -> RowFunction:
+        ROWS.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+# --- a known error ------------------------------------------------------------------------------------------
+
+
+def predictions(error: float, count: int, freedom: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (count, 3) whose relative error is exactly `error` in the population, and the truth.
+
+    The truth is (sqrt 2 cos a, 2 sin b, cos a sin b) with uniform angles: mean 0, mean squared norm 1 + 2 + 1/4. Errors are
+    independent, by Student's t with `freedom` degrees, and twice as large somewhere as elsewhere: times 1 + cos(b) / 3, of
+    mean square 1 + 1/18.
+    """
+    a, b = rng.uniform(0.0, 2.0 * np.pi, (2, count))
+    true = np.column_stack([np.sqrt(2.0) * np.cos(a), 2.0 * np.sin(b), np.cos(a) * np.sin(b)])
+    noise = rng.standard_t(freedom, (count, 3)) / np.sqrt(freedom / (freedom - 2.0))
+    noise *= (1.0 + np.cos(b) / 3.0)[:, None] / np.sqrt(1.0 + 1.0 / 18.0)
+    return true + noise * (error * np.sqrt(3.25 / 3.0)), true
+
+
+def judged(error: float, count: int, freedom: float, rng: np.random.Generator) -> Direction:
+    predicted, true = predictions(error, count, freedom, rng)
+    return judge(predicted, true, np.zeros(3), "simulated", margin=MARGIN, significance=SIGNIFICANCE)
+
+
+def called_equivalent(
+    ways: tuple[float, float], count: int, freedom: float, size: Size, rng: np.random.Generator
+) -> float:
+    """Share of simulated pairs of observations with these errors both ways that are called equivalent."""
+    calls = 0
+    for _ in range(size.simulated):
+        forward, backward = (judged(error, count, freedom, rng).status for error in ways)
+        calls += verdict(forward, backward) == EQUIVALENT
+    return calls / size.simulated
+
+
+def sampling(share: float, count: int) -> float:
+    """Two standard errors of a share."""
+    return 2.0 * float(np.sqrt(share * (1.0 - share) / count))
+
+
+@row("margin 50", "margin 200")
+def at_the_margin(name: str, size: Size) -> Row:
+    count = int(name.split()[1])
+    rng = np.random.default_rng([1, count])
+    # The other direction holds by far: it does not help to refuse the pair.
+    ways = (MARGIN, MARGIN / 10)
+    share = called_equivalent(ways, count, 5.0, size, rng)
+    both = called_equivalent((MARGIN, MARGIN), count, 5.0, size, rng)
+    others = {f"t({df:g})": called_equivalent(ways, count, df, size, rng) for df in (3.0, 4.0, 30.0)}
+    what = f"error of one direction at the margin, of the other far below, t(5), {count} held-out pairs, {size.simulated} times"
+    limit = SIGNIFICANCE + sampling(SIGNIFICANCE, size.simulated)
+    beside = f"both at the margin {percent(both)}; " + ", ".join(f"{k} errors {percent(v)}" for k, v in others.items())
+    return Row(name, what, f"equivalent {percent(share)}", "<= 5 %", share <= limit, beside)
+
+
+@row("half 50", "half 200")
+def at_half_the_margin(name: str, size: Size) -> Row:
+    count = int(name.split()[1])
+    rng = np.random.default_rng([2, count])
+    ways = (MARGIN / 2, MARGIN / 2)
+    # Fifty pairs cannot show the tails of t(5) well enough; the figures beside say by how much.
+    tails = 5.0 if count > 100 else 30.0
+    share = called_equivalent(ways, count, tails, size, rng)
+    others = {f"t({df:g})": called_equivalent(ways, count, df, size, rng) for df in (3.0, 4.0, 5.0)}
+    what = f"errors of both directions at half the margin, t({tails:g}), {count} held-out pairs, {size.simulated} times"
+    beside = ", ".join(f"{k} errors {percent(v)}" for k, v in others.items())
+    limit = 0.95 - sampling(0.95, size.simulated)
+    return Row(name, what, f"equivalent {percent(share)}", ">= 95 %", share >= limit, beside)
+
+
+# --- something lost -----------------------------------------------------------------------------------------
+
+LOSSES: dict[str, tuple[Callable[[np.random.Generator], LostPair], str]] = {
+    "ignored": (ignored_input, "a bottleneck ignores one direction of the input"),
+    "folded": (folded_domain, "five measurements fold the domain"),
+    "level sets": (other_level_sets, "two outputs with other level sets"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A report, what the verdict should be, and the angle between the direction found and the true one, in degrees."""
+
+    report: Report
+    expected: str
+    kind: str
+    angle: float
+
+
+@row(*LOSSES)
+def something_lost(name: str, size: Size) -> Row:
+    make, what = LOSSES[name]
+    outcomes = []
+    for seed in tqdm(range(size.pairs), desc=name, leave=False, disable=None):
+        rng = np.random.default_rng([3, seed, *name.encode()])
+        outcomes.append(judged_pair(make(rng), bool(seed % 2), size, rng))
+    called = sum(one.report.verdict == EQUIVALENT for one in outcomes)
+    named = np.mean([one.report.verdict == one.expected for one in outcomes])
+    found = [loss_of(one.report) for one in outcomes]
+    kinds = np.mean([loss is not None and loss.kind == one.kind for loss, one in zip(found, outcomes, strict=True)])
+    beside = f"kind of loss right in {percent(kinds)}"
+    angles = np.array([one.angle for one in outcomes])
+    if np.isfinite(angles).any():
+        beside += f", its direction within {DEGREES:.0f} degrees in {percent(np.mean(angles < DEGREES))}"
+    shares = [loss.share for loss in found if loss is not None]
+    beside += f"; median share of the domain {percent(float(np.median(shares)))}; " if shares else "; "
+    beside += errors_of(outcomes) + f"; verdicts: {verdicts(outcomes)}"
+    text = f"{what}, either side, {len(outcomes)} pairs: called equivalent, direction of loss named"
+    return Row(name, text, f"{called}, {percent(float(named))}", "0, >= 95 %", called == 0 and named >= 0.95, beside)
+
+
+def judged_pair(pair: LostPair, swap: bool, size: Size, rng: np.random.Generator) -> Outcome:
+    """Match and assess; the keeping side is A, or B if swapped."""
+    sides = (pair.loses, pair.keeps) if swap else (pair.keeps, pair.loses)
+    samples = [inputs(size.samples, rng) for _ in sides]
+    a, b = (observed(measure, x) for measure, x in zip(sides, samples, strict=True))
+    marks, new = inputs(LANDMARKS, rng), inputs(HELD_OUT, rng)
+    landmarks, held_out = (tuple(measure(x)[0] for measure in sides) for x in (marks, new))
+    report = compare(
+        a,
+        b,
+        landmarks=landmarks,
+        held_out=held_out,
+        margin=MARGIN,
+        significance=SIGNIFICANCE,
+        baselines=False,
+    )
+    expected = EQUIVALENT if not pair.kind else B_TO_A if swap else A_TO_B
+    return Outcome(report, expected, pair.kind, angle_of(report, pair, samples[int(swap)], int(swap)))
+
+
+def angle_of(report: Report, pair: LostPair, x: np.ndarray, keeps: int) -> float:
+    """Angle between the direction of the loss, moved to the input, and the true one; infinite where there is none."""
+    loss = loss_of(report)
+    if loss is None or pair.direction is None or len(loss.direction) != x.shape[1] or report.rows is None:
+        return np.inf
+    known, found = x[report.rows[keeps]], report.embeddings[keeps]
+    u, _, vt = np.linalg.svd((found - found.mean(axis=0)).T @ (known - known.mean(axis=0)))
+    cosine = abs(float(loss.direction @ (u @ vt) @ pair.direction))
+    return float(np.degrees(np.arccos(min(1.0, cosine))))
+
+
+def loss_of(report: Report) -> Any:
+    return report.backward.loss if report.forward.status == HOLDS else report.forward.loss
+
+
+def verdicts(outcomes: Sequence[Outcome]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in Counter(one.report.verdict for one in outcomes).most_common())
+
+
+def errors_of(outcomes: Sequence[Outcome]) -> str:
+    """Median and worst error of the better direction."""
+    least = [min(one.report.forward.error, one.report.backward.error) for one in outcomes]
+    return f"error of the better direction {percent(float(np.median(least)))} (median), {percent(max(least))} (worst)"
+
+
+@row("control")
+def control(name: str, size: Size) -> Row:
+    outcomes = []
+    for seed in tqdm(range(size.pairs), desc=name, leave=False, disable=None):
+        rng = np.random.default_rng([4, seed])
+        outcomes.append(judged_pair(nothing_lost(rng), bool(seed % 2), size, rng))
+    share = float(np.mean([one.report.verdict == EQUIVALENT for one in outcomes]))
+    worst = [max(one.report.forward.error, one.report.backward.error) for one in outcomes]
+    beside = f"error of the worse direction {percent(float(np.median(worst)))} (median); verdicts: {verdicts(outcomes)}"
+    text = f"five measurements of random networks on both sides, nothing lost, {len(outcomes)} pairs: called equivalent"
+    return Row(name, text, percent(share), ">= 95 %", share >= 0.95, beside)
+
+
+# --- trained networks ---------------------------------------------------------------------------------------
+
+# Layers of the trained networks: the first wide hidden layer, the second, and the output.
+FIRST, SECOND, OUTPUT = "1", "3", None
+
+
+def compared(networks: tuple[Any, Any], layer: str | None, size: Size, seed: int) -> Report:
+    """All units of one layer of two networks, which share no input but landmarks and held-out pairs."""
+    import torch
+
+    rng = np.random.default_rng([5, seed])
+    a, b = (observe(one, inputs(size.samples, rng), layer=layer) for one in networks)
+
+    def at(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        depth = None if layer is None else int(layer) + 1
+        with torch.no_grad():
+            return tuple(one[:depth](torch.as_tensor(x)).numpy() for one in networks)
+
+    marks, new = inputs(LANDMARKS, rng), inputs(HELD_OUT, rng)
+    return compare(
+        a, b, landmarks=at(marks), held_out=at(new), margin=MARGIN, significance=SIGNIFICANCE, baselines=False
+    )
+
+
+@row("trained seeds")
+def two_seeds(name: str, size: Size) -> Row:
+    found: dict[str, list[Report]] = {"hidden 1": [], "hidden 2": [], "outputs": []}
+    for k in tqdm(range(size.networks), desc=name, leave=False, disable=None):
+        pair = tuple(trained(embedding_task, 3, 2 * k + side, size.training_steps) for side in (0, 1))
+        for key, layer in zip(found, (FIRST, SECOND, OUTPUT), strict=True):
+            found[key].append(compared((pair[0], pair[1]), layer, size, k))
+    right = [report.verdict == EQUIVALENT for reports in found.values() for report in reports]
+    text = f"two seeds on one task with outputs that embed the input, {size.networks} pairs, outputs and hidden layers"
+    return Row(name, text, f"{sum(right)} of {len(right)} equivalent", "all", all(right), summaries(found))
+
+
+@row("trained task")
+def another_task(name: str, size: Size) -> Row:
+    found: dict[str, list[Report]] = {"hidden 1": [], "outputs": []}
+    for k in tqdm(range(size.networks), desc=name, leave=False, disable=None):
+        first = trained(embedding_task, 3, 100 + k, size.training_steps)
+        second = trained(folding_task, 3, 200 + k, size.training_steps, start=first)
+        for key, layer in zip(found, (FIRST, OUTPUT), strict=True):
+            found[key].append(compared((first, second), layer, size, k))
+    right = [report.verdict == EQUIVALENT for report in found["hidden 1"]]
+    right += [report.verdict in (A_TO_B, NOT_EQUIVALENT) for report in found["outputs"]]
+    text = (
+        f"one network, and it retrained on a task with other level sets, {size.networks} pairs: hidden layer, outputs"
+    )
+    beside = summaries(found) + f"\n{found['outputs'][0].reason}"
+    value = f"{sum(right)} of {len(right)} as they should be"
+    return Row(name, text, value, "equivalent, not", all(right), beside)
+
+
+def summaries(found: dict[str, list[Report]]) -> str:
+    """Verdicts and errors of every layer."""
+    return "\n".join(
+        f"{key}: "
+        + ", ".join(f"{r.verdict} ({percent(r.forward.error)} and back {percent(r.backward.error)})" for r in reports)
+        for key, reports in found.items()
+    )
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def chosen_rows(only: str | None) -> list[str]:
+    """Names of the rows to compute; an unknown name ends the program."""
+    if only is None:
+        return list(ROWS)
+    asked = [text.strip() for text in only.split(",")]
+    for text in asked:
+        if not any(name.startswith(text) for name in ROWS):
+            sys.exit(f"no row begins with {text!r}; rows: {', '.join(ROWS)}")
+    return [name for name in ROWS if any(name.startswith(text) for text in asked)]
+
+
+def computed(name: str, size: Size) -> tuple[Row, bool]:
+    """The row, and whether it could be computed."""
+    try:
+        return ROWS[name](name, size), True
+    except Exception as error:  # one row must not take the others with it
+        return Row(name, "could not be computed", type(error).__name__, "", False, str(error)), False
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
+    parser.add_argument("--only", metavar="NAME,...", help="rows to compute, by name or by how it begins")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", errors.DiffeoWarning)
+    size = QUICK if arguments.quick else FULL
+    rows, complete = [], True
+    for name in tqdm(chosen_rows(arguments.only), desc="rows", disable=None):
+        start = time.perf_counter()
+        found, well = computed(name, size)
+        rows.append((found, time.perf_counter() - start))
+        tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
+        complete = complete and well
+    print(f"python -m bench.bench_verdict {' '.join(sys.argv[1:])}".rstrip())
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"{datetime.date.today()}, {machine}, Python {platform.python_version()}, numpy {np.__version__}")
+    print(table(rows))
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

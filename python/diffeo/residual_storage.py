@@ -1,0 +1,46 @@
+"""What a file holds of a residual model, and the model made from it again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffeo import _schema, errors
+from diffeo._container import Content
+from diffeo._schema import holds, take
+from diffeo.residual import MAX_LANDMARKS, ResidualModel
+
+# A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
+MAX_PREDICTORS = 16
+# Amplitude over noise of its processes, which search them within 1e17: beyond, factors are not found in bounded time.
+MAX_SIGNAL = 1e20
+
+
+def residual_content(at: str, model: ResidualModel) -> Content:
+    """Arrays and entries of a model, whose names begin like this."""
+    known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
+    stored = {at + name: getattr(model, name) for name in _schema.RESIDUAL}
+    return stored | {f"{at}kinds": list(model.kinds)} | known
+
+
+def build_residual(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> ResidualModel | None:
+    """The model, from content that may be anything; None where there is none, or it is only checked."""
+    if not holds(content, at):
+        return None
+    taken, known = take(content, at, _schema.RESIDUAL, sizes), take(content, f"{at}errors.", _schema.ERRORS, sizes)
+    if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
+        raise errors.ShapeError(
+            f"{at}kinds and {at}landmarks: {sizes['j']} predictors and {sizes['L']} landmarks do not fit"
+        )
+    if len(set(known["names"])) != sizes["e"] or len(known["names"]) != sizes["e"] or "combined" not in known["names"]:
+        raise errors.InputError(f"{at}errors.names do not name its errors")
+    amplitude, noise = taken["amplitude"], taken["noise"]
+    if (amplitude < 0).any() or not (amplitude <= MAX_SIGNAL * noise).all():
+        raise errors.InputError(f"{at}amplitude and {at}noise are negative or out of proportion")
+    with np.errstate(over="ignore"):
+        reach = np.abs(taken["landmarks"]).max(axis=0) * np.abs(taken["inverse_scales"])
+    if not np.isfinite(reach).all():
+        raise errors.InputError(f"{at}inverse_scales are out of proportion to {at}landmarks")
+    if not assemble:
+        return None
+    relative = dict(zip(known["names"], known["values"].tolist(), strict=True))
+    return ResidualModel(**taken | {"kinds": tuple(taken["kinds"])}, errors=relative)

@@ -1,0 +1,78 @@
+"""Measurements checked, and their local covariances whitened at a rank that the singular values show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._validation import FloatArray, IntArray, check_units, float_array, integer, rows_text
+from diffeo.rank import JACOBIAN_FLOOR, MAX_DEFICIENT, deficient_samples, rank_by_floor, rank_by_gap
+
+
+class Whitened(NamedTuple):
+    """Whitening (n, m, d), singular values (n, r), dimension d and rank-deficient samples, as in `Observation`."""
+
+    whitening: FloatArray
+    singular_values: FloatArray
+    dim: int
+    deficient: IntArray
+
+
+def checked_points(points: Any) -> FloatArray:
+    """Check the measurements and warn of neurons that do not vary."""
+    # A copy: what the caller does to the array later must not change the observation.
+    y = float_array(points, "points", 2, axes="(n, m)").copy()
+    if len(y) < 2:
+        raise errors.SampleSizeError("points holds 1 sample; at least 2 are needed")
+    check_units(y, "points")
+    constant = np.flatnonzero(np.ptp(y, axis=0) == 0.0)
+    if len(constant) == y.shape[1]:
+        raise errors.RankError(f"all {y.shape[1]} measurements are constant over the {len(y)} samples: nothing varies")
+    if len(constant):
+        errors.warn(
+            f"{len(constant)} of {y.shape[1]} measurements are constant over all samples (columns "
+            f"{', '.join(map(str, constant[:5]))}): they carry no information; leave those neurons out",
+            errors.ConstantNeuronWarning,
+        )
+    return y
+
+
+def whiten(
+    points: FloatArray,
+    decompose: Callable[[int], tuple[FloatArray, FloatArray]],
+    dim: int | None,
+    limit: int,
+    floor: float,
+    source: str,
+    *,
+    by_gap: bool = False,
+) -> Whitened:
+    """Choose the rank from the singular values, list deficient samples, and whiten."""
+    if dim is None:
+        values = decompose(0)[0]
+        dim = rank_by_gap(values, limit, floor) if by_gap else rank_by_floor(values, limit, floor)
+    else:
+        dim = integer(dim, "dim", 1)
+        if dim > limit:
+            raise errors.RankError(
+                f"dim = {dim} exceeds {limit}, the largest rank that {points.shape[1]} measurements and these {source} allow"
+            )
+    values, whitening = decompose(dim)
+    # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
+    deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
+    if len(deficient) > MAX_DEFICIENT * len(points):
+        raise errors.RankError(
+            f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
+            f"({rows_text(deficient)}); lower dim, or measure neurons that respond to every input direction"
+        )
+    if len(deficient):
+        errors.warn(
+            f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
+            f"({rows_text(deficient)}); they are left out of the graph and placed by extension",
+            errors.RankWarning,
+        )
+        whitening[deficient] = 0.0
+    return Whitened(whitening, values, dim, deficient)

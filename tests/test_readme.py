@@ -1,0 +1,58 @@
+"""What README.md tells a new user to type, typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from diffeo import cli
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def block(name):
+    """The block of code that stands under a mark."""
+    text = README.read_text(encoding="utf-8")
+    found = re.search(rf"<!-- ci: {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
+    assert found, f"README.md has no block marked {name}"
+    return found[1]
+
+
+def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    # The tests have a module of this name too.
+    monkeypatch.delitem(sys.modules, "networks", raising=False)
+    (tmp_path / "networks.py").write_text(block("networks"), encoding="utf-8")
+    commands = [shlex.split(line) for line in block("compare").splitlines() if line]
+    assert [words[:2] for words in commands] == [
+        ["python", "networks.py"],
+        ["diffeo", "observe"],
+        ["diffeo", "observe"],
+        ["diffeo", "compare"],
+    ]
+    for words in commands:
+        if words[0] == "python":
+            runpy.run_path(words[1], run_name="__main__")
+        else:
+            assert cli.main(words[1:]) == 0
+    sys.modules.pop("networks", None)
+    assert {"a.safetensors", "b.safetensors", "x_a.npy", "pairs.csv", "A.npz", "B.npz"} <= set(os.listdir(tmp_path))
+    said = capsys.readouterr().out
+    assert "Equivalent: the same up to a change of coordinates" in said
+    assert "No linear map does it" in said
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Equivalent: the same up to a change of coordinates." in page
+
+
+def test_picture_of_the_report_is_there_and_small():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert "bench/results/report.png" in pictures
+    assert all((README.parent / picture).exists() for picture in pictures)
+    assert (README.parent / "bench/results/report.png").stat().st_size < 300_000
