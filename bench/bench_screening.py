@@ -166,10 +166,10 @@ def main() -> int:
     for name in names:
         start = time.perf_counter()
         if name == "time":
-            row = seconds(1000, 1) if quick else seconds(4000, 5)
+            row = seconds(500, 1) if quick else seconds(4000, 5)
         else:
             different = CASES[name][1] or name == "uneven"
-            n, count = (300, 2) if quick else (1000, 20 if different else 30 if "bursts" in name else 120)
+            n, count = (200, 1) if quick else (1000, 20 if different else 30 if "bursts" in name else 120)
             row = rates(name, n, arguments.draws or count)
         rows.append((row, time.perf_counter() - start))
         tqdm.write(f"{row.name}: {row.value} ({row.beside})", file=sys.stderr)
