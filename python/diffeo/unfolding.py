@@ -101,8 +101,9 @@ def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_t
     if n > LARGE:
         # One of each stretch of consecutive samples, which are near in space.
         chosen = np.arange(START_SAMPLES) * n // START_SAMPLES
-        others = np.setdiff1d(np.arange(len(observation)), graph.rows[chosen])
-        coarse = neighbor_graph(replace(observation, deficient=others), n_neighbors, n_threads)
+        others = np.ones(len(observation), dtype=bool)
+        others[graph.rows[chosen]] = False
+        coarse = neighbor_graph(replace(observation, deficient=np.flatnonzero(others)), n_neighbors, n_threads)
         if pieces(coarse)[0] == 1 and np.isfinite(coarse.lengths).all():
             layout, _, _ = untangle(coarse, start_layout(coarse, observation.dim))
             if relative_stress(coarse, layout) <= FOLDED:
