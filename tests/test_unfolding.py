@@ -203,9 +203,10 @@ def test_large_samples_reach_the_same_layout(monkeypatch, dim, m, n):
     monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
     started = unfold(observation, 12, 1)
     for found in (cycled, started):
+        # Robust rounds, which samples as few as these in space take, stop at a coarse tolerance.
         assert np.array_equal(found.graph.rows, plain.graph.rows)
         assert found.settled == plain.settled
-        assert error(found.coordinates, plain.coordinates) < 0.05 * error(
+        assert error(found.coordinates, plain.coordinates) < 0.2 * error(
             plain.coordinates, square(n, dim, 1)[plain.graph.rows]
         )
     # The start from some samples saves steps on all of them.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "diffeo/parallel.hpp"
@@ -244,9 +245,11 @@ Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Ind
     const Eigen::RowVectorXd norm = column_dots(residual.data(), residual.data(), n, b, threads_).cwiseSqrt();
     *reduction = 0.0;
     for (Index c = 0; c < b; ++c) {
-      if (norm[c] > 0.0) *reduction = std::max(*reduction, target[c] > 0.0 ? norm[c] / target[c] : 1.0);
+      const double share = norm[c] == 0.0 ? 0.0 : norm[c] / target[c];
+      // Where there is no solution, iterations can overflow: that is no reduction either.
+      *reduction = std::max(*reduction, std::isfinite(share) ? share : std::numeric_limits<double>::infinity());
     }
-    if (!(*reduction > tolerance) || iterations == max_iterations) break;
+    if (*reduction <= tolerance || !std::isfinite(*reduction) || iterations == max_iterations) break;
     cycle(residual.data(), b, preconditioned.data());
     const Eigen::RowVectorXd size_now = column_dots(residual.data(), preconditioned.data(), n, b, threads_);
     Eigen::RowVectorXd along = Eigen::RowVectorXd::Zero(b);

@@ -40,8 +40,9 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     of algebraic multigrid takes the place of the solution (smoothed aggregation: Vanek, Mandel and Brezina 1996), and
     above 60,000 the start is the layout of 20,000 of them, so that time and memory grow like the sample. Long thin
     domains, which creep, are finished by Gauss-Newton steps, preconditioned likewise. Only local lengths enter the
-    stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates, and these correct
-    the lengths to the next order, for a second refinement that is more accurate by one to two orders of magnitude.
+    stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
+    and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders
+    of magnitude.
 
     Where stress is left, local frames are synchronised and developed into a layout that needs no distances, which may
     close up around `periods_`; and the graph is searched anew among samples that are near in the layout, its edges
