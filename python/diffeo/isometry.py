@@ -36,9 +36,9 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     both tangents; their lengths l_ij come from the derivatives at both ends. Graph distances to a few landmarks give a
     start (landmark multidimensional scaling: de Silva and Tenenbaum 2004), whose stress
     sum_edges w_ij (norm(X_i - X_j) - l_ij)^2 is then minimised by majorisation (de Leeuw 1977): each step solves one
-    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Above 10,000 samples one cycle
+    graph Laplacian, which is factored once, with Anderson acceleration (Anderson 1965). Above 5,000 samples one cycle
     of algebraic multigrid takes the place of the solution (smoothed aggregation: Vanek, Mandel and Brezina 1996), and
-    above 60,000 the start is the layout of 20,000 of them, so that time and memory grow like the sample. Long thin
+    above 30,000 the start is the layout of 15,000 of them, so that time and memory grow like the sample. Long thin
     domains, which creep, are finished by Gauss-Newton steps, preconditioned likewise. Only local lengths enter the
     stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
     and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders

@@ -17,8 +17,8 @@ from diffeo.layout import FOLDED, refine, refine_robustly, relative_stress, star
 from diffeo.observation import Observation
 
 # Samples above which a graph is laid out from a start of some of its samples, and how many.
-LARGE = 60_000
-START_SAMPLES = 20_000
+LARGE = 30_000
+START_SAMPLES = 15_000
 # Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
