@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import smooth_map, smooth_observation, square
-from diffeo import Observation, errors, unfolding
+from diffeo import Observation, errors, linear_systems, unfolding
+from diffeo._workers import working
 from diffeo.frames import gradients_along, local_frames
 from diffeo.graph import neighbor_graph, overlap
 from diffeo.layout import refine, refine_robustly, relative_stress
@@ -187,3 +188,57 @@ def test_a_curve_whose_ends_are_apart_stays_open():
     found = unfold(seen_on_a_circle(angle), 12, 1)
     assert found.periods.shape == (0, 1)
     assert np.ptp(found.coordinates) == pytest.approx(np.ptp(angle), rel=1e-3)
+
+
+# --- large samples ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dim", "m", "n"), [(2, 5, 4000), (3, 7, 4000)])
+def test_large_samples_reach_the_same_layout(monkeypatch, dim, m, n):
+    observation = smooth_observation(n, dim, m)
+    plain = unfold(observation, 12, 1)
+    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
+    cycled = unfold(observation, 12, 1)
+    monkeypatch.setattr(unfolding, "LARGE", 2000)
+    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    started = unfold(observation, 12, 1)
+    for found in (cycled, started):
+        # Robust rounds, which samples as few as these in space take, stop at a coarse tolerance.
+        assert np.array_equal(found.graph.rows, plain.graph.rows)
+        assert found.settled == plain.settled
+        assert error(found.coordinates, plain.coordinates) < 0.2 * error(
+            plain.coordinates, square(n, dim, 1)[plain.graph.rows]
+        )
+    # The start from some samples saves steps on all of them.
+    assert started.n_iter < cycled.n_iter
+
+
+def test_a_large_closed_domain_still_finds_its_period(monkeypatch):
+    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(unfolding, "LARGE", 2000)
+    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    found = unfold(closed(3000, [[2.0, 0.0]], 0.5)[1], 12, 1)
+    assert np.linalg.norm(found.periods) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_samples_too_few_for_their_bends_leave_the_start_to_the_whole_graph(monkeypatch):
+    observation = smooth_observation(3000, 2, 5)
+    monkeypatch.setattr(unfolding, "LARGE", 2000)
+    whole = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    monkeypatch.setattr(unfolding, "FOLDED", -1.0)
+    refused = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    monkeypatch.setattr(unfolding, "LARGE", 5000)
+    plain = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    assert refused.tobytes() == plain.tobytes() != whole.tobytes()
+
+
+def test_multigrid_has_the_same_bits_for_any_threads(monkeypatch):
+    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(unfolding, "LARGE", 2000)
+    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    observation = smooth_observation(3000, 2, 5)
+    results = []
+    for n_jobs in (1, 2, 3):
+        with working(n_jobs):
+            results.append(unfold(observation, 12, n_jobs).layout.tobytes())
+    assert results[0] == results[1] == results[2]

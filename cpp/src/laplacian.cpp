@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "diffeo/parallel.hpp"
@@ -239,14 +240,20 @@ Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Ind
   residual = Eigen::Map<const RowMatrix>(right, n, b) - residual;
   const Eigen::RowVectorXd target = column_dots(right, right, n, b, threads_).cwiseSqrt();
   Eigen::RowVectorXd size_before = Eigen::RowVectorXd::Zero(b);
+  // The largest share of a right side that is left; where there is no solution iterations may overflow.
+  const auto left = [&] {
+    const Eigen::RowVectorXd norm = column_dots(residual.data(), residual.data(), n, b, threads_).cwiseSqrt();
+    double most = 0.0;
+    for (Index c = 0; c < b; ++c) {
+      const double share = norm[c] == 0.0 ? 0.0 : norm[c] / target[c];
+      most = std::max(most, std::isfinite(share) ? share : std::numeric_limits<double>::infinity());
+    }
+    return most;
+  };
   Index iterations = 0;
   for (;; ++iterations) {
-    const Eigen::RowVectorXd norm = column_dots(residual.data(), residual.data(), n, b, threads_).cwiseSqrt();
-    *reduction = 0.0;
-    for (Index c = 0; c < b; ++c) {
-      if (norm[c] > 0.0) *reduction = std::max(*reduction, target[c] > 0.0 ? norm[c] / target[c] : 1.0);
-    }
-    if (!(*reduction > tolerance) || iterations == max_iterations) break;
+    *reduction = left();
+    if (*reduction <= tolerance || !std::isfinite(*reduction) || iterations == max_iterations) break;
     cycle(residual.data(), b, preconditioned.data());
     const Eigen::RowVectorXd size_now = column_dots(residual.data(), preconditioned.data(), n, b, threads_);
     Eigen::RowVectorXd along = Eigen::RowVectorXd::Zero(b);
@@ -263,6 +270,10 @@ Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Ind
     Eigen::Map<RowMatrix>(x, n, b) += direction * along.asDiagonal();
     residual -= image * along.asDiagonal();
   }
+  // Rounding parts the residual of the recursion from the true one.
+  multiply(matrix_, x, b, residual.data(), threads_);
+  residual = Eigen::Map<const RowMatrix>(right, n, b) - residual;
+  *reduction = left();
   return iterations;
 }
 

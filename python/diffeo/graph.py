@@ -58,6 +58,17 @@ class NeighborGraph:
     lengths: FloatArray
     windings: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
+    def __post_init__(self) -> None:
+        # The core takes them as they are; without periods there are no windings of each edge.
+        windings = self.windings if self.windings.shape[1] else np.empty((len(self.i), 0))
+        for name, values, kind in (
+            ("i", self.i, np.int64),
+            ("j", self.j, np.int64),
+            ("lengths", self.lengths, np.float64),
+            ("windings", windings, np.float64),
+        ):
+            object.__setattr__(self, name, np.ascontiguousarray(values, dtype=kind))
+
     @property
     def n_periods(self) -> int:
         """Number of periods k."""
@@ -80,8 +91,9 @@ class NeighborGraph:
 
     def subset(self, edges: NDArray[Any]) -> NeighborGraph:
         """The graph with these edges only."""
-        windings = self.windings[edges] if self.n_periods else self.windings
-        return replace(self, i=self.i[edges], j=self.j[edges], lengths=self.lengths[edges], windings=windings)
+        return replace(
+            self, i=self.i[edges], j=self.j[edges], lengths=self.lengths[edges], windings=self.windings[edges]
+        )
 
     def restricted(self, keep: NDArray[np.bool_]) -> NeighborGraph:
         """The graph on these samples only."""
@@ -103,10 +115,7 @@ def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -
     k = min(CANDIDATES * n_neighbors, n - 1)
     with stage("neighbours"):
         neighbors, _ = tree.nearest_neighbors(k, n_threads)
-    rows = observation.usable[tree.order]
-    i, j = np.repeat(np.arange(n), k), neighbors.ravel().astype(np.int64)
-    found = j >= 0
-    graph = _with_lengths(observation, rows, i[found], j[found], n_threads)
+    graph = _with_lengths(observation, observation.usable[tree.order], neighbors, n_threads)
     return _nearest(graph, n_neighbors)
 
 
@@ -137,19 +146,20 @@ def layout_graph(
     """
     n = len(rows)
     k = min(CANDIDATES * n_neighbors, n - 1)
-    j = cKDTree(layout).query(layout, k + 1, workers=n_threads or -1)[1][:, 1:].ravel()
-    graph = _with_lengths(observation, rows, np.repeat(np.arange(n), k), j.astype(np.int64), n_threads)
+    neighbors = cKDTree(layout).query(layout, k + 1, workers=n_threads or -1)[1][:, 1:]
+    graph = _with_lengths(observation, rows, neighbors, n_threads)
     there = np.linalg.norm(graph.steps(layout), axis=1)
     ratio = graph.lengths / np.maximum(there, np.finfo(float).tiny)
     return _nearest(graph.subset((ratio <= AGREEMENT) & (ratio >= 1.0 / AGREEMENT)), n_neighbors)
 
 
-def _with_lengths(observation: Observation, rows: IntArray, i: IntArray, j: IntArray, n_threads: int) -> NeighborGraph:
-    """The candidates whose step stays in the span of both tangents, each once, with trapezoidal lengths."""
+def _with_lengths(observation: Observation, rows: IntArray, neighbors: NDArray[Any], n_threads: int) -> NeighborGraph:
+    """The candidates (n, k), -1 for none, whose step stays in both tangents, each once, with trapezoidal lengths."""
     n = len(rows)
-    low, high = np.minimum(i, j), np.maximum(i, j)
-    _, first = np.unique(low * n + high, return_index=True)
-    i, j = low[first], high[first]
+    here, there = np.arange(n)[:, None], neighbors.astype(np.int64)
+    pairs = (np.minimum(here, there) * n + np.maximum(here, there))[there >= 0]
+    pairs.sort()
+    i, j = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], max(n, 1))
     points, whitening = (np.ascontiguousarray(x[rows]) for x in (observation.points, observation.whitening))
     lengths, off_tangent = _core.edge_lengths(points, whitening, i, j, n_threads)
     limit = max(OFF_TANGENT, OFF_TANGENT_FACTOR * float(np.median(off_tangent))) if len(off_tangent) else 0.0
@@ -160,12 +170,13 @@ def _with_lengths(observation: Observation, rows: IntArray, i: IntArray, j: IntA
 def _nearest(graph: NeighborGraph, n_neighbors: int) -> NeighborGraph:
     """The edges that are among the shortest `n_neighbors` of at least one of their ends."""
     e = len(graph.i)
-    ends, others = np.concatenate([graph.i, graph.j]), np.tile(np.arange(e), 2)
-    order = np.lexsort((others, graph.lengths[others], ends))
-    ends, others = ends[order], others[order]
-    rank = np.arange(2 * e) - np.searchsorted(ends, ends)
+    shortest = np.argsort(graph.lengths, kind="stable")
+    ends = np.column_stack([graph.i[shortest], graph.j[shortest]]).ravel()
+    # Compressed rows gather the edges around each sample and keep their order.
+    around = sp.coo_array((np.repeat(shortest, 2), (ends, np.arange(2 * e))), shape=(len(graph.rows), 2 * e)).tocsr()
+    rank = np.arange(2 * e) - np.repeat(around.indptr[:-1], np.diff(around.indptr))
     kept = np.zeros(e, dtype=bool)
-    kept[others[rank < n_neighbors]] = True
+    kept[around.data[rank < n_neighbors]] = True
     return graph.subset(kept)
 
 

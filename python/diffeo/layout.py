@@ -93,8 +93,7 @@ def refine(
     n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
     laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings)
-    windings = graph.windings if graph.n_periods else np.empty((len(graph.i), 0))
-    forces = _core.Stress(n, graph.i, graph.j, graph.lengths, weights, windings)
+    forces = _core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
 
     def centred(x: FloatArray) -> FloatArray:
         moved = x.copy()

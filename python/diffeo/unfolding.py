@@ -17,8 +17,8 @@ from diffeo.layout import FOLDED, refine, refine_robustly, relative_stress, star
 from diffeo.observation import Observation
 
 # Samples above which a graph is laid out from a start of some of its samples, and how many.
-LARGE = 60_000
-START_SAMPLES = 20_000
+LARGE = 30_000
+START_SAMPLES = 15_000
 # Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
@@ -101,8 +101,9 @@ def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_t
     if n > LARGE:
         # One of each stretch of consecutive samples, which are near in space.
         chosen = np.arange(START_SAMPLES) * n // START_SAMPLES
-        others = np.setdiff1d(np.arange(len(observation)), graph.rows[chosen])
-        coarse = neighbor_graph(replace(observation, deficient=others), n_neighbors, n_threads)
+        others = np.ones(len(observation), dtype=bool)
+        others[graph.rows[chosen]] = False
+        coarse = neighbor_graph(replace(observation, deficient=np.flatnonzero(others)), n_neighbors, n_threads)
         if pieces(coarse)[0] == 1 and np.isfinite(coarse.lengths).all():
             layout, _, _ = untangle(coarse, start_layout(coarse, observation.dim))
             if relative_stress(coarse, layout) <= FOLDED:

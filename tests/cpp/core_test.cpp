@@ -12,6 +12,8 @@ int main() {
   testing::test_eigenpairs();
   testing::test_multigrid();
   testing::test_interpolation();
+  testing::test_laplacian();
+  testing::test_frames();
   testing::test_parallel();
   const int failed = testing::failures.load();
   std::printf("core: %d checks failed\n", failed);

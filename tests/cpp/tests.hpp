@@ -12,6 +12,8 @@ void test_edge_lengths();
 void test_eigenpairs();
 void test_multigrid();
 void test_interpolation();
+void test_laplacian();
+void test_frames();
 void test_parallel();
 
 }  // namespace testing

@@ -29,7 +29,7 @@ class LaplacianSolver {
   void cycle(const double* r, Index b, double* w) const;
 
   /// Conjugate gradients from x (n, b) until norm(b - A x) <= tolerance norm(b) in every column; returns the
-  /// iterations. `reduction` gets the largest norm(b - A x) / norm(b), so that callers see what was not reached.
+  /// iterations. `reduction` gets the largest norm(b - A x) / norm(b), computed from x at the end: callers must look.
   Index solve(const double* right, Index b, double tolerance, Index max_iterations, double* x, double* reduction) const;
 
  private:
