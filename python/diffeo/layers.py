@@ -132,8 +132,10 @@ class LayerComparison:
 
 
 def percent(error: float) -> str:
-    """Two digits of a relative error, in percent."""
-    return "--" if np.isnan(error) else f"{100 * error:.2g}" if error < 1 else f"{100 * error:.0f}"
+    """A relative error in percent: two digits, no fractions of ten and more."""
+    if np.isnan(error):
+        return "--"
+    return f"{100 * error:.0f}" if error >= 0.0995 else f"{100 * error:.2g}"
 
 
 def compare_layers(
