@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 import diffeo  # noqa: E402
 from architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
 from diffeo import charts, errors, plotting  # noqa: E402
-from diffeo.layers import NOT_MATCHED, percent  # noqa: E402
+from diffeo.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
