@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 import diffeo  # noqa: E402
 from architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
 from diffeo import charts, errors, plotting  # noqa: E402
-from diffeo.layers import NOT_MATCHED  # noqa: E402
+from diffeo.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -100,6 +100,14 @@ def test_the_table_says_errors_verdicts_and_reasons(compared):
     assert lines[2].startswith("1 ")
     assert any(line.startswith("- 0 / nothing, 1 / nothing: B: ") and "does not depend" in line for line in lines)
     assert "margin 5 %" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(0.00012345, "0.012"), (0.0995, "10"), (0.0994, "9.9"), (0.998, "100"), (12.0, "1200"), (np.nan, "--")],
+)
+def test_errors_in_percent(error, text):
+    assert percent(error) == text
 
 
 def test_the_heat_map_draws_into_given_axes(compared):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
     from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
-    from diffeo.layers import LayerComparison as LayerComparison
+    from diffeo.layer_comparison import LayerComparison as LayerComparison
     from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
     from diffeo.neurons import NeuronSet as NeuronSet
@@ -51,7 +51,7 @@ __version__ = "0.1.0"
 _HOME = {
     "DiffusionMap": "diffusion_map",
     "IsometricEmbedding": "isometry",
-    "LayerComparison": "layers",
+    "LayerComparison": "layer_comparison",
     "NeuronSet": "neurons",
     "Observation": "observation",
     "RandomProjection": "_outputs",
