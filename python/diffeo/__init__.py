@@ -1,17 +1,22 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules. What a network measures: capture, measuring -> observing ->
-observation (with neighborhoods, noise, shrinkage, whitening, smoothing), and neurons, which chooses what to measure.
-Diffusion coordinates: bandwidth -> kernel ->
-diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -> gauss_newton -> layout -> frames ->
-development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
-alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
-is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve);
-without pairs, fingerprints -> overlay -> evidence -> screening. Then losses -> equivalence -> report (told by
-report_text, drawn by svg -> report_figures -> report_page) -> reasons -> assessing; for the command line array_files,
-saved_network -> commands. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch,
-scikit-learn nor matplotlib.
+The pipeline is the list of modules; each stage imports only earlier ones.
+
+- What a network measures: capture, measuring -> observing -> observation (with neighborhoods, noise, shrinkage,
+  whitening, rank, smoothing), and neurons, which chooses what to measure.
+- Diffusion coordinates: bandwidth -> kernel -> diffusion_map -> selection.
+- Isometric coordinates: periods -> graph -> linear_systems, acceleration -> gauss_newton -> layout -> frames ->
+  development -> unfolding -> isometry, with interpolation both ways.
+- Joining two sides: charts -> landmarks -> alignment; where landmarks are few, freedom -> likeness -> extents ->
+  motions -> closed -> candidates; where the domain is curved, atlas -> correspondence -> placement -> registration;
+  then residual and regression (what landmarks still teach) -> diagnostics -> transformation -> matching, and
+  reconstruction.
+- Judging: baselines (what plain fits achieve), losses -> equivalence -> report (told by report_text, drawn by svg ->
+  report_figures -> report_page) -> reasons -> assessing; layer by layer, layer_comparison -> layers; without pairs,
+  fingerprints -> overlay -> evidence -> screening.
+- Files and commands: storage (with residual_storage, report_storage); array_files, saved_network -> commands -> cli.
+
+Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations
