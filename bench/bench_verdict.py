@@ -56,7 +56,7 @@ class Size:
     training_steps: int
 
 
-FULL = Size(2000, 200, 1000, 4, 3000)
+FULL = Size(1000, 200, 1000, 4, 3000)
 QUICK = Size(40, 3, 600, 1, 300)
 
 RowFunction = Callable[[str, Size], Row]

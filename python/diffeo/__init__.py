@@ -6,8 +6,10 @@ diffusion_map -> selection. Isometric ones: periods -> graph -> linear_systems -
 development -> unfolding -> isometry, with interpolation both ways. Joining two sides: charts -> landmarks ->
 alignment; where landmarks are few, freedom -> likeness -> extents -> motions -> closed -> candidates; where the domain
 is curved, atlas -> correspondence -> placement -> registration. Then residual (what landmarks still teach) ->
-diagnostics -> transformation -> matching, and reconstruction. Judging a match: baselines (what plain fits achieve).
-Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
+diagnostics -> transformation -> regression (maps from landmarks alone) -> matching, and reconstruction. Judging a
+match: baselines (what plain fits achieve), losses (what a side lost) -> equivalence (bounds and verdict) -> report ->
+reasons (in words) -> assessing. Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch,
+scikit-learn nor matplotlib.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -178,20 +180,38 @@ def _resampled(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Ratio of means and its relative deviation in resamples of the pairs; equal arguments give equal bits."""
     count = len(a)
     total = int(np.clip(MAX_DRAWS // count, FEWEST_RESAMPLES, RESAMPLES))
-    columns = np.stack([a, b, a * a, b * b, a * b], axis=1)
-    generator = np.random.default_rng(0)
-    rows = max(1, CHUNK // count)
-    found = []
-    for start in range(0, total, rows):
-        block = min(rows, total - start)
-        drawn = generator.integers(0, count, (block, count)) + count * np.arange(block)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=block * count).reshape(block, count)
-        # By einsum rather than BLAS, whose sums may depend on its threads.
-        found.append(np.einsum("rc,ck->rk", weights.astype(np.float64), columns) / count)
-    moments = np.concatenate(found).T
+    columns = (a, b, a * a, b * b, a * b)
+    # By einsum rather than BLAS, whose sums may depend on its threads.
+    sums = [np.array([np.einsum("rc,c->r", w, column) for column in columns]) for w in _all_weights(count, total)]
+    moments = np.concatenate(sums, axis=1) / count
     # Resamples may consist of exact predictions; of nothing but means they cannot be made a ratio.
     moments[1] = np.maximum(moments[1], np.finfo(float).eps * b.mean())
     return moments[0] / moments[1], _relative_deviation(*moments)
+
+
+def _all_weights(count: int, total: int) -> Iterator[FloatArray]:
+    """How often each of `count` pairs is in each of `total` resamples, in blocks (rows, count)."""
+    if count * total <= CHUNK:
+        yield _few_weights(count, total)
+        return
+    generator = np.random.default_rng(0)
+    rows = max(1, CHUNK // count)
+    for start in range(0, total, rows):
+        yield _weights(generator, count, min(rows, total - start))
+
+
+@lru_cache(maxsize=4)
+def _few_weights(count: int, total: int) -> FloatArray:
+    """Weights that both directions, and the next assessment with as many pairs, need again."""
+    return _weights(np.random.default_rng(0), count, total)
+
+
+def _weights(generator: np.random.Generator, count: int, rows: int) -> FloatArray:
+    """Multinomial counts of `rows` resamples of `count` pairs."""
+    drawn = generator.integers(0, count, (rows, count)) + count * np.arange(rows)[:, None]
+    weights: FloatArray = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count).astype(np.float64)
+    weights.flags.writeable = False
+    return weights
 
 
 def relative_error(predicted: Any, true: Any) -> float:
