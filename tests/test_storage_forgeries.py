@@ -237,6 +237,14 @@ SPHERE_FORGERIES = [
     ("a.diagnosed.stress", None, "stress must be a finite number"),
     ("a.fitted.n_jobs", 10**9, "n_jobs must be < 4097"),
 ]
+REGRESSION_FORGERIES = [
+    ("alignments.kind", ["rigid", "rigid"], "a regression what has no common ones"),
+    ("forward.landmarks", lambda x: x[:, 1:].copy(), "forward.landmarks has shape"),
+    ("backward.landmarks", lambda x: np.column_stack([x, x[:, :2]]), "backward.landmarks has shape"),
+    ("a.diagnosed.stress", 0.1, "stress must be null"),
+    ("b.rows", np.arange(250), "unexpected entries: 'b.rows'"),
+    ("b.fitted.stress_", 0.0, "entries are missing: b.fitted"),
+]
 FORGERIES = [("observation", *forgery) for forgery in OBSERVATION_FORGERIES]
 FORGERIES += [(kind, *forgery) for kind in ("isometric", "diffusion") for forgery in TRANSFORMATION_FORGERIES]
 FORGERIES += [("isometric", *forgery) for forgery in ISOMETRIC_FORGERIES]
@@ -244,6 +252,7 @@ FORGERIES += [("diffusion", *forgery) for forgery in DIFFUSION_FORGERIES]
 FORGERIES += [("isometric", *forgery) for forgery in RESIDUAL_FORGERIES]
 FORGERIES += [("circle", *forgery) for forgery in CIRCLE_FORGERIES]
 FORGERIES += [("projection", *forgery) for forgery in PROJECTION_FORGERIES]
+FORGERIES += [("regression", *forgery) for forgery in REGRESSION_FORGERIES]
 FORGERIES += [("sphere", *forgery) for forgery in SPHERE_FORGERIES]
 
 
@@ -272,3 +281,13 @@ def test_every_entry_is_required(kind, files, tmp_path):
         orders = {key: value for key, value in description["orders"].items() if key != name}
         forge(path, description | {"entries": entries, "orders": orders}, rest)
         refused(path, "entries are missing")
+
+
+@pytest.mark.parametrize("way", ["forward.", "backward."])
+def test_a_regression_without_a_model_is_refused(way, files, tmp_path):
+    path, (description, tensors) = tmp_path / "lacking.safetensors", parts(files["regression"][0])
+    entries = {key: value for key, value in description["entries"].items() if not key.startswith(way)}
+    rest = {key: value for key, value in tensors.items() if not key.startswith(way)}
+    orders = {key: value for key, value in description["orders"].items() if not key.startswith(way)}
+    forge(path, description | {"entries": entries, "orders": orders}, rest)
+    refused(path, "a regression has a model forward")

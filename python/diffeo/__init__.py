@@ -9,8 +9,8 @@ The pipeline is the list of modules; each stage imports only earlier ones.
   development -> unfolding -> isometry, with interpolation both ways.
 - Joining two sides: charts -> landmarks -> alignment; where landmarks are few, freedom -> likeness -> extents ->
   motions -> closed -> candidates; where the domain is curved, atlas -> correspondence -> placement -> registration;
-  then residual and regression (what landmarks still teach) -> diagnostics -> transformation -> matching, and
-  reconstruction.
+  then residual (what landmarks still teach) -> diagnostics -> transformation -> regression (maps from landmarks alone)
+  -> matching, and reconstruction.
 - Judging: baselines (what plain fits achieve), losses -> equivalence -> report (told by report_text, drawn by svg ->
   report_figures -> report_page) -> reasons -> assessing; layer by layer, layer_comparison -> layers; without pairs,
   fingerprints -> overlay -> evidence -> screening.

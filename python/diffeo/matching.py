@@ -68,7 +68,9 @@ def match(
         coordinates; curved domains as many as the largest leading block of eigenvalues has members, or one fewer.
     coordinates : {"auto", "isometric", "diffusion"}
         "auto" takes isometric coordinates where they exist (flat domains, closed ones included); on curved domains,
-        samples of A are registered on B's manifold, from a start by diffusion coordinates. "diffusion" is the method of
+        samples of A are registered on B's manifold, from a start by diffusion coordinates; and where no coordinates join the
+        sides, because one folds its domain, the maps are learned from the landmarks alone, given 10 for each dimension
+        (a problem says so). "diffusion" is the method of
         the paper, without more.
     observables : tuple of array_like (values_a (n_a,) or (n_a, p), values_b (n_b,) or (n_b, p)), optional
         A quantity that both networks report (their output, say), at every sample of each side; it aligns isometric
@@ -126,18 +128,7 @@ def _match(
     obs_a, obs_b = (smoothed(obs, n_jobs=n_jobs) for obs in (obs_a, obs_b))
     unused = [] if values is None else ["observables were not used: they align isometric coordinates only"]
     learnable = coordinates == "auto" and enough_landmarks(len(parsed[0]), obs_a.dim)
-    charts: list[IsometricChart | None] = []
-    reasons: list[str] = []
-    for obs, name in ((obs_a, "A"), (obs_b, "B")):
-        try:
-            charts.append(isometric_chart(obs, name, n_jobs))
-        except errors.DisconnectedError as error:
-            if coordinates == "isometric":
-                raise
-            charts.append(None)
-            reasons.append(f"no isometric coordinates: {error}")
-            if not learnable:
-                break
+    charts, reasons = _isometric_charts(obs_a, obs_b, coordinates, learnable, n_jobs)
 
     def by_coordinates() -> Transformation:
         """Common coordinates, isometric or of diffusion."""
@@ -151,15 +142,36 @@ def _match(
             return _match_diffusion(obs_a, obs_b, parsed, seed_value, n_jobs, found, unused)
         return _match_isometric(a, b, parsed, values, seed_value, n_jobs)
 
-    if not learnable:
-        return by_coordinates()
     points = landmark_points(obs_a, obs_b, parsed)
-    assert points is not None
+    if not learnable or points is None:
+        return by_coordinates()
     usable = [
         MeasuredChart(obs) if chart is None or not _is_chart(chart) else chart
         for obs, chart in zip((obs_a, obs_b), charts, strict=True)
     ]
     return better_of(by_coordinates, usable[0], usable[1], points, [*reasons, *unused], n_jobs)
+
+
+def _isometric_charts(
+    obs_a: Observation, obs_b: Observation, coordinates: str, learnable: bool, n_jobs: int | None
+) -> tuple[list[IsometricChart | None], list[str]]:
+    """Charts of A and of B, None where the graph falls into pieces, and what was said of it.
+
+    Without one on side A that of B is of no use, unless maps can be learned.
+    """
+    charts: list[IsometricChart | None] = []
+    reasons: list[str] = []
+    for obs, name in ((obs_a, "A"), (obs_b, "B")):
+        try:
+            charts.append(isometric_chart(obs, name, n_jobs))
+        except errors.DisconnectedError as error:
+            if coordinates == "isometric":
+                raise
+            charts.append(None)
+            reasons.append(f"no isometric coordinates: {error}")
+            if not learnable:
+                break
+    return charts, reasons
 
 
 def _match_isometric(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -163,7 +164,9 @@ def _reconsidered(observation: Observation, graph: NeighborGraph, found: Unfoldi
     if len(firm.i) < len(graph.i):
         layouts.append(corrected(observation, firm, *untangle(firm, start_layout(firm, observation.dim))))
     points = np.ascontiguousarray(observation.points[firm.rows])
-    development = develop(firm, points, observation.whitening[firm.rows])
+    development = None
+    with contextlib.suppress(RuntimeError):  # a system may be singular where lengths are: the layouts before it stand
+        development = develop(firm, points, observation.whitening[firm.rows])
     if development is not None:
         layouts.append(corrected(observation, development[0], *untangle(*development)))
     return min(layouts, key=lambda layout: layout.stress + layout.overlap)
