@@ -131,11 +131,9 @@ def at_half_the_margin(name: str, size: Size) -> Row:
     count = int(name.split()[1])
     rng = np.random.default_rng([2, count])
     ways = (MARGIN / 2, MARGIN / 2)
-    # Fifty pairs cannot show the tails of t(5) well enough; the figures beside say by how much.
-    tails = 5.0 if count > 100 else 30.0
-    share = called_equivalent(ways, count, tails, size, rng)
-    others = {f"t({df:g})": called_equivalent(ways, count, df, size, rng) for df in (3.0, 4.0, 5.0)}
-    what = f"errors of both directions at half the margin, t({tails:g}), {count} held-out pairs, {size.simulated} times"
+    share = called_equivalent(ways, count, 5.0, size, rng)
+    others = {f"t({df:g})": called_equivalent(ways, count, df, size, rng) for df in (3.0, 4.0, 30.0)}
+    what = f"errors of both directions at half the margin, t(5), {count} held-out pairs, {size.simulated} times"
     beside = ", ".join(f"{k} errors {percent(v)}" for k, v in others.items())
     limit = 0.95 - sampling(0.95, size.simulated)
     return Row(name, what, f"equivalent {percent(share)}", ">= 95 %", share >= limit, beside)
