@@ -33,7 +33,9 @@ def printable(text: str) -> str:
 def percent(share: float) -> str:
     """A share in percent to two digits, without exponents: ``0.32 %``, ``140 %``."""
     value = 100.0 * share
-    return f"{value:.2g} %" if abs(value) < 99.5 else f"{value:.0f} %"
+    if abs(value) >= 99.5:
+        return f"{value:.0f} %"
+    return f"{np.format_float_positional(value, precision=2, fractional=False, trim='-')} %"
 
 
 def _to_numpy(value: Any, name: str) -> NDArray[Any]:

@@ -351,9 +351,10 @@ def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
     part = _evenly_spaced(observation, MOST_FOR_SPECTRA)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.DiffeoWarning)  # a spectrum here is an illustration
+        warnings.simplefilter("error", errors.DisconnectedWarning)  # each piece has its own: nothing to compare
         try:
             fitted = DiffusionMap(n_components=min(N_EIGENVALUES, len(part.usable) // 4), n_jobs=n_jobs).fit(part)
-        except errors.DiffeoError:
+        except (errors.DiffeoError, errors.DisconnectedWarning):
             return np.empty(0)
     values: FloatArray = fitted.generator_eigenvalues_[1:]
     return values

@@ -160,7 +160,10 @@ def _sentence(
     kind: str, share: float, extent: float, direction: FloatArray, centre: FloatArray, names: tuple[str, str]
 ) -> str:
     keeps, lost = names
-    along, around = (f"({', '.join(f'{value:.2f}' for value in vector)})" for vector in (direction, centre))
+    # Rounded first, so that no zero has a sign.
+    along, around = (
+        f"({', '.join(f'{value:.2f}' for value in np.round(vector, 2) + 0.0)})" for vector in (direction, centre)
+    )
     where = f"in {percent(share)} of the domain, around {around} in {keeps}'s coordinates"
     if kind == "collapse":
         return (
