@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffeo import __version__, errors
 
-DEMOS = ("scalar",)
+DEMOS = ("scalar", "horse")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
