@@ -36,7 +36,7 @@ CAMERA_B = Camera(azimuth=50.0, elevation=32.0, lamp=(0.6, 0.6, 0.4))
 # A level camera far away, which sees an outline without perspective.
 CAMERA_LEVEL = Camera(azimuth=0.0, elevation=0.0, distance=1e3, focal=0.85e3)
 NETWORK_A = Architecture(((8, 4, 2), (16, 4, 2), (24, 4, 2)), "SiLU", hidden=64, latent=4)
-NETWORK_B = Architecture(((8, 6, 2), (16, 4, 2), (24, 4, 2)), "Tanh", hidden=64, latent=6)
+NETWORK_B = Architecture(((8, 6, 2), (16, 4, 2), (24, 4, 2)), "GELU", hidden=48, latent=6)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Size:
     draws: int
 
 
-FULL = Size(angles=240, bursts=8, steps=1200, held_out=180, draws=4)
-QUICK = Size(angles=150, bursts=4, steps=250, held_out=60, draws=2)
+FULL = Size(angles=480, bursts=4, steps=1200, held_out=180, draws=4)
+QUICK = Size(angles=300, bursts=4, steps=250, held_out=60, draws=2)
 
 
 @dataclass(frozen=True, eq=False)
