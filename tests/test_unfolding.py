@@ -187,3 +187,16 @@ def test_a_curve_whose_ends_are_apart_stays_open():
     found = unfold(seen_on_a_circle(angle), 12, 1)
     assert found.periods.shape == (0, 1)
     assert np.ptp(found.coordinates) == pytest.approx(np.ptp(angle), rel=1e-3)
+
+
+def test_a_folded_closed_curve_is_known_by_its_stress():
+    # One measurement of a circle: edges that could close the curve are in its graph already, stretched.
+    rng = np.random.default_rng(0)
+    angle = 2.0 * np.pi * (np.arange(150) + rng.random(150)) / 150
+    waves = rng.standard_normal((4, 2)) / np.arange(1, 5)[:, None] ** 1.5
+    k = np.arange(1, 5)
+    c, s = np.cos(np.outer(angle, k)), np.sin(np.outer(angle, k))
+    points = c @ waves[:, :1] + s @ waves[:, 1:]
+    jacobians = (c * k) @ waves[:, 1:] - (s * k) @ waves[:, :1]
+    found = unfold(Observation.from_jacobians(points, jacobians[:, :, None], dim=1), 12, 1)
+    assert found.stress > 0.1

@@ -57,7 +57,7 @@ def draw_match(
     figure.text(0.5, 0.605, "\u27f6", ha="center", va="center", fontsize=34, color="0.25")
     shown = _evenly(len(test.angles), STRIP)
     rows = [test.seen_a[shown], turn.drawn[shown], test.seen_b[shown]]
-    labels = ["camera A\nsees this", "so camera B\nwould see this", "camera B did\nsee this"]
+    labels = ["camera A\nsees this", "so camera B\nwould see this", "camera B\nreally saw this"]
     _strips(bottom, test.angles[shown], rows, [COLOR_A, COLOR_B, COLOR_B], labels)
     _save(figure, path)
 

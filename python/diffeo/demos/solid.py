@@ -102,16 +102,18 @@ class Camera:
         front = np.flatnonzero(facing > 0.0)
         seen, normal, facing = seen[front], normal[front], facing[front]
         zoom = self.focal * self.size / (self.distance - seen[:, 2])
-        pixels = np.arange(self.size)
-        column = 0.5 * (self.size - 1) + zoom * seen[:, 0]
-        row = 0.5 * (self.size - 1) - zoom * seen[:, 1]
-        across = np.exp(-((pixels - column[:, None]) ** 2) / (2.0 * FOOTPRINT**2))
-        down = np.exp(-((pixels - row[:, None]) ** 2) / (2.0 * FOOTPRINT**2))
+        pixels = np.arange(self.size, dtype=np.float32)
+        row, column = (0.5 * (self.size - 1) + sign * zoom * seen[:, k] for k, sign in ((1, -1.0), (0, 1.0)))
+        # Footprints in single precision: they are most of the work, and rounded by 1e-7.
+        down, across = (
+            np.exp((pixels[:, None] - at.astype(np.float32)) ** 2 * np.float32(-0.5 / FOOTPRINT**2))
+            for at in (row, column)
+        )
         projected = solid.areas[front] * facing**2 / (facing + GRAZING) * zoom**2 / (2.0 * np.pi * FOOTPRINT**2)
         nearness = projected * np.exp((seen[:, 2] - 1.0) / SOFT_DEPTH)
         light = solid.coat[front] * _lit(normal, lamp)
-        stacked = (down * np.stack([projected, nearness, nearness * light])[:, :, None]).transpose(0, 2, 1)
-        cover, weight, colour = stacked @ across
+        weights = np.stack([projected, nearness, nearness * light]).astype(np.float32)
+        cover, weight, colour = ((down * weights[:, None]) @ across.T).astype(np.float64)
         opaque = 1.0 - np.exp(-OPACITY * cover)
         shade = colour / np.maximum(weight, np.finfo(float).tiny)
         picture: FloatArray = BACKGROUND * (1.0 - opaque) + opaque * shade
