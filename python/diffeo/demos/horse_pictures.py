@@ -53,8 +53,8 @@ def draw_match(
         marked = t.intrinsic(marks) if name == "A" else t.b.intrinsic(marks, 1)
         _ring(ax, side, eye, common, marked, t.b, color)
         ax.set_title(f"network {name}: its code (inside), the circle diffeo finds in it", color=color, fontsize=13)
-    figure.text(0.5, 0.66, "three common\nangles join\nthe circles", ha="center", va="center", fontsize=11)
-    figure.text(0.5, 0.605, "\u27f6", ha="center", va="center", fontsize=34, color="0.25")
+    figure.text(0.5, 0.66, "\u27f6", ha="center", va="center", fontsize=34, color="0.25")
+    figure.text(0.5, 0.545, "three angles\nthat both saw\njoin the circles", ha="center", va="center", fontsize=11)
     shown = _evenly(len(test.angles), STRIP)
     rows = [test.seen_a[shown], turn.drawn[shown], test.seen_b[shown]]
     labels = ["camera A\nsees this", "so camera B\nwould see this", "camera B\nreally saw this"]
@@ -83,7 +83,7 @@ def draw_errors(test: HeldOut, turn: Turn, paper: Turn | None, path: Path) -> No
         missed = np.sqrt(((pictures - test.seen_b) ** 2).sum(axis=(1, 2))) / spread
         axes[1].plot(degrees, missed, style, color=color, label=label)
     axes[1].set_ylim(bottom=0.0)
-    axes[1].set_ylabel("distance from what camera B saw, over the spread")
+    axes[1].set_ylabel("distance from the truth, over the spread")
     axes[1].set_title("the pictures that B's decoder draws")
     for ax in axes:
         ax.set_xlabel("angle of the turntable in degrees")
@@ -197,5 +197,5 @@ def _evenly(count: int, shown: int) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
     pyplot().close(figure)
