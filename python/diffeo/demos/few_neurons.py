@@ -20,7 +20,9 @@ from diffeo.reconstruction import reconstruct
 
 # Angles of the sample at which angle and code are known.
 KNOWN = 30
-COUNTS = range(1, 7)
+COUNTS = range(1, 8)
+# Sizes of the sets that are chosen rather than drawn.
+SUGGESTED = (3, 4, 5, 6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class Study:
 
 
 def neurons_section(eye: Eye, bursts: FloatArray, angles: FloatArray, draws: int, out: Path, page: Page) -> None:
-    """Reconstruct angle and picture from 1 to 6 neurons of the hidden layer; print and draw.
+    """Reconstruct angle and picture from 1 to 7 neurons of the hidden layer; print and draw.
 
     Parameters
     ----------
@@ -89,31 +91,50 @@ def neurons_section(eye: Eye, bursts: FloatArray, angles: FloatArray, draws: int
         found.append(scores[:, 2])
         refused.append(1.0 - len(scores) / draws)
         lines.append(_line(f"{count}", scores, f"{draws - len(scores)} of {draws}"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        chosen = suggest_neurons(observed(study.points, study.members), n_neurons=3).neurons
-    best = study.attempt(chosen)
-    if best is None:
-        raise errors.CaptureError(f"nothing could be reconstructed from the suggested neurons {chosen}")
-    scores = np.array([study.errors(best)])
-    lines.append(_line("suggested", scores, f"neurons {', '.join(map(str, np.sort(chosen)))}"))
+    suggested = [_suggested(study, count) for count in SUGGESTED]
+    lines.append("  chosen by suggest_neurons:")
+    for count, (_, advice, scores) in zip(SUGGESTED, suggested, strict=True):
+        lines.append(_line(f"{count}", scores, advice))
     lines.append(f"  A's own decoding of its whole code: {own:.3f}")
     print("\n".join(lines))
+    # The fewest against which nothing is to be said, or the most.
+    best = next((k for k, (_, advice, _) in enumerate(suggested) if not advice), len(SUGGESTED) - 1)
+    pictures = suggested[best][0]
+    if pictures is None:
+        raise errors.CaptureError(f"nothing could be reconstructed from {SUGGESTED[best]} neurons that were suggested")
     picture = out / "neurons.png"
-    turn = (angles, seen, best[1])
+    chosen = np.array(
+        [(count, *scores[:, 2]) for count, (_, _, scores) in zip(SUGGESTED, suggested, strict=True) if len(scores)]
+    )
     horse_pictures.draw_neurons(
-        np.array(COUNTS, dtype=float), found, np.array(refused), scores[0, 2], own, turn, picture
+        (np.array(COUNTS, dtype=float), found, np.array(refused)),
+        chosen,
+        own,
+        (SUGGESTED[best], angles, seen, pictures),
+        picture,
     )
     page.add(
-        "The picture from three neurons",
-        "A circle has one dimension, so three generic neurons (2d + 1) of the hidden layer hold all of it. diffeo recovers "
-        f"the circle from them, and learns on it, from {KNOWN} known angles, the angle and the code, from which A's own "
-        "decoder draws the picture. Which three matters: suggest_neurons picks three that bend little and keep "
-        "distinct angles apart.",
+        "The picture from a few neurons",
+        "A circle has one dimension, so three generic neurons (2d + 1) of the hidden layer hold all of it, if the sample is "
+        "dense beside their curvature: suggest_neurons says when it is not, and which few do. diffeo recovers the circle "
+        f"from them, and learns on it, from {KNOWN} known angles, the angle and the code, from which A's own decoder "
+        "draws the picture.",
         lines,
-        [(picture, "error against the number of neurons, and pictures drawn from three neurons")],
+        [(picture, "error against the number of neurons, and pictures drawn from a few neurons")],
         [Study],
     )
+
+
+def _suggested(study: Study, count: int) -> tuple[FloatArray | None, str, FloatArray]:
+    """Pictures from suggested neurons (None if refused), what is said against them, and the errors (1 or 0, 3)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", errors.DiffeoWarning)
+        chosen = suggest_neurons(observed(study.points, study.members), n_neurons=count)
+    found = study.attempt(chosen.neurons)
+    advice = f"advised against: they turn by {chosen.turning[-1]:.1f} between samples" if chosen.problems else ""
+    if found is None:
+        return None, advice or "refused", np.empty((0, 3))
+    return found[1], advice, np.array([study.errors(found)])
 
 
 def _line(name: str, scores: FloatArray, remark: str) -> str:

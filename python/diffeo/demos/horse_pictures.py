@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo._validation import FloatArray
 from diffeo.demos.turntable import Eye
-from diffeo.plotting import COLOR_A, COLOR_B, COLOR_PROBLEM, pyplot
+from diffeo.plotting import COLOR_A, COLOR_B, COLOR_PROBLEM, plot_neuron_sweep, pyplot
 from diffeo.transformation import Transformation
 
 if TYPE_CHECKING:
@@ -93,27 +93,28 @@ def draw_errors(test: HeldOut, turn: Turn, paper: Turn | None, path: Path) -> No
 
 
 def draw_neurons(
-    counts: FloatArray, found: list[FloatArray], refused: FloatArray, chosen: float, own: float, turn: Any, path: Path
+    drawn: tuple[FloatArray, list[FloatArray], FloatArray], chosen: FloatArray, own: float, turn: Any, path: Path
 ) -> None:
-    """Error of the picture against the number of neurons, and a strip drawn from three of them.
+    """Error of the picture against the number of neurons, and a strip drawn from a few of them.
 
-    `turn` holds angles (count,), true pictures and those drawn from the chosen three neurons.
+    `drawn` holds numbers of neurons, the errors of random sets of each, and the share refused; `chosen` (k, 2) numbers
+    and errors of suggested sets; `turn` the number of neurons behind the strip, angles (count,), true pictures and
+    drawn ones.
     """
-    from diffeo.plotting import plot_neuron_sweep
-
-    figure = pyplot().figure(figsize=(13.5, 7.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[4.2, 3.0])
+    figure = pyplot().figure(figsize=(13.5, 7.4), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[4.4, 3.0])
     ax = top.subplots()
-    plot_neuron_sweep(counts, found, refused, 3, ax, title="A's picture from a few of A's hidden neurons")
-    ax.plot([3], [chosen], "*", color=COLOR_B, markersize=16, label="the three that diffeo suggests")
+    plot_neuron_sweep(*drawn, 3, ax, title="camera A's picture from a few of A's hidden neurons")
+    ax.plot(*chosen.T, "*", color=COLOR_B, markersize=16, label="suggested by diffeo")
     ax.axhline(own, color="0.25", linewidth=0.9, linestyle=":", label="from A's whole code")
     ax.set_xlabel("neurons")
     ax.set_ylabel("relative error of the picture")
+    ax.set_ylim(0.08, 2.5)
     ax.legend(frameon=False, loc="upper right")
-    angles, seen, drawn = turn
+    count, angles, seen, pictures = turn
     shown = _evenly(len(angles), STRIP)
-    labels = ["camera A\nsaw this", "three neurons\nknow this"]
-    _strips(bottom, angles[shown], [seen[shown], drawn[shown]], [COLOR_A, COLOR_A], labels)
+    labels = ["camera A\nsaw this", f"{count} neurons\nknow this"]
+    _strips(bottom, angles[shown], [seen[shown], pictures[shown]], [COLOR_A, COLOR_A], labels)
     _save(figure, path)
 
 
