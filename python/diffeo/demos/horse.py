@@ -224,8 +224,8 @@ def _matching_section(
     turns = {"isometric coordinates": turn, "the paper's coordinates": paper}
     if size.independent:
         drawn = [_independent(eye, size, rng) for eye in (a, b)]
-        turns["isometric, bursts drawn independently"] = _attempted(drawn, landmarks, b, test, "auto")
-        turns["the paper's, bursts drawn independently"] = _attempted(drawn, landmarks, b, test, "diffusion")
+        turns["isometric, bursts drawn at random"] = _attempted(drawn, landmarks, b, test, "auto")
+        turns["the paper's, bursts drawn at random"] = _attempted(drawn, landmarks, b, test, "diffusion")
     lines = _circle_lines(t, landmarks[0], test) + _turn_lines(turns, test)
     plain = test.picture_error(b.network.decode(affine_fit(*landmarks)(test.codes_a)))
     lines.append(f"    {'affine fit to the same three pairs':<42}{'':>18}{plain:>10.3f}")

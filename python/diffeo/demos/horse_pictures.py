@@ -25,9 +25,8 @@ def draw_cameras(angles: FloatArray, rows: list[FloatArray], approaches: list[fl
     """Strips of pictures (3, count, size, size) of the level camera and of A and B."""
     figure = pyplot().figure(figsize=(13.5, 4.0), layout="constrained")
     names = ["level, far away:\nthe outline", "camera A", "camera B"]
-    labels = [f"{name}\n({value:.2f})" for name, value in zip(names, approaches, strict=True)]
+    labels = [f"{name}\nnearest {value:.2f}" for name, value in zip(names, approaches, strict=True)]
     _strips(figure, angles, rows, ["0.25", COLOR_A, COLOR_B], labels)
-    figure.suptitle("in brackets: how near pictures of different angles come (0: they coincide)", fontsize=11)
     _save(figure, path)
 
 
@@ -104,10 +103,10 @@ def draw_neurons(
     figure = pyplot().figure(figsize=(13.5, 7.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[4.4, 3.0])
     ax = top.subplots()
-    plot_neuron_sweep(*drawn, 3, ax, title="camera A's picture from a few of A's hidden neurons")
+    plot_neuron_sweep(*drawn, 3, ax, title="camera A's picture from 1, 2, ... hidden neurons of A")
     ax.plot(*chosen.T, "*", color=COLOR_B, markersize=16, label="suggested by diffeo")
     ax.axhline(own, color="0.25", linewidth=0.9, linestyle=":", label="from A's whole code")
-    ax.set_xlabel("neurons")
+    ax.set_xlabel("")
     ax.set_ylabel("relative error of the picture")
     ax.set_ylim(0.08, 2.5)
     ax.legend(frameon=False, loc="upper right")
@@ -198,5 +197,5 @@ def _evenly(count: int, shown: int) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=100)
     pyplot().close(figure)

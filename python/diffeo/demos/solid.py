@@ -15,6 +15,8 @@ from diffeo._validation import FloatArray
 
 # Pixels of the silhouette that become one cell of the volume.
 REDUCTION = 2
+# Pixels around the silhouette, so that the volume closes.
+MARGIN = 8
 # Width of a horse beside the round body that inflation alone would give it.
 FLATNESS = 0.72
 # Columns of the silhouette between the hind legs (and where the hind half ends), and between the fore legs.
@@ -175,7 +177,11 @@ def inflated(silhouette: NDArray[np.bool_], middle: FloatArray | float = 0.0, co
     """
     from skimage.measure import marching_cubes
 
-    inside, middle, coat = (_reduced(x, silhouette.shape) for x in (silhouette.astype(float), middle, coat))
+    inside = _reduced(np.pad(silhouette.astype(float), MARGIN))
+    middle, coat = (
+        _reduced(np.pad(np.broadcast_to(np.asarray(x, dtype=float), silhouette.shape), MARGIN, mode="edge"))
+        for x in (middle, coat)
+    )
     within = inside > 0.5
     length = float(np.ptp(np.flatnonzero(within.any(axis=0))))
     squared = 2.0 * FLATNESS**2 * _poisson(within)
@@ -194,12 +200,11 @@ def inflated(silhouette: NDArray[np.bool_], middle: FloatArray | float = 0.0, co
     return _merged(points, normals, coat[row, column])
 
 
-def _reduced(image: FloatArray | float, shape: tuple[int, ...]) -> FloatArray:
-    """An image with a margin, in cells of REDUCTION pixels, slightly smoothed."""
-    padded = np.pad(np.broadcast_to(np.asarray(image, dtype=float), shape), 4 * REDUCTION)
-    rows, columns = (size // REDUCTION for size in padded.shape)
-    cells = padded[: rows * REDUCTION, : columns * REDUCTION].reshape(rows, REDUCTION, columns, REDUCTION)
-    reduced: FloatArray = gaussian_filter(cells.mean(axis=(1, 3)), 0.7)
+def _reduced(image: FloatArray) -> FloatArray:
+    """An image in cells of REDUCTION pixels, slightly smoothed."""
+    rows, columns = (size // REDUCTION for size in image.shape)
+    cells = image[: rows * REDUCTION, : columns * REDUCTION].reshape(rows, REDUCTION, columns, REDUCTION)
+    reduced: FloatArray = gaussian_filter(cells.mean(axis=(1, 3)), 0.7, mode="nearest")
     return reduced
 
 
