@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -139,21 +140,21 @@ def horse() -> Solid:
     except ImportError as error:
         raise errors.MissingDependencyError("the horse comes with scikit-image: pip install 'diffeo[demo]'") from error
     inside = ~np.asarray(silhouette())
-    row, column = np.indices(inside.shape)
+    row, column = np.indices(inside.shape, dtype=np.float64)
     # Of each pair of legs one stands to the left and one to the right; the tail swings with the nearer one.
     between = np.where(column < HIND_LEGS[1], HIND_LEGS[0], FORE_LEGS)
     side = np.where(column < HIND_LEGS[1], 1.0, -1.0) * np.tanh((between - column) / 5.0)
     middle = LEG_OFFSET * side * _step((row - 195.0) / 65.0)
     # A bay: mane, tail and legs are dark.
     crest = row - inside.argmax(axis=0) - 0.25 * np.maximum(column - 270.0, 0.0)
-    mane = (column > 240) * (column < 352) * _step((22.0 - crest) / 8.0)
+    mane = ((column > 240) & (column < 352)) * _step((22.0 - crest) / 8.0)
     tail = (column < 62) * (row < 252) * _step((56.0 + 0.2 * np.maximum(110.0 - row, 0.0) - column) / 5.0)
     legs = _step((row - 215.0) / 40.0) * (column > 52)
     coat = COAT[0] + (COAT[1] - COAT[0]) * np.maximum(np.maximum(mane, tail), legs)
     return inflated(inside, middle, coat)
 
 
-def _step(x: FloatArray) -> FloatArray:
+def _step(x: Any) -> FloatArray:
     """Smooth from 0 to 1 between 0 and 1."""
     t = np.clip(x, 0.0, 1.0)
     smooth: FloatArray = t * t * (3.0 - 2.0 * t)
@@ -214,7 +215,8 @@ def _merged(points: FloatArray, normals: FloatArray, coat: FloatArray) -> Solid:
     # Two surfaces in one cell, as of a thin leg, stay apart: by the octant of the normal.
     key = np.column_stack([np.floor(points / CELL), normals > 0.0]).astype(np.int64)
     _, cell = np.unique(key, axis=0, return_inverse=True)
-    area, cell = np.bincount(cell.ravel(), areas), cell.ravel()
+    cell = cell.ravel()
+    area: FloatArray = np.bincount(cell, areas).astype(np.float64)
 
     def mean(values: FloatArray) -> FloatArray:
         summed: FloatArray = np.bincount(cell, areas * values) / area
@@ -230,13 +232,13 @@ def _poisson(inside: NDArray[np.bool_]) -> FloatArray:
     """Solution of -Laplacian u = 1 on the cells inside, u = 0 elsewhere."""
     number = np.full(inside.shape, -1)
     number[inside] = np.arange(inside.sum())
-    i, j = [], []
+    first_cells, second_cells = [], []
     for axis in (0, 1):
         first, second = (number.take(range(k, number.shape[axis] - 1 + k), axis).ravel() for k in (0, 1))
         both = (first >= 0) & (second >= 0)
-        i.append(first[both])
-        j.append(second[both])
-    i, j = np.concatenate(i), np.concatenate(j)
+        first_cells.append(first[both])
+        second_cells.append(second[both])
+    i, j = np.concatenate(first_cells), np.concatenate(second_cells)
     n = int(inside.sum())
     adjacency = sp.coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
     laplacian = (4.0 * sp.eye_array(n) - adjacency - adjacency.T).tocsc()
