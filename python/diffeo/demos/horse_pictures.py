@@ -162,7 +162,7 @@ def _on_ring(features: FloatArray) -> FloatArray:
 
 def _strips(figure: Any, angles: FloatArray, rows: list[FloatArray], colors: list[str], labels: list[str]) -> None:
     """Rows of pictures with a coloured dot above each angle."""
-    heights = [0.28, *[1.0] * len(rows)]
+    heights = [0.42, *[1.0] * len(rows)]
     axes = figure.subplots(
         len(rows) + 1,
         len(angles) + 1,
@@ -176,8 +176,9 @@ def _strips(figure: Any, angles: FloatArray, rows: list[FloatArray], colors: lis
     for ax in axes.ravel():
         ax.axis("off")
     for k, (angle, color) in enumerate(zip(angles, angle_colors(angles), strict=True)):
-        axes[0, k + 1].plot([0.0], [0.0], "o", color=color, markersize=9)
-        axes[0, k + 1].text(0.0, 0.09, f"{np.degrees(angle):.0f}\u00b0", ha="center", va="bottom", fontsize=9)
+        axes[0, k + 1].plot([0.0], [-0.6], "o", color=color, markersize=9)
+        axes[0, k + 1].set_ylim(-1.0, 1.0)
+        axes[0, k + 1].text(0.0, 0.0, f"{np.degrees(angle):.0f}\u00b0", ha="center", va="bottom", fontsize=9)
         for row, pictures in enumerate(rows):
             _show(axes[row + 1, k + 1], pictures[k], colors[row])
     for row, (label, color) in enumerate(zip(labels, colors, strict=True)):
