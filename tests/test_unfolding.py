@@ -242,3 +242,16 @@ def test_multigrid_has_the_same_bits_for_any_threads(monkeypatch):
         with working(n_jobs):
             results.append(unfold(observation, 12, n_jobs).layout.tobytes())
     assert results[0] == results[1] == results[2]
+
+
+def test_a_folded_closed_curve_is_known_by_its_stress():
+    # One measurement of a circle: edges that could close the curve are in its graph already, stretched.
+    rng = np.random.default_rng(0)
+    angle = 2.0 * np.pi * (np.arange(150) + rng.random(150)) / 150
+    waves = rng.standard_normal((4, 2)) / np.arange(1, 5)[:, None] ** 1.5
+    k = np.arange(1, 5)
+    c, s = np.cos(np.outer(angle, k)), np.sin(np.outer(angle, k))
+    points = c @ waves[:, :1] + s @ waves[:, 1:]
+    jacobians = (c * k) @ waves[:, 1:] - (s * k) @ waves[:, :1]
+    found = unfold(Observation.from_jacobians(points, jacobians[:, :, None], dim=1), 12, 1)
+    assert found.stress > 0.1

@@ -61,7 +61,7 @@ class Reconstruction:
         y = float_array(points, "points", 2, shape=(None, self.chart.observation.points.shape[1]), axes="(count, m)")
         coordinates = self.chart.intrinsic(y, threads(self.n_jobs))
         if self.alignment is None:
-            return self.model.predict(y, coordinates)
+            return self.model.predict(y, self.chart.features(coordinates))
         aligned = self.alignment.forward(coordinates)
         return self.model.predict(y, aligned, aligned)
 
@@ -135,7 +135,8 @@ def reconstruct(
     at = landmark_coordinates(chart, rows if rows is not None else points, "of the observation", n_jobs)
     stress = chart.embedding.stress_
     if kind == "output":
-        model = learn_residual(points, at, targets)
+        # Around a closed domain an output is as smooth at the edge of the cell as anywhere.
+        model = learn_residual(points, chart.features(at), targets)
         return Reconstruction(
             chart, kind, None, model, model.error, _problems(model.error, len(targets), stress), n_jobs
         )

@@ -184,6 +184,9 @@ def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_thre
     there = np.linalg.norm(wide.steps(found.layout), axis=1)
     gap = LARGEST_GAP * np.log(len(wide.rows)) * float(np.ptp(found.coordinates)) / len(wide.rows)
     closing = (there > CLOSING_DETOUR * wide.lengths) & (wide.lengths <= gap)
+    # A stretched edge may be in the graph already: twice it would be two edges of one number.
+    new, old = (np.minimum(g.i, g.j) * len(g.rows) + np.maximum(g.i, g.j) for g in (wide, found.graph))
+    closing &= ~np.isin(new, old)
     if not closing.any():
         return found
     added, graph = wide.subset(closing), found.graph

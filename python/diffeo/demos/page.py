@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from diffeo.page_style import document
 
@@ -18,13 +21,25 @@ class Page:
     lead: str
     sections: list[str] = field(default_factory=list)
 
-    def add(self, heading: str, text: str, numbers: list[str], pictures: list[tuple[Path, str]]) -> None:
-        """Add a section: words, printed lines, and (picture, description) pairs."""
+    def add(
+        self,
+        heading: str,
+        text: str,
+        numbers: list[str],
+        pictures: list[tuple[Path, str]],
+        code: Sequence[Any] = (),
+    ) -> None:
+        """Add a section: words, printed lines, (picture, description) pairs, and the functions that made them, folded."""
         parts = [f"<section><h2>{html.escape(heading)}</h2><p>{html.escape(text)}</p>"]
         parts.append(f"<pre>{html.escape(chr(10).join(numbers))}</pre>")
         for path, description in pictures:
             data = base64.b64encode(path.read_bytes()).decode()
             parts.append(f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">')
+        if code:
+            source = "\n\n".join(inspect.getsource(each).rstrip() for each in code)
+            parts.append(
+                f"<details><summary>The code that made this</summary><pre><code>{html.escape(source)}</code></pre></details>"
+            )
         self.sections.append("".join(parts) + "</section>")
 
     def write(self, path: Path) -> None:
