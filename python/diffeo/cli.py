@@ -14,7 +14,7 @@ from pathlib import Path
 
 from diffeo import __version__, errors
 
-DEMOS = ("scalar",)
+DEMOS = ("scalar", "field")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +47,11 @@ def _parser() -> argparse.ArgumentParser:
         help="train small networks, match them, write pictures and a page",
         epilog="example: diffeo demo scalar --quick --out pictures",
     )
-    demo.add_argument("name", choices=DEMOS, help="scalar: networks that learned a function of one or two inputs")
+    demo.add_argument(
+        "name",
+        choices=DEMOS,
+        help="scalar: networks that learned a function of one or two inputs; field: a vector field, each in own coordinates",
+    )
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
     demo.add_argument("--quick", action="store_true", help="small samples: half a minute, less accurate")
     demo.add_argument("--verbose", action="store_true", help="log what the library says")
