@@ -180,7 +180,7 @@ def _learned(size: Size, out: Path, page: Page) -> tuple[Learned, Learned]:
 def learned_pair(size: Size) -> tuple[Learned, Learned]:
     """Two networks of different width and activation, behind different instruments, trained on different states."""
     bent = Instrument((0.4, 0.8), (-0.2, 1.5), angle=0.0, units=(1.0, 1.0))
-    turned = Instrument((0.37, 0.84), (-0.33, 1.66), angle=2.3, units=(1.3, -0.8))
+    turned = Instrument((0.37, 0.84), (-0.33, 1.66), angle=2.3, units=(1.2, -0.9))
     a = learn("A", bent, (32, 32), "Tanh", seed=0, steps=size.steps, polish=size.polish)
     b = learn("B", turned, (48, 48), "SiLU", seed=1, steps=size.steps, polish=size.polish)
     return a, b

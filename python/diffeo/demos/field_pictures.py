@@ -17,7 +17,6 @@ from diffeo.demos.fields import (
     border,
     inside,
     integrate,
-    states,
     velocity,
 )
 from diffeo.plotting import COLOR_A, COLOR_B, input_colors, plot_embedding, plot_prediction, pyplot
@@ -25,8 +24,8 @@ from diffeo.transformation import Transformation
 
 # One colour a trajectory, told apart in grey by their lightness too, and legible on the colours of the state.
 COLORS = ("#111111", "#7a1fa2", "#c2410c")
-# Points of the coloured background, and of the grid on which streamlines are computed.
-BACKGROUND, GRID = 6000, 60
+# Points along a side of the coloured background, and of the grid on which streamlines are computed.
+PIXELS, GRID = 300, 60
 # Pushed points are drawn this many time units apart.
 DOTS = 0.2
 
@@ -42,28 +41,40 @@ def draw_fields(a: Learned, b: Learned, path: Path) -> None:
     plot_field(axes[1], None)
     axes[1].plot(*cycle.T, color="black", linewidth=2.5, label="limit cycle")
     axes[1].set_title("the oscillator itself\n(never shown to diffeo)")
-    axes[1].legend(frameon=False, loc="lower left")
+    axes[1].legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     figure.savefig(path, dpi=100)
     pyplot().close(figure)
 
 
 def plot_field(ax: Any, side: Learned | None, *, streams: bool = True) -> Any:
     """Streamlines of a network in its own coordinates (None: of the oscillator), over the colours of the state."""
-    x = states(BACKGROUND, np.random.default_rng(0))
-    z, edge = (x, border(50)) if side is None else (side.coordinates(x), side.coordinates(border(50)))
-    ax.scatter(*z.T, c=input_colors(x), s=14, linewidths=0, alpha=0.45, rasterized=True)
+    edge = border(50) if side is None else side.coordinates(border(50))
+    low, high = edge.min(axis=0), edge.max(axis=0)
+
+    def grid(n: int) -> tuple[FloatArray, FloatArray]:
+        along = np.stack([np.linspace(low[k], high[k], n) for k in (0, 1)])
+        z = np.stack(np.meshgrid(*along), axis=-1).reshape(-1, 2)
+        return along, z
+
+    _, z = grid(PIXELS)
+    x = z if side is None else side.states(z)
+    pixels = np.zeros((PIXELS**2, 4))
+    pixels[inside(x)] = np.column_stack([input_colors(x[inside(x)]), np.full(inside(x).sum(), 0.5)])
+    extent = (low[0], high[0], low[1], high[1])
+    ax.imshow(pixels.reshape(PIXELS, PIXELS, 4), extent=extent, origin="lower", aspect="equal", zorder=0)
     ax.plot(*edge.T, color="0.35", linewidth=1)
     if streams:
-        along = [np.linspace(low, high, GRID) for low, high in zip(edge.min(axis=0), edge.max(axis=0), strict=True)]
-        grid = np.stack(np.meshgrid(*along), axis=-1).reshape(-1, 2)
-        field = velocity(grid) if side is None else side.field(grid)
-        field[~inside(grid if side is None else side.states(grid))] = np.nan
+        along, z = grid(GRID)
+        field = velocity(z) if side is None else side.field(z)
+        field[~inside(z if side is None else side.states(z))] = np.nan
         u, v = field.T.reshape(2, GRID, GRID)
-        ax.streamplot(*along, u, v, color="0.25", linewidth=0.8, density=0.9, arrowsize=1.1)
+        ax.streamplot(*along, u, v, color="0.3", linewidth=0.8, density=0.8, arrowsize=1.1)
+    margin = 0.04 * (high - low)
+    ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
     name = ("q", "p") if side is None else ("coordinate 1", "coordinate 2")
     ax.set_xlabel(name[0])
     ax.set_ylabel(name[1])
-    ax.set_aspect("equal")
     return ax
 
 
@@ -166,14 +177,14 @@ def plot_pushed(ax_a: Any, ax_b: Any, a: Learned, b: Learned, moved: Moved, *, s
         ax_b.plot(*moved.own_b[0, k], "s", color=color, markersize=7)
     ax_a.set_title("trajectories of A's field\n(own coordinates of A)")
     ax_b.set_title("pushed to B (dots), on B's own (lines)\n(own coordinates of B)")
-    ax_b.legend(frameon=False, loc="best")
+    ax_b.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
 
 
 def draw_overview(
     a: Learned, b: Learned, t: Transformation, inputs: tuple[FloatArray, FloatArray], moved: Moved, path: Path
 ) -> None:
     """All in one: A's field and trajectories, what is recovered from each, and B's field with A's trajectories on it."""
-    figure, axes = pyplot().subplots(1, 4, figsize=(15, 4.1), layout="constrained", width_ratios=(1.15, 1, 1, 1.15))
+    figure, axes = pyplot().subplots(1, 4, figsize=(15.5, 4.6), layout="constrained", width_ratios=(1.15, 1, 1, 1.15))
     plot_pushed(axes[0], axes[3], a, b, moved, streams=True)
     recovered = t.alignment.forward(t.a.coordinates), t.b.coordinates
     for ax, x, coordinates, name in zip(axes[1:3], inputs, recovered, "AB", strict=True):
