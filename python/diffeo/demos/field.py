@@ -56,8 +56,8 @@ class Size:
     draws: int
 
 
-FULL = Size(steps=1500, polish=800, samples=6000, samples_transfer=3000, draws=5)
-QUICK = Size(steps=500, polish=400, samples=1500, samples_transfer=1000, draws=1)
+FULL = Size(steps=500, polish=3000, samples=10000, samples_transfer=2000, draws=3)
+QUICK = Size(steps=300, polish=700, samples=1500, samples_transfer=1000, draws=1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class View:
             for side, x, neurons in zip((self.a, self.b), (x_a, x_b), self.neurons, strict=True)
         )
         return a, b
+
+    def layer_of_a(self, x: FloatArray) -> FloatArray:
+        """All neurons of A's layer at states (n, 2)."""
+        return activations(self.a.observed, x, self.layer, slice(None))
 
     def pairs(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """What both measure at common states (n, 2)."""
@@ -152,11 +156,10 @@ def _learned(size: Size, out: Path, page: Page) -> tuple[Learned, Learned]:
     lines = [f"  training error of A {a.error:.1g}, of B {b.error:.1g}"]
     checks = [check_outputs(side) for side in (a, b)]
     for side, check in zip((a, b), checks, strict=True):
-        low, high = check.determinants
+        (low, high), (least, most) = check.determinants, check.stretches
         lines.append(
-            f"  {side.name}: state -> output has determinants {low:.2f} to {high:.2f}, stretches {check.stretches[0]:.2f} to "
-            f"{check.stretches[1]:.2f}; its border crosses itself {check.crossings} times: "
-            + ("one to one" if check.holds else "NOT one to one")
+            f"  {side.name}, state -> output: determinants {low:.2f} to {high:.2f}, stretches {least:.2f} to {most:.2f}, "
+            f"{check.crossings} crossings: " + ("one to one" if check.holds else "NOT one to one")
         )
     print("\n".join(lines))
     pictures.draw_fields(a, b, out / "fields.png")

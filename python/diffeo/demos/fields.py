@@ -15,14 +15,14 @@ torch = import_torch()
 
 # Rayleigh's bowed string: position q, velocity p, q' = p, p' = -q + MU (p - 4/3 p^3); the limit cycle has radius near 1.
 # The Jacobian of this map (q, p) -> (q', p') has determinant 1 everywhere, and p and then q follow from it: one to one.
-MU = 0.6
+MU = 0.5
 # Corners of the sampled states: around the limit cycle, and like itself in no mirror and after no turn.
-REGION = np.array([[-1.25, -1.15], [1.8, -1.25], [1.2, 1.25], [-1.2, 1.1]])
+REGION = np.array([[-1.25, -0.95], [1.8, -1.4], [1.2, 1.25], [-1.1, 1.15]])
 # States that a network learns from, and others that say how well it did.
-LEARNED_FROM, TESTED_ON = 3000, 2000
+LEARNED_FROM, TESTED_ON = 2000, 2000
 # Trajectories: how long, and from which states.
 TIME = 10.0
-STARTS = np.array([[0.1, 0.12], [1.45, -0.5], [-1.1, 0.4]])
+STARTS = np.array([[0.4, 0.3], [1.4, -0.2], [-1.1, 0.4]])
 # Runge-Kutta steps per unit of time: the error of the integration is far below that of any network.
 STEPS_PER_TIME = 50
 
