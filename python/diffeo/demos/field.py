@@ -40,8 +40,9 @@ from diffeo.transformation import Transformation
 
 # Layer after the second nonlinearity of a perceptron with two hidden layers, behind its instrument.
 HIDDEN = "1.3"
-# Pairs that align the two sides, and pairs that test the map.
-LANDMARKS, HELD_OUT = 3, 500
+# States that align the two sides, far apart as one would choose them, and how many random ones test the map.
+LANDMARKS = np.array([[-0.95, -0.65], [1.35, -0.95], [0.4, 0.95]])
+HELD_OUT = 500
 N_BURSTS = 20
 
 
@@ -106,7 +107,7 @@ class Matched:
 
     def lines(self) -> list[str]:
         """What to print."""
-        text = [f"  held-out relative error, {LANDMARKS} landmarks{'':<16}A -> B     B -> A"]
+        text = [f"  held-out relative error, {len(LANDMARKS)} landmarks{'':<16}A -> B     B -> A"]
         text += [f"    {name:<42}{there:>8.2g}   {back:>8.2g}" for name, there, back in self.rows]
         return text + [f"  problem: {problem}" for problem in self.transformation.diagnostics.problems]
 
@@ -199,7 +200,7 @@ def check_outputs(side: Learned, n: int = 2000) -> OneToOne:
 
 def _outputs(view: View, x: tuple[FloatArray, FloatArray], rng: np.random.Generator, out: Path, page: Page) -> Matched:
     print(f"\n(b) outputs only: two velocities of each network, {len(x[0])} states each, none shared")
-    found = match_outputs(view, *x, states(LANDMARKS, rng), states(HELD_OUT, rng))
+    found = match_outputs(view, *x, LANDMARKS, states(HELD_OUT, rng))
     lines = found.lines()
     print("\n".join(lines))
     pictures.draw_outputs(found.transformation, x, (found.true, found.predicted), found.rows, out / "outputs.png")
@@ -258,7 +259,7 @@ def _quiet(mapping: Any, points: FloatArray) -> FloatArray:
 def _neurons(a: Learned, b: Learned, size: Size, rng: np.random.Generator, page: Page) -> tuple[View, Matched]:
     print("\n(c) hidden neurons: five of each network, as suggest_neurons picks them")
     x = states(size.samples, rng), states(size.samples, rng)
-    view, found = match_neurons(a, b, *x, states(LANDMARKS, rng), states(HELD_OUT, rng))
+    view, found = match_neurons(a, b, *x, LANDMARKS, states(HELD_OUT, rng))
     lines = [f"  neurons {view.neurons[0].tolist()} of A and {view.neurons[1].tolist()} of B", *found.lines()]
     print("\n".join(lines))
     page.add(

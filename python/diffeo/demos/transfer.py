@@ -25,7 +25,7 @@ from diffeo.plotting import COLOR_A, COLOR_B, pyplot
 PAIRS = (0, 3, 10, 100)
 HELD_OUT = 1000
 # The head: a perceptron on five neurons of B, trained on as many labels as B has samples.
-WIDTHS, STEPS, POLISH = (32, 32), 600, 300
+WIDTHS, STEPS, POLISH = (32, 32), 500, 1200
 # Steps of fine-tuning: all weights of the stitching layer and of the head, on the labels of the pairs.
 TUNING_STEPS = 300
 THROUGH = "head of B, through diffeo"
