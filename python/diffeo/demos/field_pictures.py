@@ -190,5 +190,5 @@ def draw_overview(
     for ax, x, coordinates, name in zip(axes[1:3], inputs, recovered, "AB", strict=True):
         plot_embedding(coordinates, input_colors(x), ax, title=f"recovered from\nthe two outputs of {name}")
         ax.set_aspect("equal")
-    figure.savefig(path, dpi=75)
+    figure.savefig(path, dpi=68)
     pyplot().close(figure)

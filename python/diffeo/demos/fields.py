@@ -12,6 +12,7 @@ from diffeo._validation import FloatArray
 from diffeo.demos.training import fit, import_torch
 
 torch = import_torch()
+Module: Any = torch.nn.Module
 
 # Rayleigh's bowed string: position q, velocity p, q' = p, p' = -q + MU (p - 4/3 p^3); the limit cycle has radius near 1.
 # The Jacobian of this map (q, p) -> (q', p') has determinant 1 everywhere, and p and then q follow from it: one to one.
@@ -56,7 +57,7 @@ def border(n: int) -> FloatArray:
     return np.vstack([*sides, REGION[:1]])
 
 
-class Instrument(torch.nn.Module):  # type: ignore[misc]
+class Instrument(Module):  # type: ignore[misc]
     """Own coordinates of the state: two shears by sines, then a linear map; each step is undone exactly by `inverse`.
 
     Parameters
@@ -167,7 +168,7 @@ def learn(
 
 def integrate(field: Callable[[FloatArray], FloatArray], start: FloatArray, time: float) -> FloatArray:
     """Trajectories (steps + 1, k, 2) of a field from k starts, by the classical Runge-Kutta method."""
-    steps = round(time * STEPS_PER_TIME)
+    steps = max(1, round(abs(time) * STEPS_PER_TIME))
     h, z = time / steps, np.array(start)
     found = [z]
     for _ in range(steps):
