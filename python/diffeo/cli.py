@@ -18,7 +18,7 @@ from typing import Any
 
 from diffeo import __version__, errors
 
-DEMOS = ("scalar", "horse")
+DEMOS = ("scalar", "field", "horse")
 SCREEN = """\
 No pairs are needed: spectra, intrinsic dimensions, densities and coverage of both samples are compared. This can speak
 against equivalence, and never prove it (diffeo compare does). Files as for diffeo compare.
@@ -135,7 +135,10 @@ def _parser() -> argparse.ArgumentParser:
         help="train small networks, match them, write pictures and a page",
         epilog="example: diffeo demo scalar --quick --out pictures",
     )
-    about = "scalar: networks that learned a function of one or two inputs; horse: two cameras on a turning horse"
+    about = (
+        "scalar: networks that learned a function of one or two inputs; field: two networks that learned a vector field, each "
+        "in coordinates of its own; horse: two autoencoders, two cameras on a turning horse"
+    )
     demo.add_argument("name", choices=DEMOS, help=about)
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
     demo.add_argument("--quick", action="store_true", help="small samples: half a minute, less accurate")

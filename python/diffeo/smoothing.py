@@ -194,7 +194,8 @@ def _linear_shares(local: FloatArray, weights: FloatArray) -> FloatArray:
     """Shares l_k (c, k) with which values at local coordinates enter the intercept of a weighted linear fit."""
     c, k, d = local.shape
     spread = np.sqrt(np.einsum("ck,cka->ca", weights, local**2) / weights.sum(axis=1, keepdims=True))
-    scaled = local / np.maximum(spread, np.finfo(float).tiny)[:, None, :]
+    # No neighbour weighs anything beside a sample alone: there is no slope to fit, and nothing to scale.
+    scaled = local / np.where(spread > 0, spread, 1.0)[:, None, :]
     design = np.concatenate([np.ones((c, k, 1)), scaled], axis=2)
     weighted = design * weights[:, :, None]
     # Relative to the unit diagonal: neighbours in a line leave a direction without slope, which is then not fitted.

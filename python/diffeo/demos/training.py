@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from diffeo import errors
@@ -47,11 +48,7 @@ def train(
     from tqdm import trange
 
     torch = import_torch()
-    state, n_threads = torch.random.get_rng_state(), torch.get_num_threads()
-    torch.manual_seed(seed)
-    # Networks this small lose more to waking threads than they gain.
-    torch.set_num_threads(1)
-    try:
+    with _reproducible(torch, seed):
         network = perceptron(n_inputs, widths, activation)
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -66,7 +63,74 @@ def train(
             x = torch.rand(4096, n_inputs, dtype=torch.double)
             truth = target(x)
             error = float(torch.linalg.norm(network(x)[:, 0] - truth) / torch.linalg.norm(truth - truth.mean()))
+    return network.eval(), error
+
+
+def fit(
+    n_inputs: int,
+    widths: Sequence[int],
+    activation: str,
+    data: tuple[Any, Any],
+    *,
+    seed: int,
+    steps: int,
+    polish: int,
+    name: str,
+) -> Any:
+    """Train a perceptron on given pairs, inputs (n, n_inputs) and targets (n, n_outputs); return it.
+
+    Adam with a cosine schedule on batches, then `polish` iterations of L-BFGS on all pairs, which gains another digit or two
+    where the targets hold no noise. The seed fixes initial weights and batches.
+    """
+    from tqdm import tqdm
+
+    torch = import_torch()
+    x, y = (torch.as_tensor(values, dtype=torch.double) for values in data)
+    with (
+        _reproducible(torch, seed),
+        tqdm(total=steps + polish, desc=f"training {name}", leave=False, disable=None) as bar,
+    ):
+        network = perceptron(n_inputs, widths, activation, y.shape[1])
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for _ in range(steps):
+            rows = torch.randint(len(x), (min(len(x), BATCH),))
+            loss = ((network(x[rows]) - y[rows]) ** 2).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            bar.update()
+        # Without tolerances, which would end it at the accuracy of single precision.
+        polisher = torch.optim.LBFGS(
+            network.parameters(),
+            max_iter=polish,
+            history_size=50,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+        )
+
+        def closure() -> Any:
+            polisher.zero_grad()
+            loss = ((network(x) - y) ** 2).mean()
+            loss.backward()
+            bar.update(int(bar.n < bar.total))
+            return loss
+
+        if polish:
+            polisher.step(closure)
+    return network.eval()
+
+
+@contextmanager
+def _reproducible(torch: Any, seed: int) -> Iterator[None]:
+    """A seed for what happens inside, and one thread: networks this small lose more to waking threads than they gain."""
+    state, n_threads = torch.random.get_rng_state(), torch.get_num_threads()
+    torch.manual_seed(seed)
+    torch.set_num_threads(1)
+    try:
+        yield
     finally:
         torch.random.set_rng_state(state)
         torch.set_num_threads(n_threads)
-    return network.eval(), error
