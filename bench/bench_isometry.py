@@ -84,7 +84,7 @@ def test_large_isometric_embedding(name, n, size, long, contest, opponent, recor
     size.once("large isometry", name, n)
     x = inputs(name, n)
     observation = observe_at(x)
-    skip = "" if long or n <= 100_000 else "factors beyond 10 GiB"
+    skip = "" if long or n <= 100_000 else "takes many minutes (--long)"
     direct = opponent("factored, whole start", directly, observation, rounds=1, skip=skip)
     fitted = contest(IsometricEmbedding().fit, observation, rounds=1)
     error = relative_error(fitted.embedding_, x)
