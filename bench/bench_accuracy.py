@@ -7,15 +7,10 @@ computed, 0 otherwise: a missed target is shown, not hidden in a code.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import functools
-import os
-import platform
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +23,10 @@ from tqdm import tqdm
 from bench.bench_bursts import SCALE, measure_bursts
 from bench.bench_isometry import inputs, observe_at
 from bench.bench_isometry import relative_error as error_after_motion
-from bench.figures import Row, digits, listed, percent, table
+from bench.figures import Row, digits, listed, percent
 from bench.manifolds import CLOSED, Units, pentagon
 from bench.networks import FUNCTIONS, FUNCTIONS_OF_THREE, Draw, Inputs, Pair, draw, spread_landmarks, train_pair
+from bench.rows import Rows
 
 BASELINES = {"affine": affine_fit, "Procrustes": procrustes_fit, "Gaussian process": gaussian_process_fit}
 PAPER = "the paper's method"
@@ -78,18 +74,11 @@ class Outcome:
         return len(self.problems) > 0
 
 
-RowFunction = Callable[[str, Size], Row]
-ROWS: dict[str, RowFunction] = {}
+def _landmarks_left_out(name: str, size: Size) -> bool:
+    return name.startswith("landmarks ") and int(name.split()[1]) not in size.landmarks
 
 
-def row(*names: str) -> Callable[[RowFunction], RowFunction]:
-    """Register a function under the names of the rows that it computes."""
-
-    def register(function: RowFunction) -> RowFunction:
-        ROWS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+row = Rows("bench_accuracy", __doc__, FULL, QUICK, _landmarks_left_out)
 
 
 def trained(size: Size, functions: Iterable[str], count: int) -> list[Pair]:
@@ -366,49 +355,5 @@ def three_inputs(name: str, size: Size) -> Row:
     return Row(name, what, value, "< 1 %", middle < 0.01 and worst < 0.01, listed(medians(outcomes)))
 
 
-# --- the table ----------------------------------------------------------------------------------------------
-
-
-def chosen_rows(only: str | None, size: Size) -> list[str]:
-    """Names of the rows to compute; an unknown name ends the program."""
-    names = [name for name in ROWS if not name.startswith("landmarks ") or int(name.split()[1]) in size.landmarks]
-    if only is None:
-        return names
-    asked = [text.strip() for text in only.split(",")]
-    for text in asked:
-        if not any(name.startswith(text) for name in names):
-            sys.exit(f"no row begins with {text!r}; rows: {', '.join(names)}")
-    return [name for name in names if any(name.startswith(text) for text in asked)]
-
-
-def computed(name: str, size: Size) -> tuple[Row, bool]:
-    """The row, and whether it could be computed."""
-    try:
-        return ROWS[name](name, size), True
-    except Exception as error:  # one row must not take the others with it
-        return Row(name, "could not be computed", type(error).__name__, "", False, str(error)), False
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
-    parser.add_argument("--only", metavar="NAME,...", help="rows to compute, by name or by how it begins")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore", errors.DiffeoWarning)
-    size = QUICK if arguments.quick else FULL
-    rows, complete = [], True
-    for name in tqdm(chosen_rows(arguments.only, size), desc="rows", disable=None):
-        start = time.perf_counter()
-        found, well = computed(name, size)
-        rows.append((found, time.perf_counter() - start))
-        tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
-        complete = complete and well
-    print(f"python -m bench.bench_accuracy {' '.join(sys.argv[1:])}".rstrip())
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"{datetime.date.today()}, {machine}, Python {platform.python_version()}, numpy {np.__version__}")
-    print(table(rows))
-    return 0 if complete else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(row.main())

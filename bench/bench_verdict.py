@@ -7,25 +7,20 @@ otherwise: a missed target is shown, not hidden in a code.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
 import sys
-import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from diffeo import Report, errors, observe
+from diffeo import Report, observe
 from diffeo.assessing import compare
 from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, NOT_EQUIVALENT, Direction, judge, verdict
 from tqdm import tqdm
 
-from bench.figures import Row, percent, table
+from bench.figures import Row, percent
+from bench.rows import Rows
 from bench.verdict_pairs import (
     LostPair,
     embedding_task,
@@ -59,18 +54,7 @@ class Size:
 FULL = Size(1000, 200, 1000, 4, 3000)
 QUICK = Size(40, 3, 600, 1, 300)
 
-RowFunction = Callable[[str, Size], Row]
-ROWS: dict[str, RowFunction] = {}
-
-
-def row(*names: str) -> Callable[[RowFunction], RowFunction]:
-    """Register a function under the names of the rows that it computes."""
-
-    def register(function: RowFunction) -> RowFunction:
-        ROWS.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+row = Rows("bench_verdict", __doc__, FULL, QUICK)
 
 
 # --- a known error ------------------------------------------------------------------------------------------
@@ -301,48 +285,5 @@ def summaries(found: dict[str, list[Report]]) -> str:
     )
 
 
-# --- the table ----------------------------------------------------------------------------------------------
-
-
-def chosen_rows(only: str | None) -> list[str]:
-    """Names of the rows to compute; an unknown name ends the program."""
-    if only is None:
-        return list(ROWS)
-    asked = [text.strip() for text in only.split(",")]
-    for text in asked:
-        if not any(name.startswith(text) for name in ROWS):
-            sys.exit(f"no row begins with {text!r}; rows: {', '.join(ROWS)}")
-    return [name for name in ROWS if any(name.startswith(text) for text in asked)]
-
-
-def computed(name: str, size: Size) -> tuple[Row, bool]:
-    """The row, and whether it could be computed."""
-    try:
-        return ROWS[name](name, size), True
-    except Exception as error:  # one row must not take the others with it
-        return Row(name, "could not be computed", type(error).__name__, "", False, str(error)), False
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
-    parser.add_argument("--only", metavar="NAME,...", help="rows to compute, by name or by how it begins")
-    arguments = parser.parse_args()
-    warnings.simplefilter("ignore", errors.DiffeoWarning)
-    size = QUICK if arguments.quick else FULL
-    rows, complete = [], True
-    for name in tqdm(chosen_rows(arguments.only), desc="rows", disable=None):
-        start = time.perf_counter()
-        found, well = computed(name, size)
-        rows.append((found, time.perf_counter() - start))
-        tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
-        complete = complete and well
-    print(f"python -m bench.bench_verdict {' '.join(sys.argv[1:])}".rstrip())
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"{datetime.date.today()}, {machine}, Python {platform.python_version()}, numpy {np.__version__}")
-    print(table(rows))
-    return 0 if complete else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(row.main())

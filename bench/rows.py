@@ -1,0 +1,88 @@
+"""Rows that a benchmark registers by name, and the command that computes the chosen ones and prints their table."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from diffeo import errors
+from tqdm import tqdm
+
+from bench.figures import Row, table
+
+RowFunction = Callable[[str, Any], Row]
+
+
+class Rows:
+    """A decorator that registers a function under the names of the rows that it computes, and their command.
+
+    `full` and `quick` are the sizes that functions get beside the name; `left_out` says which names a size leaves out.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        description: str | None,
+        full: Any,
+        quick: Any,
+        left_out: Callable[[str, Any], bool] = lambda name, size: False,
+    ) -> None:
+        self.command, self.description = command, description
+        self.full, self.quick, self.left_out = full, quick, left_out
+        self.functions: dict[str, RowFunction] = {}
+
+    def __call__(self, *names: str) -> Callable[[RowFunction], RowFunction]:
+        def register(function: RowFunction) -> RowFunction:
+            self.functions.update(dict.fromkeys(names, function))
+            return function
+
+        return register
+
+    def chosen(self, only: str | None, size: Any) -> list[str]:
+        """Names of the rows to compute; an unknown name ends the program."""
+        names = [name for name in self.functions if not self.left_out(name, size)]
+        if only is None:
+            return names
+        asked = [text.strip() for text in only.split(",")]
+        for text in asked:
+            if not any(name.startswith(text) for name in names):
+                sys.exit(f"no row begins with {text!r}; rows: {', '.join(names)}")
+        return [name for name in names if any(name.startswith(text) for text in asked)]
+
+    def computed(self, name: str, size: Any) -> tuple[Row, bool]:
+        """The row, and whether it could be computed."""
+        try:
+            return self.functions[name](name, size), True
+        except Exception as error:  # one row must not take the others with it
+            return Row(name, "could not be computed", type(error).__name__, "", False, str(error)), False
+
+    def main(self) -> int:
+        """Compute and print; the exit code is 1 if a row could not be computed."""
+        parser = argparse.ArgumentParser(
+            description=self.description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
+        parser.add_argument("--only", metavar="NAME,...", help="rows to compute, by name or by how it begins")
+        arguments = parser.parse_args()
+        warnings.simplefilter("ignore", errors.DiffeoWarning)
+        size = self.quick if arguments.quick else self.full
+        rows, complete = [], True
+        for name in tqdm(self.chosen(arguments.only, size), desc="rows", disable=None):
+            start = time.perf_counter()
+            found, well = self.computed(name, size)
+            rows.append((found, time.perf_counter() - start))
+            tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
+            complete = complete and well
+        print(f"python -m bench.{self.command} {' '.join(sys.argv[1:])}".rstrip())
+        machine = f"{os.cpu_count()} cores, {platform.machine()}"
+        print(f"{datetime.date.today()}, {machine}, Python {platform.python_version()}, numpy {np.__version__}")
+        print(table(rows))
+        return 0 if complete else 1
