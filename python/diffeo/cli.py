@@ -18,7 +18,7 @@ from typing import Any
 
 from diffeo import __version__, errors
 
-DEMOS = ("scalar", "field", "horse")
+DEMOS = ("scalar", "field", "horse", "family")
 SCREEN = """\
 No pairs are needed: spectra, intrinsic dimensions, densities and coverage of both samples are compared. This can speak
 against equivalence, and never prove it (diffeo compare does). Files as for diffeo compare.
@@ -137,7 +137,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     about = (
         "scalar: networks that learned a function of one or two inputs; field: two networks that learned a vector field, each "
-        "in coordinates of its own; horse: two autoencoders, two cameras on a turning horse"
+        "in coordinates of its own; horse: two autoencoders, two cameras on a turning horse; family: ten networks, all pairs: "
+        "two classes at the outputs, one in a hidden layer"
     )
     demo.add_argument("name", choices=DEMOS, help=about)
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
