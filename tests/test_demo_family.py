@@ -11,7 +11,7 @@ from diffeo.demos import family
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-TINY = family.Size(members=2, steps=400, polish=300, samples=400, screened=False, processes=1)
+TINY = family.Size(members=2, steps=400, polish=800, samples=400, screened=False, processes=1)
 
 
 class Balance(html.parser.HTMLParser):

@@ -58,8 +58,8 @@ class Size:
     processes: int | None = None
 
 
-FULL = Size(members=5, steps=500, polish=300, samples=700)
-QUICK = Size(members=3, steps=500, polish=300, samples=500, screened=False)
+FULL = Size(members=5, steps=500, polish=800, samples=700, screened=False)
+QUICK = Size(members=3, steps=500, polish=800, samples=500, screened=False)
 
 
 @dataclass(frozen=True)

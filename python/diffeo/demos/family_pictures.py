@@ -79,8 +79,7 @@ def plot_pairs(
     """Heat map (n, n) in the order of the leaves, with the names of the networks beside it; returns the image."""
     from matplotlib import colormaps
 
-    palette = colormaps[colors].copy()
-    palette.set_bad("white")
+    palette = colormaps[colors].with_extremes(bad="white")
     shown = ax.imshow(values[np.ix_(order, order)], cmap=palette, norm=norm, aspect="auto")
     names = [members[k].name for k in order]
     ax.set_yticks(range(len(order)), names)
