@@ -58,7 +58,7 @@ class Size:
     processes: int | None = None
 
 
-FULL = Size(members=5, steps=500, polish=800, samples=700, screened=False)
+FULL = Size(members=5, steps=500, polish=800, samples=700, screened=True)
 QUICK = Size(members=3, steps=500, polish=800, samples=500, screened=False)
 
 

@@ -45,7 +45,8 @@ def draw_family(found: dict[str, Compared], members: Sequence[Member], margin: f
     bar.ax.axhline(margin, color=COLOR_B, linewidth=2.5)
     bar.set_label(f"worse held-out error of both directions (line: the margin, {100 * margin:.0f} %)")
     figure.supxlabel(
-        "=  equivalent        →  the row determines the column, not the other way round        ←  the column, the row",
+        "=  equivalent     →  the row determines the column, not the other way round     ←  the column, the row     "
+        "?  undetermined",
         fontsize=11,
     )
     figure.savefig(path, dpi=80)
