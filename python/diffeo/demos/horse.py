@@ -27,6 +27,8 @@ from diffeo.transformation import Transformation
 
 # The angles at which both cameras saw the horse at once, in degrees: all that joins the two sides.
 LANDMARKS = np.radians([25.0, 145.0, 265.0])
+# Members of the independently drawn bursts: with as few as the standardised ones have, noise would hide everything.
+INDEPENDENT_BURSTS = 32
 # Angles of the curve of codes on which a predicted code is looked up.
 CURVE = 360
 # Angles of the strips of pictures.
@@ -224,8 +226,8 @@ def _matching_section(
     turns = {"isometric coordinates": turn, "the paper's coordinates": paper}
     if size.independent:
         drawn = [_independent(eye, size, rng) for eye in (a, b)]
-        turns["isometric, bursts drawn at random"] = _attempted(drawn, landmarks, b, test, "auto")
-        turns["the paper's, bursts drawn at random"] = _attempted(drawn, landmarks, b, test, "diffusion")
+        turns[f"isometric, {INDEPENDENT_BURSTS} drawn at random"] = _attempted(drawn, landmarks, b, test, "auto")
+        turns[f"the paper's, {INDEPENDENT_BURSTS} drawn at random"] = _attempted(drawn, landmarks, b, test, "diffusion")
     lines = _circle_lines(t, landmarks[0], test) + _turn_lines(turns, test)
     plain = test.picture_error(b.network.decode(affine_fit(*landmarks)(test.codes_a)))
     lines.append(f"    {'affine fit to the same three pairs':<42}{'':>18}{plain:>10.3f}")
@@ -250,7 +252,7 @@ def _matching_section(
 
 def _independent(eye: Eye, size: Size, rng: np.random.Generator) -> Observation:
     """The code observed with bursts whose angles are drawn independently."""
-    pictures = eye.bursts(size.bursts, rng, standardised=False)
+    pictures = eye.bursts(INDEPENDENT_BURSTS, rng, standardised=False)
     return observed(eye.network.encode(eye.pictures), eye.network.encode(pictures), standardised=False)
 
 
