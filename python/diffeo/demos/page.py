@@ -31,7 +31,8 @@ class Page:
     ) -> None:
         """Add a section: words, printed lines, (picture, description) pairs, and the functions that made them, folded."""
         parts = [f"<section><h2>{html.escape(heading)}</h2><p>{html.escape(text)}</p>"]
-        parts.append(f"<pre>{html.escape(chr(10).join(numbers))}</pre>")
+        if numbers:
+            parts.append(f"<pre>{html.escape(chr(10).join(numbers))}</pre>")
         for path, description in pictures:
             data = base64.b64encode(path.read_bytes()).decode()
             parts.append(f'<img src="data:image/png;base64,{data}" alt="{html.escape(description)}">')
