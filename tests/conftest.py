@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from itertools import pairwise
 
 # Waiting threads sleep instead of spinning: on shared cores the suite takes a third of the time. libgomp
@@ -88,3 +89,17 @@ def dense_operator(fitted, alpha=1.0):
 def square_in_five():
     """2,000 samples of the unit square seen by five measurements."""
     return smooth_observation(2000, 2, 5, seed=3)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Saved results by kind, (path, result): to be read only."""
+    from stored import write_files
+
+    return write_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def copy_of(files, tmp_path):
+    """Copies a saved result to where it may be damaged."""
+    return lambda kind: shutil.copy(files[kind][0], tmp_path / "copy.safetensors")

@@ -175,6 +175,8 @@ def new_inputs(kind):
 
 
 KINDS = ["observation", *MAPS]
+# Candidates add nothing to these files but length.
+DISTINCT = [kind for kind in KINDS if kind != "candidates"]
 
 
 def write_files(folder):

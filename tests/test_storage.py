@@ -23,14 +23,7 @@ from stored import (
     new_inputs,
     observations,
     parts,
-    write_files,
 )
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
 
 # Round trips
 

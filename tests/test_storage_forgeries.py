@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 from forgeries import forge, refused
-from stored import KINDS, parts, write_files
-
-# Candidates add nothing to these files but length.
-DISTINCT = [kind for kind in KINDS if kind != "candidates"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def copy_of(files, tmp_path):
-    def copy(kind):
-        return shutil.copy(files[kind][0], tmp_path / "copy.safetensors")
-
-    return copy
+from stored import DISTINCT, parts
 
 
 def with_nan(array):

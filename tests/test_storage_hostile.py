@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import diffeo
 import numpy as np
@@ -12,24 +11,7 @@ import pytest
 import safetensors.numpy
 from diffeo import errors, storage
 from forgeries import forge, refused
-from stored import KINDS, assert_same, parts, write_files
-
-# Candidates add nothing to these files but length.
-DISTINCT = [kind for kind in KINDS if kind != "candidates"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture
-def copy_of(files, tmp_path):
-    def copy(kind):
-        return shutil.copy(files[kind][0], tmp_path / "copy.safetensors")
-
-    return copy
-
+from stored import DISTINCT, assert_same, parts
 
 # Reading what is damaged
 

@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 from conftest import smooth_observation
 from diffeo import _container, errors
-from stored import assert_same, matched, parts, sides, write_files
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return write_files(tmp_path_factory.mktemp("files"))
+from stored import assert_same, matched, parts, sides
 
 
 def test_file_is_plain_safetensors(files):

@@ -206,7 +206,7 @@ def _assess(
     if with_baselines:
         observations = t.a.observation, t.b.observation
         compared = compare_baselines(t.landmarks, pairs, observations=observations, means=means, n_jobs=n_jobs)
-    rows = _shown(len(t.a.observation)), _shown(len(t.b.observation))
+    rows = _spaced(len(t.a.observation), MOST_SHOWN), _spaced(len(t.b.observation), MOST_SHOWN)
     found = verdict(forward.status, backward.status)
     return Report(
         verdict=found,
@@ -323,9 +323,9 @@ def _quietly(function: Any, points: FloatArray) -> FloatArray:
     return result
 
 
-def _shown(count: int) -> IntArray:
-    """Evenly spaced rows."""
-    return np.linspace(0, count - 1, min(count, MOST_SHOWN)).astype(np.int64)
+def _spaced(count: int, most: int) -> IntArray:
+    """At most so many rows, evenly spaced."""
+    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
 
 
 def _moved(t: Transformation, coordinates: FloatArray) -> FloatArray:
@@ -348,7 +348,7 @@ def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
 
 
 def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
-    part = _evenly_spaced(observation, MOST_FOR_SPECTRA)
+    part = observation.subset(_spaced(len(observation), MOST_FOR_SPECTRA))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.DiffeoWarning)  # a spectrum here is an illustration
         warnings.simplefilter("error", errors.DisconnectedWarning)  # each piece has its own: nothing to compare
@@ -358,20 +358,6 @@ def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
             return np.empty(0)
     values: FloatArray = fitted.generator_eigenvalues_[1:]
     return values
-
-
-def _evenly_spaced(observation: Observation, most: int) -> Observation:
-    """At most so many of the samples."""
-    if len(observation) <= most:
-        return observation
-    rows = np.linspace(0, len(observation) - 1, most).astype(np.int64)
-    return replace(
-        observation,
-        points=observation.points[rows],
-        whitening=observation.whitening[rows],
-        singular_values=observation.singular_values[rows],
-        deficient=np.flatnonzero(np.isin(rows, observation.deficient)),
-    )
 
 
 def _facts(t: Transformation) -> dict[str, Any]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import f as fisher
 
 from diffeo import _core, errors
 from diffeo._progress import stage
-from diffeo._validation import FloatArray, IntArray, threads
+from diffeo._validation import FloatArray, threads
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.kernel import automatic_epsilon
 from diffeo.observation import Observation
@@ -142,7 +142,7 @@ def compare_fingerprints(
     sides = []
     for number, obs in enumerate((obs_a, obs_b)):
         rng = np.random.default_rng([seed_value, number])
-        sides.append(_part(obs, rng.permutation(obs.usable)[:n]))
+        sides.append(obs.subset(np.sort(rng.permutation(obs.usable)[:n])))
     epsilons = [automatic_epsilon(side, n_jobs) for side in sides]
     # Bandwidths for different dimensions are of different orders, and so are the spectra: no bias need cancel.
     if known_unit and obs_a.dim == obs_b.dim:
@@ -183,7 +183,7 @@ def _jobs(sides: list[Observation], epsilons: list[float], seed_value: int) -> l
         for _ in range(SPLITS):
             order = rng.permutation(n)
             halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
-            jobs += [(_part(side, rows), epsilon, f"a half of {name}") for rows in halves]
+            jobs += [(side.subset(np.sort(rows)), epsilon, f"a half of {name}") for rows in halves]
     return jobs
 
 
@@ -223,7 +223,7 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
             )
         kept = np.setdiff1d(np.arange(len(obs)), strays)
         fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(
-            _part(obs, kept)
+            obs.subset(kept)
         )
     values = fitted.generator_eigenvalues_[1:]
     finite = np.where(np.isfinite(values), values, np.max(values[np.isfinite(values)], initial=0.0))
@@ -231,18 +231,6 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
     kernel = fitted.kernel_
     density = np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS)
     return Fingerprint(spectrum, density, kernel.gated_share)
-
-
-def _part(obs: Observation, rows: IntArray) -> Observation:
-    """The observation of some of the usable samples."""
-    rows = np.sort(rows)
-    return replace(
-        obs,
-        points=np.ascontiguousarray(obs.points[rows]),
-        whitening=np.ascontiguousarray(obs.whitening[rows]),
-        singular_values=np.ascontiguousarray(obs.singular_values[rows]),
-        deficient=np.empty(0, dtype=np.int64),
-    )
 
 
 def _centred(sides: list[list[FloatArray]]) -> list[list[FloatArray]]:

@@ -95,6 +95,30 @@ class Observation:
         """Rows with a whitening of full rank, ascending."""
         return self._usable
 
+    def subset(self, rows: Any) -> Observation:
+        """The observation of some of the samples, (k,) row numbers, in their order.
+
+        Raises
+        ------
+        InputError
+            Rows that are no integers, or outside of the sample.
+        """
+        chosen = np.asarray(rows)
+        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
+            raise errors.InputError(f"rows must be a list of row numbers, not {chosen.dtype} of shape {chosen.shape}")
+        outside = chosen[(chosen < 0) | (chosen >= len(self))]
+        if len(outside):
+            raise errors.InputError(
+                f"{len(outside)} rows ({rows_text(outside)}) are outside of the {len(self)} samples"
+            )
+        return replace(
+            self,
+            points=self.points[chosen],
+            whitening=self.whitening[chosen],
+            singular_values=self.singular_values[chosen],
+            deficient=np.flatnonzero(np.isin(chosen, self.deficient)),
+        )
+
     @property
     def degrees_of_freedom(self) -> FloatArray:
         """Of each sample's covariance, (n,): K - 1 for a burst of K, more after smoothing, infinite for derivatives.
