@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import smooth_observation
 from diffeo import DiffusionMap, IsometricEmbedding, _core, mahalanobis_kernel, match
-from diffeo._progress import showing, stage
+from diffeo._support.progress import showing, stage
 
 NAMES = {
     "kernel": (lambda obs, verbose: mahalanobis_kernel(obs, verbose=verbose), {"tree", "kernel"}),

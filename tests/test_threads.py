@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import DiffusionMap, IsometricEmbedding, Observation, errors, mahalanobis_kernel, match
-from diffeo._workers import workers, working
+from diffeo._support.threads import workers, working
 from scipy.spatial import cKDTree
 from threadpoolctl import threadpool_info, threadpool_limits
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, smooth_observation, square
 from diffeo import Observation, errors, linear_systems, unfolding
-from diffeo._workers import working
+from diffeo._support.threads import working
 from diffeo.frames import gradients_along, local_frames
 from diffeo.graph import neighbor_graph, overlap
 from diffeo.layout import refine, refine_robustly, relative_stress

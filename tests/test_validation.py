@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from diffeo import errors
-from diffeo._validation import float_array, index_array, integer, real, rows_text, seed, threads
+from diffeo._support.arrays import float_array, index_array, integer, real, rows_text, seed, threads
 
 
 class Tensor:

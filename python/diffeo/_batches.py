@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._validation import IntArray, real
+from diffeo._support.arrays import IntArray, real
 
 if TYPE_CHECKING:
     import torch

@@ -19,7 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from diffeo import __version__, errors
-from diffeo._memory import memory_limit
+from diffeo._support.memory import memory_limit
 
 Content = dict[str, Any]
 # Version 2 added the landmarks of a transformation, and regressions.

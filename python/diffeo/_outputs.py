@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
+from diffeo._support.arrays import integer
 from diffeo._targets import Target, say
-from diffeo._validation import integer
 
 if TYPE_CHECKING:
     import torch

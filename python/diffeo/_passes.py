@@ -13,8 +13,8 @@ import numpy as np
 from diffeo import errors
 from diffeo._batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
 from diffeo._outputs import Reduce, rows_of, rule_for
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._targets import Target, call_keys, say
-from diffeo._validation import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # Earlier steps that are combined; 5 to 20 were measured alike on layouts.
 MEMORY = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 Solver = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 

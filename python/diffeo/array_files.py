@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._container import write
-from diffeo._memory import memory_limit
-from diffeo._validation import IntArray, integer, real
+from diffeo._support.arrays import IntArray, integer, real
+from diffeo._support.memory import memory_limit
 from diffeo.observation import Observation
 
 Arrays = dict[str, NDArray[Any]]

@@ -11,9 +11,9 @@ import numpy as np
 import scipy
 
 from diffeo import __version__, _core, errors
-from diffeo._progress import showing, stage
-from diffeo._validation import FloatArray, IntArray, real, rows_text, threads
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, IntArray, real, rows_text, threads
+from diffeo._support.progress import showing, stage
+from diffeo._support.threads import working
 from diffeo.baselines import affine_fit, compare_baselines
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict

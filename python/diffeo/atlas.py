@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._validation import FloatArray, IntArray, check_finite
+from diffeo._support.arrays import FloatArray, IntArray, check_finite
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
 

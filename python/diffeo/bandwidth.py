@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.observation import Observation
 
 # Median row sum of the kernel that epsilon="auto" aims at: about 180 entries a row for d = 2. Smaller costs

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._progress import stage
-from diffeo._validation import FloatArray, IntArray, float_array
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, IntArray, float_array
+from diffeo._support.progress import stage
+from diffeo._support.threads import working
 from diffeo.matching import match
 from diffeo.observation import Observation
 from diffeo.transformation import Transformation

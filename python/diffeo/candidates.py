@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.alignment import Alignment, align_isometric
 from diffeo.closed import closed_motions, closed_motions_by_observables
 from diffeo.freedom import Motion, freedom

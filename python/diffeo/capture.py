@@ -25,12 +25,12 @@ from diffeo._batches import (
     smoothed,
 )
 from diffeo._budget import Need, rows_within, tried
-from diffeo._memory import memory_limit
 from diffeo._outputs import Reduce, check_reduce
 from diffeo._passes import TRIAL_ROWS, all_calls, checked_model, failures_named, prepared
 from diffeo._sinks import Sink
+from diffeo._support.arrays import integer
+from diffeo._support.memory import memory_limit
 from diffeo._targets import Target, call_keys, resolve, say
-from diffeo._validation import integer
 from diffeo.measuring import Measurement, bar_of, measure, measure_layers
 
 if TYPE_CHECKING:

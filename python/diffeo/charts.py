@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.isometry import IsometricEmbedding
 from diffeo.observation import Observation

@@ -9,7 +9,7 @@ from scipy.ndimage import minimum_filter
 from scipy.spatial import cKDTree
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.freedom import Motion
 from diffeo.periods import nearest_zero, turns, wrapped
 

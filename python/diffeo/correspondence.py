@@ -9,8 +9,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import errors
-from diffeo._validation import FloatArray, IntArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
 from diffeo.alignment import Alignment
 
 # Rounds of matching samples and eigenfunctions in turn, with the first blocks and with all of them.

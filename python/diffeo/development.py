@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
 
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.frames import local_frames
 from diffeo.graph import NeighborGraph
 from diffeo.layout import refine

@@ -8,8 +8,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo._neuron_criteria import or_samples
-from diffeo._validation import FloatArray, IntArray, percent, rows_text
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
+from diffeo._support.threads import workers
 from diffeo.alignment import Alignment
 from diffeo.charts import DiffusionChart, IsometricChart
 from diffeo.observation import Observation

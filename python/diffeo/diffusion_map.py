@@ -12,10 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import _core, errors
 from diffeo._estimators import checked_input
-from diffeo._memory import memory_limit
-from diffeo._progress import showing, stage
-from diffeo._validation import FloatArray, IntArray, integer, real, rows_text, seed, threads
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, IntArray, integer, real, rows_text, seed, threads
+from diffeo._support.memory import memory_limit
+from diffeo._support.progress import showing, stage
+from diffeo._support.threads import working
 from diffeo.bandwidth import EpsilonCurve
 from diffeo.kernel import Kernel, mahalanobis_kernel
 from diffeo.observation import Observation

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array
+from diffeo._support.arrays import FloatArray, float_array
 from diffeo.losses import Loss
 
 HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"

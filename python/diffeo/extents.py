@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial import ConvexHull, QhullError
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.freedom import Freedom, Motion
 from diffeo.likeness import Shape
 

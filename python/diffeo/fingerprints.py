@@ -11,8 +11,8 @@ import numpy as np
 from scipy.stats import f as fisher
 
 from diffeo import _core, errors
-from diffeo._progress import stage
-from diffeo._validation import FloatArray, threads
+from diffeo._support.arrays import FloatArray, threads
+from diffeo._support.progress import stage
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.kernel import automatic_epsilon
 from diffeo.observation import Observation

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import _core
-from diffeo._validation import FloatArray, IntArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
 from diffeo.graph import NeighborGraph
 
 # A corrected length that differs more than this from sqrt(q), relatively, is not believed.

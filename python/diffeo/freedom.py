@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 Residuals = Callable[[FloatArray, FloatArray], FloatArray]
 

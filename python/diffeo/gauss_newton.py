@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.graph import NeighborGraph
 from diffeo.linear_systems import GraphLaplacian, Solve
 

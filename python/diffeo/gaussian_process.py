@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # The noise falls in these stages (the last one is free), each from where the one before ended: started at its final
 # size the likelihood is so steep that the first step of the search leaves the region where it can be evaluated.

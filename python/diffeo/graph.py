@@ -12,9 +12,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from diffeo import _core
-from diffeo._progress import stage
-from diffeo._validation import FloatArray, IntArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.progress import stage
+from diffeo._support.threads import workers
 from diffeo.kernel import build_tree
 from diffeo.linear_systems import incidence_matrix
 from diffeo.observation import Observation

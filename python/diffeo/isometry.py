@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._estimators import checked_input
-from diffeo._progress import showing
-from diffeo._validation import FloatArray, check_units, float_array, integer, rows_text, threads
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, check_units, float_array, integer, rows_text, threads
+from diffeo._support.progress import showing
+from diffeo._support.threads import working
 from diffeo.graph import array_graph, joined, pieces
 from diffeo.layout import untangle
 from diffeo.observation import Observation

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array, index_array
+from diffeo._support.arrays import FloatArray, float_array, index_array
 from diffeo.observation import Observation
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 
 NOT_MATCHED = "not_matched"
 # How a table shows a verdict.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._progress import showing, stage
-from diffeo._validation import FloatArray, IntArray, integer
+from diffeo._support.arrays import FloatArray, IntArray, integer
+from diffeo._support.progress import showing, stage
 from diffeo.assessing import compare
 from diffeo.charts import charts_kept
 from diffeo.layer_comparison import NOT_MATCHED, LayerComparison

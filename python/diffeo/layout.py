@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 
 from diffeo import _core
-from diffeo._progress import stage
-from diffeo._validation import FloatArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray
+from diffeo._support.progress import stage
+from diffeo._support.threads import workers
 from diffeo.acceleration import Anderson
 from diffeo.gauss_newton import bend
 from diffeo.graph import NeighborGraph

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffeo import _core
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.freedom import Motion, Residuals
 from diffeo.periods import shifts_around, wrapped
 

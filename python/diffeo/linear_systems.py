@@ -10,8 +10,8 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
 
 Solve = Callable[[FloatArray], FloatArray]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo._validation import FloatArray, IntArray, percent
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray, percent
+from diffeo._support.threads import workers
 
 # Neighbours in measurement whose places are looked at: enough to see both sheets of a fold, few enough to be near.
 NEIGHBORS = 8

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._progress import showing
-from diffeo._validation import FloatArray, rows_text, seed, threads
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, rows_text, seed, threads
+from diffeo._support.progress import showing
+from diffeo._support.threads import working
 from diffeo.alignment import Alignment, align_diffusion, align_projection
 from diffeo.candidates import Side, isometric_candidates
 from diffeo.charts import (

@@ -21,8 +21,8 @@ from diffeo._jacobians import (
 )
 from diffeo._outputs import Reduce, check_reduce
 from diffeo._passes import TRIAL_ROWS, Layers, checked_model, choose_neurons, failures_named, prepared, seeded
+from diffeo._support.arrays import FloatArray, IntArray, integer, real
 from diffeo._targets import resolve, say
-from diffeo._validation import FloatArray, IntArray, integer, real
 
 if TYPE_CHECKING:
     import torch

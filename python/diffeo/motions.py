@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.extents import by_extents
 from diffeo.freedom import Freedom, Motion, gauss_newton, slopes_along
 from diffeo.likeness import DRAWN_ALIKE, Observables, Shape, fewest_neighbors

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, rows_text
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray, rows_text
+from diffeo._support.threads import workers
 
 # Neighbours whose reference positions are flatter than this do not determine a Jacobian.
 FLAT_REFERENCE = 1e-8

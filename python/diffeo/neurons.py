@@ -11,7 +11,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._neuron_criteria import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo._passes import seeded
-from diffeo._validation import FloatArray, IntArray, integer, rows_text
+from diffeo._support.arrays import FloatArray, IntArray, integer, rows_text
 from diffeo.observation import Observation
 from diffeo.observing import observe
 

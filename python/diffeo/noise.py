@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
 # root mean squares of 0.6 to 1.4 were measured over hidden layers of three networks (2 to 5 layers, 24 to 256 wide).

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, float_array, integer, real, rows_text
+from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real, rows_text
 from diffeo.neighborhoods import fitted_jacobians, unit_tangents
 from diffeo.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
 from diffeo.rank import (

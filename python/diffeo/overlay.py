@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffeo import errors
-from diffeo._progress import stage
-from diffeo._validation import IntArray
+from diffeo._support.arrays import IntArray
+from diffeo._support.progress import stage
 from diffeo.alignment import Alignment
 from diffeo.charts import IsometricChart
 from diffeo.closed import lattice_isometries

@@ -11,7 +11,7 @@ import itertools
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # Turns closer than this to a whole one are whole.
 EDGE = 1e-9

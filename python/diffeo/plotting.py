@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # One colour a network throughout, told apart in grey by their lightness too.
 COLOR_A = "#1b4f8f"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.noise import rounding
 
 # A singular value below this share of the largest counts as zero: Jacobians are exact up to rounding.

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from diffeo._validation import percent
+from diffeo._support.arrays import percent
 from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, LEAST_PAIRS, NOT_EQUIVALENT, UNDETERMINED, Direction
 from diffeo.report import Report
 

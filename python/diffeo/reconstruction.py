@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array, index_array, threads
+from diffeo._support.arrays import FloatArray, float_array, index_array, threads
 from diffeo.alignment import Alignment, align_isometric
 from diffeo.charts import IsometricChart, isometric_chart, landmark_coordinates
 from diffeo.observation import Observation

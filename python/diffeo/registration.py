@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
 from diffeo.alignment import Alignment
 from diffeo.atlas import AtlasMap, atlas
 from diffeo.charts import DiffusionChart

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, percent, threads
+from diffeo._support.arrays import FloatArray, percent, threads
 from diffeo.alignment import Alignment
 from diffeo.charts import IsometricChart, MeasuredChart
 from diffeo.diagnostics import USELESS, Diagnostics, fold_problems, near_folds

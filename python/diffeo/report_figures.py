@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from diffeo import svg
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.equivalence import FAILS, HOLDS, Direction
 from diffeo.losses import Loss
 from diffeo.report import Report

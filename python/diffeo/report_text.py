@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo._validation import percent, printable
+from diffeo._support.arrays import percent, printable
 from diffeo.baselines import Baseline, linear_enough
 from diffeo.equivalence import (
     A_TO_B,

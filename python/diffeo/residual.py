@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.alignment import Alignment, align_isometric
 from diffeo.gaussian_process import explained, fit_process, kernel_factor, sections
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._progress import showing
-from diffeo._validation import FloatArray, IntArray, integer, real, seed
-from diffeo._workers import working
+from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
+from diffeo._support.progress import showing
+from diffeo._support.threads import working
 from diffeo.charts import IsometricChart, isometric_chart
 from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints

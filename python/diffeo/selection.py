@@ -8,8 +8,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import _core
-from diffeo._validation import FloatArray, IntArray
-from diffeo._workers import workers
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
 from diffeo.diffusion_map import DiffusionMap
 
 # Samples on which eigenvectors are regressed on each other: dense enough to resolve harmonics in three dimensions.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray, real
+from diffeo._support.arrays import FloatArray, real
 
 # Points of the quadrature of the Marchenko-Pastur density; its error is far below that of any estimate.
 QUADRATURE = 4001

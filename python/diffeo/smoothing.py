@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._progress import stage
-from diffeo._validation import FloatArray, IntArray, integer, threads
+from diffeo._support.arrays import FloatArray, IntArray, integer, threads
+from diffeo._support.progress import stage
 from diffeo.kernel import build_tree
 from diffeo.observation import Observation
 

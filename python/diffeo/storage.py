@@ -17,9 +17,9 @@ import numpy as np
 
 from diffeo import _schema, errors
 from diffeo._container import Content, decode, encode, read, write
-from diffeo._memory import memory_limit
 from diffeo._schema import holds, take
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
+from diffeo._support.memory import memory_limit
 from diffeo.alignment import Alignment
 from diffeo.bandwidth import EpsilonCurve
 from diffeo.charts import Chart, DiffusionChart, IsometricChart, MeasuredChart

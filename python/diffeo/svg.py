@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray, printable
+from diffeo._support.arrays import FloatArray, printable
 
 # Width of every figure in its own units: about the pixels of a phone, so that text of 11 units stays readable there.
 WIDTH = 360

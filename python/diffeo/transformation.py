@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
-from diffeo._validation import FloatArray, float_array, threads
+from diffeo._support.arrays import FloatArray, float_array, threads
 from diffeo.alignment import Alignment
 from diffeo.charts import Chart, IsometricChart
 from diffeo.diagnostics import Diagnostics

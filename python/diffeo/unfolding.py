@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._neuron_criteria import or_samples
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.development import develop
 from diffeo.frames import corrected_lengths, extended, gradients_along, local_frames
 from diffeo.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported

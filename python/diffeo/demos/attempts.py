@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.equivalence import relative_error
 from diffeo.matching import match

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.demos.training import import_torch
 
 # Pictures of a training step.

@@ -17,7 +17,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from diffeo import _core, errors
-from diffeo._validation import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.assessing import compare
 from diffeo.charts import charts_kept
 from diffeo.demos import family_pictures as pictures

@@ -13,7 +13,7 @@ from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALENT
 from diffeo.plotting import COLOR_A, COLOR_B, pyplot
 
 if TYPE_CHECKING:
-    from diffeo._validation import FloatArray
+    from diffeo._support.arrays import FloatArray
     from diffeo.demos.family import Compared, Member
 
 # Relative errors from nothing to no better than the mean; whatever is smaller is drawn like the smallest.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.demos import horse_pictures
 from diffeo.demos.page import Page
 from diffeo.demos.turntable import Eye, difference, observed

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.demos import field_pictures as pictures
 from diffeo.demos.attempts import activations

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.demos.fields import (
     REGION,
     STEPS_PER_TIME,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit
 from diffeo.charts import IsometricChart
 from diffeo.demos import horse_pictures

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.demos.turntable import Eye
 from diffeo.plotting import COLOR_A, COLOR_B, COLOR_PROBLEM, plot_neuron_sweep, pyplot
 from diffeo.transformation import Transformation

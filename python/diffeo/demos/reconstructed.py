@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.baselines import Map, affine_fit, gaussian_process_fit
 from diffeo.charts import IsometricChart
 from diffeo.demos.page import Page

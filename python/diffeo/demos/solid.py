@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.sparse.linalg import spsolve
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 
 # Pixels of the silhouette that become one cell of the volume.
 REDUCTION = 2

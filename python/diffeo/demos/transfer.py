@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from diffeo import errors
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.demos.fields import MU, states
 from diffeo.demos.page import Page

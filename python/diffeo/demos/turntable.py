@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._validation import FloatArray
+from diffeo._support.arrays import FloatArray
 from diffeo.demos.autoencoder import Autoencoder
 from diffeo.demos.solid import Camera, Solid
 from diffeo.observation import Observation

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from threadpoolctl import ThreadpoolController
 
-from diffeo._validation import threads
+from diffeo._support.arrays import threads
 
 _asked: ContextVar[int] = ContextVar("diffeo_workers", default=0)
 
