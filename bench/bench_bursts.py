@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 from diffeo import IsometricEmbedding, Observation, errors
-from diffeo.smoothing import smoothed
+from diffeo.observation.burst_smoothing import smoothed
 
 from bench.bench_isometry import inputs, observe_at, relative_error
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from conftest import mushroom, random_orthogonal, smooth_map, square
 from diffeo import IsometricEmbedding, Observation, errors, reference
-from diffeo.noise import rounding_of_lengths, single_precision
-from diffeo.shrinkage import marchenko_pastur_median, noise_variance, shrunken
-from diffeo.smoothing import _Metric, smoothed
+from diffeo.observation.burst_smoothing import _Metric, smoothed
+from diffeo.observation.noise import rounding_of_lengths, single_precision
+from diffeo.observation.shrinkage import marchenko_pastur_median, noise_variance, shrunken
 from scipy.spatial import cKDTree
 
 

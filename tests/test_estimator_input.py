@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import smooth_observation, square
 from diffeo import DiffusionMap, IsometricEmbedding, errors
-from diffeo._estimators import checked_input
+from diffeo.observation.estimator_input import checked_input
 
 ESTIMATORS = [DiffusionMap, IsometricEmbedding]
 

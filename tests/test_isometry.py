@@ -11,7 +11,7 @@ from diffeo.charts import isometric_chart
 from diffeo.frames import corrected_lengths
 from diffeo.graph import neighbor_graph
 from diffeo.kernel import build_tree
-from diffeo.smoothing import smoothed
+from diffeo.observation.burst_smoothing import smoothed
 from diffeo.unfolding import unfold
 from recovered import apply, circle, fitted_square, motion, observe_at, procrustes_error, ring_map
 

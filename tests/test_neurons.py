@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import Observation, errors
-from diffeo._neuron_criteria import Cost, look
 from diffeo.neurons import LIMIT_SEPARATION, LIMIT_TURNING
+from diffeo.observation.curvature import Cost, look
 
 
 def waves(x, slopes, phases):
@@ -130,7 +130,7 @@ def test_costs_of_candidates_are_the_costs_of_the_sets(monkeypatch):
     obs = observed(y, jacobians)
     cost = Cost(look(obs, obs.usable, 1.0, np.random.default_rng(0)))
     # Candidates are tried on the nearest far samples only; here on all, so that they are exact.
-    monkeypatch.setattr("diffeo._neuron_criteria.N_RIVALS", 400)
+    monkeypatch.setattr("diffeo.observation.curvature.N_RIVALS", 400)
     for chosen in ([], [3], [3, 6], [0, 5, 7, 1]):
         costs = cost.with_each(chosen)
         for k in set(range(8)) - set(chosen):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from diffeo.matching import match as match
     from diffeo.neurons import NeuronSet as NeuronSet
     from diffeo.neurons import suggest_neurons as suggest_neurons
-    from diffeo.observation import Observation as Observation
+    from diffeo.observation.observation import Observation as Observation
     from diffeo.observing import observe as observe
     from diffeo.observing import observe_layers as observe_layers
     from diffeo.reconstruction import Reconstruction as Reconstruction
@@ -58,7 +58,7 @@ _HOME = {
     "IsometricEmbedding": "isometry",
     "LayerComparison": "layer_comparison",
     "NeuronSet": "neurons",
-    "Observation": "observation",
+    "Observation": "observation.observation",
     "RandomProjection": "_outputs",
     "Reconstruction": "reconstruction",
     "Report": "report",

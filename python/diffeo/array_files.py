@@ -19,7 +19,7 @@ from diffeo import errors
 from diffeo._container import write
 from diffeo._support.arrays import IntArray, integer, real
 from diffeo._support.memory import memory_limit
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 Arrays = dict[str, NDArray[Any]]
 # What tells how the network stretches its inputs, one of which stands beside the points.

@@ -20,7 +20,7 @@ from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, ver
 from diffeo.landmarks import landmark_points, parse_landmarks
 from diffeo.losses import MOST_PLACES, find_loss
 from diffeo.matching import match
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.reasons import reason_for, swapped
 from diffeo.report import Report
 from diffeo.residual import learn_residual

@@ -8,7 +8,7 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 # Median row sum of the kernel that epsilon="auto" aims at: about 180 entries a row for d = 2. Smaller costs
 # accuracy through the unit diagonal, larger through the boundary.

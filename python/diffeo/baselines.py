@@ -14,7 +14,7 @@ from diffeo._support.arrays import FloatArray, IntArray, float_array
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
 from diffeo.matching import match
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.transformation import Transformation
 
 Map = Callable[[FloatArray], FloatArray]

@@ -15,7 +15,7 @@ import numpy as np
 from diffeo import errors
 from diffeo.array_files import Arrays, read_arrays, read_observation, read_pairs, write_arrays
 from diffeo.equivalence import EQUIVALENT, LEAST_PAIRS
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.storage import write_text
 
 # Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo._neuron_criteria import or_samples
 from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
 from diffeo._support.threads import workers
 from diffeo.alignment import Alignment
 from diffeo.charts import DiffusionChart, IsometricChart
-from diffeo.observation import Observation
+from diffeo.observation.curvature import or_samples
+from diffeo.observation.observation import Observation
 from diffeo.residual import ResidualModel
 
 # A regression on the landmarks with this relative error says nothing.

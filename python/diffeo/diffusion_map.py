@@ -11,14 +11,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import _core, errors
-from diffeo._estimators import checked_input
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, rows_text, seed, threads
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import working
 from diffeo.bandwidth import EpsilonCurve
 from diffeo.kernel import Kernel, mahalanobis_kernel
-from diffeo.observation import Observation
+from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
 MAX_ITERATIONS = 300

@@ -15,7 +15,7 @@ from diffeo._support.arrays import FloatArray, threads
 from diffeo._support.progress import stage
 from diffeo.diffusion_map import DiffusionMap
 from diffeo.kernel import automatic_epsilon
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 # Samples of each side that are looked at: beyond them only the noise shrinks, and the cost of a screen grows.
 MOST_SAMPLES = 10_000

@@ -17,7 +17,7 @@ from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.kernel import build_tree
 from diffeo.linear_systems import incidence_matrix
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.periods import shifts_around, wrapped
 
 # Candidates for each edge that is kept: those off the tangents are dropped, and the nearest of the others taken.

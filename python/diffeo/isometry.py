@@ -10,14 +10,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
-from diffeo._estimators import checked_input
 from diffeo._support.arrays import FloatArray, check_units, float_array, integer, rows_text, threads
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo.graph import array_graph, joined, pieces
 from diffeo.layout import untangle
-from diffeo.observation import Observation
-from diffeo.smoothing import smoothed
+from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.observation import Observation
 from diffeo.unfolding import Unfolding, check_lengths, corrected, pieces_text, unfold
 
 # Measurements nearer than this share of their range are the same sample again.
@@ -50,7 +50,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     An isometric chart exists for flat domains (an interval, a square, an annulus), and modulo periods for closed flat
     ones (a circle, a flat torus, a cylinder). For others (a sphere, a Moebius strip) `stress_` stays large, and a
-    warning says so; use `DiffusionMap` there. Bursts are smoothed first (`diffeo.smoothing.smoothed`).
+    warning says so; use `DiffusionMap` there. Bursts are smoothed first (`diffeo.observation.burst_smoothing.smoothed`).
 
     Parameters
     ----------

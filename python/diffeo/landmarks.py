@@ -8,7 +8,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 
 def parse_observables(observables: Any, obs_a: Observation, obs_b: Observation) -> tuple[FloatArray, FloatArray] | None:

@@ -16,9 +16,9 @@ from diffeo.assessing import compare
 from diffeo.charts import charts_kept
 from diffeo.layer_comparison import NOT_MATCHED, LayerComparison
 from diffeo.neurons import suggest_neurons
-from diffeo.observation import Observation
+from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.observation import Observation
 from diffeo.observing import observed
-from diffeo.smoothing import smoothed
 
 # Samples, spread over all, at which neurons are chosen.
 MOST_FOR_CHOICE = 2000

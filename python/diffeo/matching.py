@@ -24,11 +24,11 @@ from diffeo.charts import (
 from diffeo.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
 from diffeo.kernel import automatic_epsilon
 from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
-from diffeo.observation import Observation
+from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.observation import Observation
 from diffeo.registration import diagnose_registered, registered_charts
 from diffeo.regression import better_of, enough_landmarks
 from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
-from diffeo.smoothing import smoothed
 from diffeo.transformation import Transformation
 
 # Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._neuron_criteria import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo._passes import seeded
 from diffeo._support.arrays import FloatArray, IntArray, integer, rows_text
-from diffeo.observation import Observation
+from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
+from diffeo.observation.observation import Observation
 from diffeo.observing import observe
 
 # Random sets to start from, beside the greedy one: exchanges can be caught.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo.noise import rounding_of_lengths
-from diffeo.observation import Observation
+from diffeo.observation.noise import rounding_of_lengths
+from diffeo.observation.observation import Observation
 
 if TYPE_CHECKING:
     from diffeo.measuring import Measurement

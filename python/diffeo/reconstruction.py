@@ -11,7 +11,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array, threads
 from diffeo.alignment import Alignment, align_isometric
 from diffeo.charts import IsometricChart, isometric_chart, landmark_coordinates
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.residual import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates
 
 # Fewer known outputs than this per coordinate, and one more, hide how far off they are: even their left-out error does.

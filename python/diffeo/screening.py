@@ -16,10 +16,10 @@ from diffeo.charts import IsometricChart, isometric_chart
 from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
 from diffeo.matching import NOT_ISOMETRIC, TWO_SHEETS
-from diffeo.observation import Observation
+from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.observation import Observation
+from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
 from diffeo.overlay import Overlay, overlay
-from diffeo.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
-from diffeo.smoothing import smoothed
 
 # Samples of each side kept for pictures.
 SHOWN = 2000

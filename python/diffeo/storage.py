@@ -28,7 +28,7 @@ from diffeo.diffusion_map import DiffusionMap
 from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
 from diffeo.kernel import mahalanobis_kernel
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.periods import turns
 from diffeo.registration import Registration
 from diffeo.report import Report

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffeo import errors
-from diffeo._neuron_criteria import or_samples
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.development import develop
 from diffeo.frames import corrected_lengths, extended, gradients_along, local_frames
 from diffeo.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
 from diffeo.interpolation import HermiteChart
 from diffeo.layout import FOLDED, refine, refine_robustly, relative_stress, start_layout, untangle
-from diffeo.observation import Observation
+from diffeo.observation.curvature import or_samples
+from diffeo.observation.observation import Observation
 
 # Samples above which a graph is laid out from a start of some of its samples, and how many.
 LARGE = 30_000

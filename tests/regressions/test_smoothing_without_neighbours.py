@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from diffeo.smoothing import _linear_shares
+from diffeo.observation.burst_smoothing import _linear_shares
 
 
 def test_a_sample_alone_keeps_its_own_value():

@@ -13,7 +13,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.observing import observe
 from diffeo.transformation import Transformation
 

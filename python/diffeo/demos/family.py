@@ -26,7 +26,7 @@ from diffeo.demos.page import Page
 from diffeo.demos.training import fit
 from diffeo.equivalence import EQUIVALENT, relative_error
 from diffeo.neurons import suggest_neurons
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.observing import observe
 from diffeo.plotting import pyplot
 from diffeo.screening import screen

@@ -33,7 +33,7 @@ from diffeo.demos.transfer import transfer_section
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
 from diffeo.neurons import suggest_neurons
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.observing import observe
 from diffeo.plotting import pyplot
 from diffeo.transformation import Transformation

@@ -21,7 +21,7 @@ from diffeo.demos.training import import_torch
 from diffeo.demos.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
 from diffeo.transformation import Transformation
 

@@ -18,7 +18,7 @@ from diffeo.demos.page import Page
 from diffeo.demos.training import fit, import_torch
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.plotting import COLOR_A, COLOR_B, pyplot
 
 # Common states, measured by both networks; their labels are known, too, to those rivals that learn from labels.

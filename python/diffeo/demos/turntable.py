@@ -10,7 +10,7 @@ import numpy as np
 from diffeo._support.arrays import FloatArray
 from diffeo.demos.autoencoder import Autoencoder
 from diffeo.demos.solid import Camera, Solid
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 # Standard deviation of the angles of a burst, in radians (0.6 degrees).
 SCALE = 0.01

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 from diffeo.reference import GATES
 
 # Samples at which the set must be good; the worst of 512 is about the worst half percent of all.

@@ -12,9 +12,9 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real, rows_text
-from diffeo.neighborhoods import fitted_jacobians, unit_tangents
-from diffeo.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
-from diffeo.rank import (
+from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
+from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
+from diffeo.observation.rank import (
     COVARIANCE_FLOOR,
     JACOBIAN_FLOOR,
     NEIGHBOR_FLOOR,
@@ -23,8 +23,8 @@ from diffeo.rank import (
     burst_floor,
     rank_by_gap,
 )
-from diffeo.shrinkage import noise_argument, noise_variance, without_noise
-from diffeo.whitening import checked_points, whiten
+from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
+from diffeo.observation.whitening import checked_points, whiten
 
 if TYPE_CHECKING:
     import os
@@ -57,7 +57,7 @@ class Observation:
         Samples whose rank is below d (and samples that `diffeo.match` found without neighbours). They stay in `points`
         but are left out of the graph.
     source : str
-        "jacobians", "bursts", "smoothed" (bursts, by `diffeo.smoothing.smoothed`), "covariances" or "neighbors".
+        "jacobians", "bursts", "smoothed" (bursts, by `diffeo.observation.burst_smoothing.smoothed`), "covariances" or "neighbors".
     known_unit : bool
         False when distances are known only up to a factor (neighbours without a reference).
     layer, neurons, scale
@@ -213,7 +213,7 @@ class Observation:
             below 2 % of the first, which curvature explains. Give it where you know it.
         shrinkage : "optimal", float or None
             For members measured with noise of their own, independent in each measurement and member: removes its part
-            from the eigenvalues of C_i (spiked model, see `diffeo.shrinkage.shrunken`). A number is the standard deviation of
+            from the eigenvalues of C_i (spiked model, see `diffeo.observation.shrinkage.shrunken`). A number is the standard deviation of
             that noise, in units of the measurements; "optimal" estimates it from the eigenvalues beyond the d-th, so it needs
             more measurements than dimensions. Directions that drown in the noise get the singular value 0.
 
@@ -229,7 +229,7 @@ class Observation:
         The error of the input recovered by `IsometricEmbedding`, in percent (``python -m bench.bench_bursts``: unit
         square, five measurements, 10,000 samples, scale 0.0058; Jacobians 0.0002), by the metric used: "plain" has the
         inverse of the sample covariance, "corrected" that without its bias, which is what `whitening` holds, "smoothed"
-        is `diffeo.smoothing.smoothed`. On the right each member has noise of 0.2 times the scale, with
+        is `diffeo.observation.burst_smoothing.smoothed`. On the right each member has noise of 0.2 times the scale, with
         ``shrinkage="optimal"`` before the smoothing in the last column (bursts of 8 are refused there: some directions
         drown). Without shrinkage no burst size helps against it.
 

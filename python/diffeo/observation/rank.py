@@ -6,7 +6,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.noise import rounding
+from diffeo.observation.noise import rounding
 
 # A singular value below this share of the largest counts as zero: Jacobians are exact up to rounding.
 JACOBIAN_FLOOR = 1e-6

@@ -9,7 +9,7 @@ from sklearn.utils.validation import validate_data
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.observation import Observation
+from diffeo.observation.observation import Observation
 
 
 def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | FloatArray:

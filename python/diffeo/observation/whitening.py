@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer, rows_text
-from diffeo.rank import JACOBIAN_FLOOR, MAX_DEFICIENT, deficient_samples, rank_by_floor, rank_by_gap
+from diffeo.observation.rank import JACOBIAN_FLOOR, MAX_DEFICIENT, deficient_samples, rank_by_floor, rank_by_gap
 
 
 class Whitened(NamedTuple):

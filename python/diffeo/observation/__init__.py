@@ -1,0 +1,1 @@
+"""What one network measured, with its local metric."""
