@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from diffeo import RandomProjection, errors  # noqa: E402
-from diffeo.capture import capture  # noqa: E402
-from diffeo.measuring import measure, measure_layers  # noqa: E402
+from diffeo.networks.capture_activations import capture  # noqa: E402
+from diffeo.networks.measurement import measure, measure_layers  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
 

@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffeo import errors  # noqa: E402
-from diffeo.capture import capture  # noqa: E402
-from diffeo.measuring import measure  # noqa: E402
+from diffeo.networks.capture_activations import capture  # noqa: E402
+from diffeo.networks.measurement import measure  # noqa: E402
 from networks import Call, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 

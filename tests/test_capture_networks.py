@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from diffeo import errors  # noqa: E402
-from diffeo._batches import perturbed  # noqa: E402
-from diffeo.capture import capture, capture_networks  # noqa: E402
-from diffeo.measuring import measure  # noqa: E402
+from diffeo.networks.batches import perturbed  # noqa: E402
+from diffeo.networks.capture_activations import capture, capture_networks  # noqa: E402
+from diffeo.networks.measurement import measure  # noqa: E402
 from networks import Call, full_jacobian, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 

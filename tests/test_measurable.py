@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from diffeo import errors  # noqa: E402
-from diffeo.measuring import measure  # noqa: E402
+from diffeo.networks.measurement import measure  # noqa: E402
 from networks import Call, Square, full_jacobian, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import Observation, errors
-from diffeo.neurons import LIMIT_SEPARATION, LIMIT_TURNING
+from diffeo.networks.neuron_choice import LIMIT_SEPARATION, LIMIT_TURNING
 from diffeo.observation.curvature import Cost, look
 
 
@@ -208,7 +208,7 @@ def test_turning_scales_with_the_spacing(monkeypatch):
     # Evaluated on a quarter of the samples, lengths are those of the whole sample.
     obs = observed(*layer(2000, seed=2))
     whole = diffeo.suggest_neurons(obs)
-    monkeypatch.setattr("diffeo.neurons.MAX_SAMPLES", 500)
+    monkeypatch.setattr("diffeo.networks.neuron_choice.MAX_SAMPLES", 500)
     part = diffeo.suggest_neurons(obs)
     np.testing.assert_allclose(part.turning[1:], whole.turning[1:], rtol=0.5)
     assert part.turning[-1] < 1.5 * whole.turning[-1]
@@ -311,7 +311,7 @@ class TestNetworks:
     def test_more_inputs_than_are_looked_at(self, monkeypatch):
         model, x = self.networks.mlp(2, 16, 12, 1), square(1500)
         whole = diffeo.suggest_neurons(model, x, layer="2")
-        monkeypatch.setattr("diffeo.neurons.MAX_SAMPLES", 500)
+        monkeypatch.setattr("diffeo.networks.neuron_choice.MAX_SAMPLES", 500)
         part = diffeo.suggest_neurons(model, x, layer="2")
         np.testing.assert_allclose(part.turning[1:], whole.turning[1:], rtol=0.5)
 
@@ -339,14 +339,14 @@ class TestNetworks:
             diffeo.suggest_neurons(self.networks.mlp(2, 8, 1), square(300))
 
     def test_tensors_serve_as_inputs(self, monkeypatch):
-        monkeypatch.setattr("diffeo.neurons.MAX_SAMPLES", 200)
+        monkeypatch.setattr("diffeo.networks.neuron_choice.MAX_SAMPLES", 200)
         model, x = self.networks.mlp(2, 8, 6, 1), square(300)
         tensor = self.networks.torch.tensor(x)
         assert_same(diffeo.suggest_neurons(model, x, layer="2"), diffeo.suggest_neurons(model, tensor, layer="2"))
 
     def test_tangents_restrict_the_directions(self, monkeypatch):
         # A curve in the plane: one direction, three neurons; rows of a problem are those of the caller.
-        monkeypatch.setattr("diffeo.neurons.MAX_SAMPLES", 200)
+        monkeypatch.setattr("diffeo.networks.neuron_choice.MAX_SAMPLES", 200)
         angle = np.sort(np.random.default_rng(0).uniform(0.0, 3.0, 300))
         x = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         tangents = np.stack([-np.sin(angle), np.cos(angle)], axis=1)[:, :, None]

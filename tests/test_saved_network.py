@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffeo import errors  # noqa: E402
-from diffeo.saved_network import load_network  # noqa: E402
+from diffeo.networks.saved import load_network  # noqa: E402
 from safetensors.torch import save_file, save_model  # noqa: E402
 
 SOURCE = """

@@ -27,10 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffeo._outputs import RandomProjection as RandomProjection
     from diffeo.assessing import assess as assess
-    from diffeo.capture import capture as capture
-    from diffeo.capture import capture_networks as capture_networks
     from diffeo.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
@@ -38,11 +35,14 @@ if TYPE_CHECKING:
     from diffeo.layer_comparison import LayerComparison as LayerComparison
     from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
-    from diffeo.neurons import NeuronSet as NeuronSet
-    from diffeo.neurons import suggest_neurons as suggest_neurons
+    from diffeo.networks.capture_activations import capture as capture
+    from diffeo.networks.capture_activations import capture_networks as capture_networks
+    from diffeo.networks.neuron_choice import NeuronSet as NeuronSet
+    from diffeo.networks.neuron_choice import suggest_neurons as suggest_neurons
+    from diffeo.networks.observe_networks import observe as observe
+    from diffeo.networks.observe_networks import observe_layers as observe_layers
+    from diffeo.networks.reduction import RandomProjection as RandomProjection
     from diffeo.observation.observation import Observation as Observation
-    from diffeo.observing import observe as observe
-    from diffeo.observing import observe_layers as observe_layers
     from diffeo.reconstruction import Reconstruction as Reconstruction
     from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.report import Report as Report
@@ -57,26 +57,26 @@ _HOME = {
     "DiffusionMap": "diffusion_map",
     "IsometricEmbedding": "isometry",
     "LayerComparison": "layer_comparison",
-    "NeuronSet": "neurons",
+    "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",
-    "RandomProjection": "_outputs",
+    "RandomProjection": "networks.reduction",
     "Reconstruction": "reconstruction",
     "Report": "report",
     "Screening": "screening",
     "Transformation": "transformation",
     "assess": "assessing",
-    "capture": "capture",
-    "capture_networks": "capture",
+    "capture": "networks.capture_activations",
+    "capture_networks": "networks.capture_activations",
     "compare_layers": "layers",
     "load": "storage",
     "mahalanobis_kernel": "kernel",
     "match": "matching",
-    "observe": "observing",
-    "observe_layers": "observing",
+    "observe": "networks.observe_networks",
+    "observe_layers": "networks.observe_networks",
     "reconstruct": "reconstruction",
     "relative_error": "equivalence",
     "screen": "screening",
-    "suggest_neurons": "neurons",
+    "suggest_neurons": "networks.neuron_choice",
 }
 _MODULES = ("errors", "reference")
 

@@ -26,9 +26,9 @@ LANDMARKS_A_DIMENSION = 2
 
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
-    from diffeo.measuring import measure
-    from diffeo.observing import observed
-    from diffeo.saved_network import load_network
+    from diffeo.networks.measurement import measure
+    from diffeo.networks.observe_networks import observed
+    from diffeo.networks.saved import load_network
 
     output = str(options.output)
     if not output.endswith((".npz", ".safetensors")):

@@ -15,10 +15,10 @@ from diffeo._support.progress import showing, stage
 from diffeo.assessing import compare
 from diffeo.charts import charts_kept
 from diffeo.layer_comparison import NOT_MATCHED, LayerComparison
-from diffeo.neurons import suggest_neurons
+from diffeo.networks.neuron_choice import suggest_neurons
+from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.observing import observed
 
 # Samples, spread over all, at which neurons are chosen.
 MOST_FOR_CHOICE = 2000
@@ -176,8 +176,8 @@ def _side(
     options: dict[str, Any],
 ) -> _Side:
     """Observe the layers of one network, and capture them at the landmarks and held-out inputs."""
-    from diffeo.capture import capture
-    from diffeo.measuring import measure_layers
+    from diffeo.networks.capture_activations import capture
+    from diffeo.networks.measurement import measure_layers
 
     side = _Side([], {}, {}, {}, {}, {})
     chosen: Any = neurons
@@ -206,7 +206,7 @@ def _suggested(
     side: _Side, model: Any, inputs: Any, layers: Any, dim: int | None, rng: int, options: dict[str, Any]
 ) -> dict[str, IntArray]:
     """Neurons of each layer that can be observed; why the others cannot goes to the side."""
-    from diffeo.measuring import measure_layers
+    from diffeo.networks.measurement import measure_layers
 
     rows = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), MOST_FOR_CHOICE)).astype(np.int64))
     tangents = options["tangents"]

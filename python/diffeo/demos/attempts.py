@@ -13,8 +13,8 @@ from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
+from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
-from diffeo.observing import observe
 from diffeo.transformation import Transformation
 
 # Pairs that align the two sides, and pairs that test the map.
@@ -110,7 +110,7 @@ def _opponents(
 
 def activations(network: Any, inputs: FloatArray, layer: str | None, neurons: Any) -> FloatArray:
     """Activations (n, len(neurons)) of one layer."""
-    from diffeo.capture import capture
+    from diffeo.networks.capture_activations import capture
 
     name = layer or ""
     measured: FloatArray = np.asarray(capture(network, inputs, [name])[name], dtype=np.float64)[:, neurons]

@@ -25,9 +25,9 @@ from diffeo.demos.attempts import activations
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
 from diffeo.equivalence import EQUIVALENT, relative_error
-from diffeo.neurons import suggest_neurons
+from diffeo.networks.neuron_choice import suggest_neurons
+from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
-from diffeo.observing import observe
 from diffeo.plotting import pyplot
 from diffeo.screening import screen
 

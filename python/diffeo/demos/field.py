@@ -32,9 +32,9 @@ from diffeo.demos.page import Page
 from diffeo.demos.transfer import transfer_section
 from diffeo.equivalence import relative_error
 from diffeo.matching import match
-from diffeo.neurons import suggest_neurons
+from diffeo.networks.neuron_choice import suggest_neurons
+from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
-from diffeo.observing import observe
 from diffeo.plotting import pyplot
 from diffeo.transformation import Transformation
 
@@ -192,7 +192,7 @@ def learned_pair(size: Size) -> tuple[Learned, Learned]:
 
 def check_outputs(side: Learned, n: int = 2000) -> OneToOne:
     """Whether the outputs of a network embed the state."""
-    from diffeo.capture import measure
+    from diffeo.networks.capture_activations import measure
 
     jacobians = measure(side.observed, states(n, np.random.default_rng(3))).jacobians
     return one_to_one(np.asarray(jacobians), side.field(side.coordinates(border(200))))

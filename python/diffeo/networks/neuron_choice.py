@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._passes import seeded
 from diffeo._support.arrays import FloatArray, IntArray, integer, rows_text
+from diffeo.networks.hooks import seeded
+from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo.observation.observation import Observation
-from diffeo.observing import observe
 
 # Random sets to start from, beside the greedy one: exchanges can be caught.
 N_RANDOM = 3

@@ -11,18 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
-from diffeo._batches import N_COPIES, as_tensor, bad_rows, check_smooth, raise_non_finite
-from diffeo._jacobians import (
-    Samples,
-    auto_scale,
-    check_samples,
-    measure_bursts,
-    measure_jacobians,
-)
-from diffeo._outputs import Reduce, check_reduce
-from diffeo._passes import TRIAL_ROWS, Layers, checked_model, choose_neurons, failures_named, prepared, seeded
 from diffeo._support.arrays import FloatArray, IntArray, integer, real
-from diffeo._targets import resolve, say
+from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, raise_non_finite
+from diffeo.networks.hooks import TRIAL_ROWS, Layers, checked_model, choose_neurons, failures_named, prepared, seeded
+from diffeo.networks.layer_names import resolve, say
+from diffeo.networks.reduction import Reduce, check_reduce
+from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
 
 if TYPE_CHECKING:
     import torch

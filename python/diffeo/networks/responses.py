@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._batches import bad_rows, check_dense, host, raise_non_finite, some_of
-from diffeo._derivatives import Differentiator, check_derivative
-from diffeo._operators import operators_used
-from diffeo._passes import TRIAL_ROWS, Layers, failures_named
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
-from diffeo._targets import say
+from diffeo.networks.batches import bad_rows, check_dense, host, raise_non_finite, some_of
+from diffeo.networks.derivatives import Differentiator, check_derivative
+from diffeo.networks.hooks import TRIAL_ROWS, Layers, failures_named
+from diffeo.networks.layer_names import say
+from diffeo.networks.operators import operators_used
 
 if TYPE_CHECKING:
     import torch

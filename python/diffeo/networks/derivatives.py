@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from diffeo import errors
-from diffeo._operators import plain_kernels
+from diffeo.networks.operators import plain_kernels
 
 if TYPE_CHECKING:
     import torch

@@ -26,7 +26,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import integer
-from diffeo._targets import Target, say
+from diffeo.networks.layer_names import Target, say
 
 if TYPE_CHECKING:
     import torch

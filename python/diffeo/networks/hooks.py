@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
-from diffeo._outputs import Reduce, rows_of, rule_for
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._targets import Target, call_keys, say
+from diffeo.networks.batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
+from diffeo.networks.layer_names import Target, call_keys, say
+from diffeo.networks.reduction import Reduce, rows_of, rule_for
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._batches import (
+from diffeo._support.arrays import integer
+from diffeo._support.memory import memory_limit
+from diffeo.networks.batches import (
     N_COPIES,
     Batch,
     arguments,
@@ -24,14 +26,12 @@ from diffeo._batches import (
     raise_non_finite,
     smoothed,
 )
-from diffeo._budget import Need, rows_within, tried
-from diffeo._outputs import Reduce, check_reduce
-from diffeo._passes import TRIAL_ROWS, all_calls, checked_model, failures_named, prepared
-from diffeo._sinks import Sink
-from diffeo._support.arrays import integer
-from diffeo._support.memory import memory_limit
-from diffeo._targets import Target, call_keys, resolve, say
-from diffeo.measuring import Measurement, bar_of, measure, measure_layers
+from diffeo.networks.hooks import TRIAL_ROWS, all_calls, checked_model, failures_named, prepared
+from diffeo.networks.layer_names import Target, call_keys, resolve, say
+from diffeo.networks.measurement import Measurement, bar_of, measure, measure_layers
+from diffeo.networks.memory_need import Need, rows_within, tried
+from diffeo.networks.reduction import Reduce, check_reduce
+from diffeo.networks.sinks import Sink
 
 if TYPE_CHECKING:
     import torch

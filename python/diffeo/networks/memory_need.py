@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._batches import Batch
-from diffeo._passes import TRIAL_ROWS
+from diffeo.networks.batches import Batch
+from diffeo.networks.hooks import TRIAL_ROWS
 
 # Rows that differ by more than this share of their size when others leave the batch depend on these. Rounding is below it
 # also in bfloat16.

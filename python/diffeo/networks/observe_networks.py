@@ -13,7 +13,7 @@ from diffeo.observation.noise import rounding_of_lengths
 from diffeo.observation.observation import Observation
 
 if TYPE_CHECKING:
-    from diffeo.measuring import Measurement
+    from diffeo.networks.measurement import Measurement
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
@@ -61,7 +61,7 @@ def observe(
     n_bursts : int
         Perturbed inputs a sample, for bursts.
     scale : float, optional
-        Their standard deviation per input coordinate (input units); see `diffeo.measuring.measure` for the default.
+        Their standard deviation per input coordinate (input units); see `diffeo.networks.measurement.measure` for the default.
     shrinkage : "optimal", float or None
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
     tangents : array_like of shape (n, ..., d), optional
@@ -95,7 +95,7 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples.
     """
-    from diffeo.measuring import measure
+    from diffeo.networks.measurement import measure
 
     _check_shrinkage(shrinkage, covariances)
     measured = measure(
@@ -159,7 +159,7 @@ def observe_layers(
     LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
         As in `observe`; of errors of one layer the message begins with its name.
     """
-    from diffeo.measuring import measure_layers
+    from diffeo.networks.measurement import measure_layers
 
     _check_shrinkage(shrinkage, covariances)
     measured = measure_layers(
@@ -190,7 +190,7 @@ def observe_layers(
 
 def observed(measured: Measurement, dim: int | None, shrinkage: str | float | None = None) -> Observation:
     """The observation that a measurement makes."""
-    from diffeo.measuring import check_measured
+    from diffeo.networks.measurement import check_measured
 
     check_measured(measured)
     if measured.jacobians is not None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._batches import bad_rows
-from diffeo._targets import say
+from diffeo.networks.batches import bad_rows
+from diffeo.networks.layer_names import say
 
 
 class Sink:

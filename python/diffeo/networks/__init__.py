@@ -1,0 +1,1 @@
+"""From networks and inputs to what they measure; the only folder that imports torch."""
