@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from diffeo import DiffusionMap, mahalanobis_kernel
-from diffeo.kernel import Kernel
+from diffeo.diffusion.kernel import Kernel
 
 from bench import opponents, samples
 from bench.floor import eigenpairs_floor

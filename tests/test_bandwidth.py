@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import mushroom, smooth_observation, square
 from diffeo import Observation, errors, mahalanobis_kernel
-from diffeo.bandwidth import target_row_sum
+from diffeo.diffusion.bandwidth import target_row_sum
 
 
 @pytest.mark.parametrize("n", [10, 30, 100, 400, 1500, 5000])

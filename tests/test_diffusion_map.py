@@ -15,7 +15,8 @@ from conftest import (
     square,
     subspace_gap,
 )
-from diffeo import DiffusionMap, Observation, diffusion_map, errors, mahalanobis_kernel, reference
+from diffeo import DiffusionMap, Observation, errors, mahalanobis_kernel, reference
+from diffeo.diffusion import diffusion_map
 
 
 def assert_eigenpairs_equal_dense_ones(fitted, alpha=1.0):

@@ -8,9 +8,9 @@ import pytest
 from conftest import smooth_map, smooth_observation, square
 from diffeo import IsometricEmbedding, Observation, errors, reference
 from diffeo.charts import isometric_chart
+from diffeo.diffusion.kernel import build_tree
 from diffeo.frames import corrected_lengths
 from diffeo.graph import neighbor_graph
-from diffeo.kernel import build_tree
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.unfolding import unfold
 from recovered import apply, circle, fitted_square, motion, observe_at, procrustes_error, ring_map

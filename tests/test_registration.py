@@ -13,8 +13,8 @@ from conftest import random_orthogonal, smooth_map, square
 from diffeo import Observation, errors, match, relative_error
 from diffeo.atlas import AtlasMap, atlas, gradients, local_weights, monomials, powers
 from diffeo.correspondence import correspondences
+from diffeo.diffusion.independent import joint_blocks
 from diffeo.matching import _match_diffusion
-from diffeo.selection import joint_blocks
 
 
 def surface(n, seed, axes=(1.0, 1.0, 1.0)):

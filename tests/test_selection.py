@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import relative_gap, smooth_map, smooth_observation, square
 from diffeo import DiffusionMap, Observation
-from diffeo.selection import independent_coordinates
+from diffeo.diffusion.independent import independent_coordinates
 
 
 def lattice():

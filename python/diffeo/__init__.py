@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffeo.assessing import assess as assess
-    from diffeo.diffusion_map import DiffusionMap as DiffusionMap
+    from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
+    from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
-    from diffeo.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.layer_comparison import LayerComparison as LayerComparison
     from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "DiffusionMap": "diffusion_map",
+    "DiffusionMap": "diffusion.diffusion_map",
     "IsometricEmbedding": "isometry",
     "LayerComparison": "layer_comparison",
     "NeuronSet": "networks.neuron_choice",
@@ -69,7 +69,7 @@ _HOME = {
     "capture_networks": "networks.capture_activations",
     "compare_layers": "layers",
     "load": "storage",
-    "mahalanobis_kernel": "kernel",
+    "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",

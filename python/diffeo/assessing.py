@@ -15,7 +15,7 @@ from diffeo._support.arrays import FloatArray, IntArray, real, rows_text, thread
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import working
 from diffeo.baselines import affine_fit, compare_baselines
-from diffeo.diffusion_map import DiffusionMap
+from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
 from diffeo.landmarks import landmark_points, parse_landmarks
 from diffeo.losses import MOST_PLACES, find_loss

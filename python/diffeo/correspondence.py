@@ -68,7 +68,7 @@ def correspondences(
     landmarks_a, landmarks_b : ndarray of shape (L, k)
         Eigenfunctions at the same L inputs.
     partitions : list of list of list of int
-        Ways to see the eigenfunctions as blocks (`diffeo.selection.joint_blocks`): sampling splits eigenvalues that
+        Ways to see the eigenfunctions as blocks (`diffeo.diffusion.independent.joint_blocks`): sampling splits eigenvalues that
         are equal, and distinct ones come close. Whichever matches best is right.
     n_leading : int
         The landmarks fix blocks until at least this many eigenfunctions are aligned.

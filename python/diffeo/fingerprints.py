@@ -13,8 +13,8 @@ from scipy.stats import f as fisher
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, threads
 from diffeo._support.progress import stage
-from diffeo.diffusion_map import DiffusionMap
-from diffeo.kernel import automatic_epsilon
+from diffeo.diffusion.diffusion_map import DiffusionMap
+from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.observation import Observation
 
 # Samples of each side that are looked at: beyond them only the noise shrinks, and the cost of a screen grows.

@@ -15,7 +15,7 @@ from diffeo import _core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.kernel import build_tree
+from diffeo.diffusion.kernel import build_tree
 from diffeo.linear_systems import incidence_matrix
 from diffeo.observation.observation import Observation
 from diffeo.periods import shifts_around, wrapped

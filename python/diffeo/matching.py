@@ -22,7 +22,7 @@ from diffeo.charts import (
     landmark_coordinates,
 )
 from diffeo.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
-from diffeo.kernel import automatic_epsilon
+from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation

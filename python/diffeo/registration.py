@@ -16,9 +16,9 @@ from diffeo.atlas import AtlasMap, atlas
 from diffeo.charts import DiffusionChart
 from diffeo.correspondence import Correspondence, correspondences, sample_alignment
 from diffeo.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
+from diffeo.diffusion.independent import joint_blocks
 from diffeo.observation.observation import Observation
 from diffeo.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
-from diffeo.selection import joint_blocks
 
 # Rounds of placing samples anew that were caught folded over.
 UNTANGLING_ROUNDS = 5

@@ -21,20 +21,20 @@ from diffeo._schema import holds, take
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
 from diffeo.alignment import Alignment
-from diffeo.bandwidth import EpsilonCurve
 from diffeo.charts import Chart, DiffusionChart, IsometricChart, MeasuredChart
 from diffeo.diagnostics import Diagnostics
-from diffeo.diffusion_map import DiffusionMap
+from diffeo.diffusion.bandwidth import EpsilonCurve
+from diffeo.diffusion.diffusion_map import DiffusionMap
+from diffeo.diffusion.independent import IndependentCoordinates
+from diffeo.diffusion.kernel import mahalanobis_kernel
 from diffeo.interpolation import HermiteChart
 from diffeo.isometry import IsometricEmbedding
-from diffeo.kernel import mahalanobis_kernel
 from diffeo.observation.observation import Observation
 from diffeo.periods import turns
 from diffeo.registration import Registration
 from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content
 from diffeo.residual_storage import build_residual, residual_content
-from diffeo.selection import IndependentCoordinates
 from diffeo.transformation import Transformation
 
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, integer, threads
 from diffeo._support.progress import stage
-from diffeo.kernel import build_tree
+from diffeo.diffusion.kernel import build_tree
 from diffeo.observation.observation import Observation
 
 _logger = logging.getLogger("diffeo")

@@ -15,8 +15,8 @@ from diffeo._support.arrays import FloatArray, IntArray, integer, real, rows_tex
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import working
-from diffeo.bandwidth import EpsilonCurve
-from diffeo.kernel import Kernel, mahalanobis_kernel
+from diffeo.diffusion.bandwidth import EpsilonCurve
+from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
 from diffeo.observation.estimator_input import checked_input
 from diffeo.observation.observation import Observation
 

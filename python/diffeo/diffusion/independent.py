@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from diffeo import _core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
-from diffeo.diffusion_map import DiffusionMap
+from diffeo.diffusion.diffusion_map import DiffusionMap
 
 # Samples on which eigenvectors are regressed on each other: dense enough to resolve harmonics in three dimensions.
 REGRESSION_SAMPLE = 4000

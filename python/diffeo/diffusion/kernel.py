@@ -16,7 +16,7 @@ from diffeo._support.arrays import FloatArray, IntArray, check_units, float_arra
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import working
-from diffeo.bandwidth import EpsilonCurve, choose_epsilon
+from diffeo.diffusion.bandwidth import EpsilonCurve, choose_epsilon
 from diffeo.observation.observation import Observation
 
 _logger = logging.getLogger("diffeo")

@@ -1,0 +1,1 @@
+"""Diffusion coordinates: bandwidth, kernel, eigenpairs, and the independent ones among them."""
