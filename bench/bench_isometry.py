@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from diffeo import IsometricEmbedding, Observation, linear_systems, unfolding
-from diffeo.graph import neighbor_graph
-from diffeo.layout import start_layout
+from diffeo import IsometricEmbedding, Observation
+from diffeo.isometry import laplacian, layout_search
+from diffeo.isometry.graph import neighbor_graph
+from diffeo.isometry.stress import start_layout
 
 DOMAINS = ("square", "strip 1 x 0.25", "round hole", "uneven density", "cube")
 
@@ -72,8 +73,8 @@ def test_isometric_embedding(name, n, size, contest, opponent, record):
 def directly(observation: Observation) -> IsometricEmbedding:
     """The fit with factored Laplacians and a start from the whole graph, as small samples have it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linear_systems, "DIRECT_SIZE", math.inf)
-        patch.setattr(unfolding, "LARGE", math.inf)
+        patch.setattr(laplacian, "DIRECT_SIZE", math.inf)
+        patch.setattr(layout_search, "LARGE", math.inf)
         return IsometricEmbedding().fit(observation)
 
 

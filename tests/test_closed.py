@@ -7,8 +7,8 @@ import pytest
 from conftest import random_orthogonal, square
 from diffeo import errors
 from diffeo.closed import closed_motions, closed_motions_by_observables, lattice_isometries
+from diffeo.isometry.periods import nearest_zero
 from diffeo.motions import refined_by_observables
-from diffeo.periods import nearest_zero
 
 SQUARE = np.eye(2)
 OBLONG = np.diag([1.0, 1.7])

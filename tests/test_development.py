@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import square
-from diffeo.development import develop
-from diffeo.graph import NeighborGraph, neighbor_graph, pieces, supported
-from diffeo.layout import untangle
-from diffeo.periods import nearest_zero, reduced_basis
-from diffeo.unfolding import unfold
+from diffeo.isometry.frame_layout import develop
+from diffeo.isometry.graph import NeighborGraph, neighbor_graph, pieces, supported
+from diffeo.isometry.layout_search import unfold
+from diffeo.isometry.periods import nearest_zero, reduced_basis
+from diffeo.isometry.stress import untangle
 from domains import annulus, closed, crossing, moebius, seen, sphere
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, _core
-from diffeo.frames import BELIEVABLE, FRAME_ROUNDS, corrected_lengths, extended, gradients_along, local_frames
-from diffeo.graph import neighbor_graph
+from diffeo.isometry.frames import BELIEVABLE, FRAME_ROUNDS, corrected_lengths, extended, gradients_along, local_frames
+from diffeo.isometry.graph import neighbor_graph
 from domains import closed
 from test_gauss_newton import true_graph
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import square
 from diffeo import IsometricEmbedding
-from diffeo.gauss_newton import LEAST_DAMPING, _directions, _step, bend
-from diffeo.graph import NeighborGraph
-from diffeo.layout import relative_stress
-from diffeo.linear_systems import graph_laplacian
+from diffeo.isometry.gauss_newton import LEAST_DAMPING, _directions, _step, bend
+from diffeo.isometry.graph import NeighborGraph
+from diffeo.isometry.laplacian import graph_laplacian
+from diffeo.isometry.stress import relative_stress
 from domains import arms
 from scipy.spatial import cKDTree
 

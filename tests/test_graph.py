@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, smooth_observation, square
-from diffeo import Observation, _core, graph, reference
-from diffeo.graph import (
+from diffeo import Observation, _core, reference
+from diffeo.isometry import graph
+from diffeo.isometry.graph import (
     NeighborGraph,
     array_graph,
     bridged,

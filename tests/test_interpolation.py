@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import _core, reference
-from diffeo.interpolation import HermiteChart, nodes_of_a_cubic
+from diffeo.isometry.hermite import HermiteChart, nodes_of_a_cubic
 from scipy.spatial import cKDTree
 
 

@@ -9,10 +9,10 @@ from conftest import smooth_map, smooth_observation, square
 from diffeo import IsometricEmbedding, Observation, errors, reference
 from diffeo.charts import isometric_chart
 from diffeo.diffusion.kernel import build_tree
-from diffeo.frames import corrected_lengths
-from diffeo.graph import neighbor_graph
+from diffeo.isometry.frames import corrected_lengths
+from diffeo.isometry.graph import neighbor_graph
+from diffeo.isometry.layout_search import unfold
 from diffeo.observation.burst_smoothing import smoothed
-from diffeo.unfolding import unfold
 from recovered import apply, circle, fitted_square, motion, observe_at, procrustes_error, ring_map
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from conftest import square
-from diffeo import _core, linear_systems
-from diffeo.linear_systems import HeldLaplacian, MultigridLaplacian, anchored_solution, factored, graph_laplacian
+from diffeo import _core
+from diffeo.isometry import laplacian
+from diffeo.isometry.laplacian import HeldLaplacian, MultigridLaplacian, anchored_solution, factored, graph_laplacian
 from scipy.spatial import cKDTree
 
 
@@ -116,7 +117,7 @@ def test_iterations_do_not_grow_with_the_sample():
 def test_many_samples_take_multigrid(monkeypatch):
     graph = wound_graph(600)
     assert isinstance(graph_laplacian(600, *graph), HeldLaplacian)
-    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(laplacian, "DIRECT_SIZE", 500)
     assert isinstance(graph_laplacian(600, *graph), MultigridLaplacian)
 
 
@@ -127,7 +128,7 @@ def test_anchored_solutions_agree(monkeypatch):
     right = np.random.default_rng(2).normal(size=(n, 2))
     exact = np.linalg.solve(dense(n, i, j, weights, np.empty((len(i), 0))) + np.diag(anchors), right)
     np.testing.assert_allclose(anchored_solution(n, i, j, weights, anchors, right), exact, rtol=1e-6)
-    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 100)
+    monkeypatch.setattr(laplacian, "DIRECT_SIZE", 100)
     found = anchored_solution(n, i, j, weights, anchors, right)
     assert np.linalg.norm(found - exact) < 1e-2 * np.linalg.norm(exact)
 

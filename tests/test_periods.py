@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from conftest import random_orthogonal
-from diffeo.periods import nearest_zero, reduced_basis, shifts_around, turns, whole_turns, wrapped
+from diffeo.isometry.periods import nearest_zero, reduced_basis, shifts_around, turns, whole_turns, wrapped
 
 LATTICES = {
     "circle": np.array([[2.5]]),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors
-from diffeo.interpolation import HermiteChart
+from diffeo.isometry.hermite import HermiteChart
 from forgeries import forge
 from stored import (
     KINDS,

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import smooth_map, smooth_observation, square
-from diffeo import Observation, errors, linear_systems, unfolding
+from diffeo import Observation, errors
 from diffeo._support.threads import working
-from diffeo.frames import gradients_along, local_frames
-from diffeo.graph import neighbor_graph, overlap
-from diffeo.layout import refine, refine_robustly, relative_stress
-from diffeo.unfolding import Unfolding, check_lengths, corrected, unfold
+from diffeo.isometry import laplacian, layout_search
+from diffeo.isometry.frames import gradients_along, local_frames
+from diffeo.isometry.graph import neighbor_graph, overlap
+from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, unfold
+from diffeo.isometry.stress import refine, refine_robustly, relative_stress
 from domains import closed
 
 
@@ -97,7 +98,7 @@ def test_the_second_look_repairs_a_layout_that_is_right_to_a_few_percent():
     observation = Observation.from_jacobians(*smooth_map(2, 5)(x))
     found = rough(x, observation, 0.02)
     before = error(found.coordinates, x[found.graph.rows])
-    again = unfolding._second_look(observation, found, 12, 1)
+    again = layout_search._second_look(observation, found, 12, 1)
     assert before > 0.02
     assert error(again.coordinates, x[again.graph.rows]) < 0.01 * before
     assert again.n_iter > found.n_iter
@@ -109,7 +110,7 @@ def test_the_second_look_leaves_a_layout_that_is_wrong():
     observation = Observation.from_jacobians(*smooth_map(2, 5)(x))
     found = rough(x, observation, 0.0)
     folded = replace(found, layout=np.random.default_rng(0).permutation(found.layout))
-    assert unfolding._second_look(observation, folded, 12, 1) is None
+    assert layout_search._second_look(observation, folded, 12, 1) is None
 
 
 def test_strays_are_placed_by_the_second_look(monkeypatch):
@@ -117,7 +118,7 @@ def test_strays_are_placed_by_the_second_look(monkeypatch):
     x, observation = spiked(3000)
     found = unfold(observation, 12, 1)
     assert error(found.coordinates, x[found.graph.rows]) < 5e-3
-    monkeypatch.setattr(unfolding, "SECOND_LOOKS", 0)
+    monkeypatch.setattr(layout_search, "SECOND_LOOKS", 0)
     strays = 3000 - len(unfold(observation, 12, 1).graph.rows)
     # One in the middle of the spike may keep no length that agrees.
     assert strays > 2
@@ -197,10 +198,10 @@ def test_a_curve_whose_ends_are_apart_stays_open():
 def test_large_samples_reach_the_same_layout(monkeypatch, dim, m, n):
     observation = smooth_observation(n, dim, m)
     plain = unfold(observation, 12, 1)
-    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(laplacian, "DIRECT_SIZE", 500)
     cycled = unfold(observation, 12, 1)
-    monkeypatch.setattr(unfolding, "LARGE", 2000)
-    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    monkeypatch.setattr(layout_search, "LARGE", 2000)
+    monkeypatch.setattr(layout_search, "START_SAMPLES", 1000)
     started = unfold(observation, 12, 1)
     for found in (cycled, started):
         # Robust rounds, which samples as few as these in space take, stop at a coarse tolerance.
@@ -214,28 +215,28 @@ def test_large_samples_reach_the_same_layout(monkeypatch, dim, m, n):
 
 
 def test_a_large_closed_domain_still_finds_its_period(monkeypatch):
-    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
-    monkeypatch.setattr(unfolding, "LARGE", 2000)
-    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    monkeypatch.setattr(laplacian, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(layout_search, "LARGE", 2000)
+    monkeypatch.setattr(layout_search, "START_SAMPLES", 1000)
     found = unfold(closed(3000, [[2.0, 0.0]], 0.5)[1], 12, 1)
     assert np.linalg.norm(found.periods) == pytest.approx(2.0, rel=1e-3)
 
 
 def test_samples_too_few_for_their_bends_leave_the_start_to_the_whole_graph(monkeypatch):
     observation = smooth_observation(3000, 2, 5)
-    monkeypatch.setattr(unfolding, "LARGE", 2000)
-    whole = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
-    monkeypatch.setattr(unfolding, "FOLDED", -1.0)
-    refused = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
-    monkeypatch.setattr(unfolding, "LARGE", 5000)
-    plain = unfolding._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    monkeypatch.setattr(layout_search, "LARGE", 2000)
+    whole = layout_search._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    monkeypatch.setattr(layout_search, "FOLDED", -1.0)
+    refused = layout_search._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
+    monkeypatch.setattr(layout_search, "LARGE", 5000)
+    plain = layout_search._start(observation, neighbor_graph(observation, 12, 1), 12, 1)
     assert refused.tobytes() == plain.tobytes() != whole.tobytes()
 
 
 def test_multigrid_has_the_same_bits_for_any_threads(monkeypatch):
-    monkeypatch.setattr(linear_systems, "DIRECT_SIZE", 500)
-    monkeypatch.setattr(unfolding, "LARGE", 2000)
-    monkeypatch.setattr(unfolding, "START_SAMPLES", 1000)
+    monkeypatch.setattr(laplacian, "DIRECT_SIZE", 500)
+    monkeypatch.setattr(layout_search, "LARGE", 2000)
+    monkeypatch.setattr(layout_search, "START_SAMPLES", 1000)
     observation = smooth_observation(3000, 2, 5)
     results = []
     for n_jobs in (1, 2, 3):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.equivalence import relative_error as relative_error
-    from diffeo.isometry import IsometricEmbedding as IsometricEmbedding
+    from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.layer_comparison import LayerComparison as LayerComparison
     from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching import match as match
@@ -55,7 +55,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionMap": "diffusion.diffusion_map",
-    "IsometricEmbedding": "isometry",
+    "IsometricEmbedding": "isometry.embedding",
     "LayerComparison": "layer_comparison",
     "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",

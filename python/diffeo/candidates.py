@@ -12,9 +12,9 @@ from diffeo._support.arrays import FloatArray
 from diffeo.alignment import Alignment, align_isometric
 from diffeo.closed import closed_motions, closed_motions_by_observables
 from diffeo.freedom import Motion, freedom
+from diffeo.isometry.periods import nearest_zero, turns, wrapped
 from diffeo.likeness import DRAWN_ALIKE, fewest_neighbors
 from diffeo.motions import motions, refined_by_observables
-from diffeo.periods import nearest_zero, turns, wrapped
 
 # Landmarks that spread less than this share of the domain in some direction leave it open ...
 OPEN_BELOW = 1e-3

@@ -16,10 +16,10 @@ from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
-from diffeo.isometry import IsometricEmbedding
+from diffeo.isometry.embedding import IsometricEmbedding
+from diffeo.isometry.periods import turns
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.periods import turns
 
 # Eigenvectors tried before the search for d independent coordinates gives up.
 N_COMPONENTS = (10, 30, 80)

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from diffeo import _core
 from diffeo._support.arrays import FloatArray
 from diffeo.freedom import Motion, Residuals
-from diffeo.periods import shifts_around, wrapped
+from diffeo.isometry.periods import shifts_around, wrapped
 
 # Frequencies of the comparison, in standard deviations of a normal distribution over the size of the domain: the first
 # alone guides the search, all together tell motions apart.

@@ -8,8 +8,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.extents import by_extents
 from diffeo.freedom import Freedom, Motion, gauss_newton, slopes_along
+from diffeo.isometry.periods import nearest_zero
 from diffeo.likeness import DRAWN_ALIKE, Observables, Shape, fewest_neighbors
-from diffeo.periods import nearest_zero
 
 # Starting rotations in the plane and in space, each also mirrored.
 ANGLES = 48

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.atlas import Atlas, AtlasMap, local_weights
-from diffeo.linear_systems import factored
+from diffeo.isometry.laplacian import factored
 
 # Edges from each sample, as many as isometric coordinates take.
 N_NEIGHBORS = 12

@@ -27,10 +27,10 @@ from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates
 from diffeo.diffusion.kernel import mahalanobis_kernel
-from diffeo.interpolation import HermiteChart
-from diffeo.isometry import IsometricEmbedding
+from diffeo.isometry.embedding import IsometricEmbedding
+from diffeo.isometry.hermite import HermiteChart
+from diffeo.isometry.periods import turns
 from diffeo.observation.observation import Observation
-from diffeo.periods import turns
 from diffeo.registration import Registration
 from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content

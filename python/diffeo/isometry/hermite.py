@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from diffeo import _core
 from diffeo._support.arrays import FloatArray, IntArray, check_finite
 from diffeo._support.threads import workers
-from diffeo.periods import turns, wrapped
+from diffeo.isometry.periods import turns, wrapped
 
 # Gauss-Newton steps: it converges quadratically from the nearest sample, so 2 or 3 suffice inside of the domain.
 MAX_STEPS = 8

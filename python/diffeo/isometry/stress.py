@@ -10,10 +10,10 @@ from diffeo import _core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.acceleration import Anderson
-from diffeo.gauss_newton import bend
-from diffeo.graph import NeighborGraph
-from diffeo.linear_systems import anchored_solution, graph_laplacian
+from diffeo.isometry.anderson import Anderson
+from diffeo.isometry.gauss_newton import bend
+from diffeo.isometry.graph import NeighborGraph
+from diffeo.isometry.laplacian import anchored_solution, graph_laplacian
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
@@ -87,7 +87,7 @@ def refine(
     Laplacian L = B^T diag(w) B, B the incidence of the graph (periods are unknowns like samples): M is L itself for
     small graphs, as in de Leeuw's SMACOF, and one multigrid cycle for large ones. The fixed-point iteration gains a
     factor of a few per ten steps; Anderson acceleration makes it ten times as fast. Long thin domains still creep, and
-    Gauss-Newton steps finish those (`diffeo.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is
+    Gauss-Newton steps finish those (`diffeo.isometry.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is
     relative to the median length.
     """
     n = len(graph.rows)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order
 
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.frames import local_frames
-from diffeo.graph import NeighborGraph
-from diffeo.layout import refine
-from diffeo.linear_systems import graph_laplacian
-from diffeo.periods import nearest_zero, reduced_basis, whole_turns
+from diffeo.isometry.frames import local_frames
+from diffeo.isometry.graph import NeighborGraph
+from diffeo.isometry.laplacian import graph_laplacian
+from diffeo.isometry.periods import nearest_zero, reduced_basis, whole_turns
+from diffeo.isometry.stress import refine
 
 # Frames that differ by more than this after synchronisation (norm of the difference of the rotations) ...
 TWISTED = 0.5

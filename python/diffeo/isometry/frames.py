@@ -7,7 +7,7 @@ import numpy as np
 from diffeo import _core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
-from diffeo.graph import NeighborGraph
+from diffeo.isometry.graph import NeighborGraph
 
 # A corrected length that differs more than this from sqrt(q), relatively, is not believed.
 BELIEVABLE = 0.2

@@ -9,11 +9,11 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.development import develop
-from diffeo.frames import corrected_lengths, extended, gradients_along, local_frames
-from diffeo.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
-from diffeo.interpolation import HermiteChart
-from diffeo.layout import FOLDED, refine, refine_robustly, relative_stress, start_layout, untangle
+from diffeo.isometry.frame_layout import develop
+from diffeo.isometry.frames import corrected_lengths, extended, gradients_along, local_frames
+from diffeo.isometry.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
+from diffeo.isometry.hermite import HermiteChart
+from diffeo.isometry.stress import FOLDED, refine, refine_robustly, relative_stress, start_layout, untangle
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 

@@ -13,12 +13,12 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, check_units, float_array, integer, rows_text, threads
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
-from diffeo.graph import array_graph, joined, pieces
-from diffeo.layout import untangle
+from diffeo.isometry.graph import array_graph, joined, pieces
+from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
+from diffeo.isometry.stress import untangle
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.estimator_input import checked_input
 from diffeo.observation.observation import Observation
-from diffeo.unfolding import Unfolding, check_lengths, corrected, pieces_text, unfold
 
 # Measurements nearer than this share of their range are the same sample again.
 TWIN = 1e-12

@@ -6,8 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from diffeo._support.arrays import FloatArray
-from diffeo.graph import NeighborGraph
-from diffeo.linear_systems import GraphLaplacian, Solve
+from diffeo.isometry.graph import NeighborGraph
+from diffeo.isometry.laplacian import GraphLaplacian, Solve
 
 # Steps; 8 to 15 settle from a layout without folds.
 MAX_STEPS = 40

@@ -1,0 +1,1 @@
+"""Isometric coordinates: a neighbour graph with Mahalanobis lengths, laid out without distortion."""
