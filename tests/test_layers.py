@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
-from diffeo import charts, errors, plotting  # noqa: E402
+from diffeo import errors, plotting  # noqa: E402
+from diffeo.charts import chart  # noqa: E402
 from diffeo.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
@@ -36,8 +37,8 @@ def compared():
     model = mlp(2, 12, 12, seed=3)
     with pytest.MonkeyPatch.context() as patch:
         fitted = []
-        fit = charts.IsometricEmbedding.fit
-        patch.setattr(charts.IsometricEmbedding, "fit", lambda self, obs: fitted.append(obs) or fit(self, obs))
+        fit = chart.IsometricEmbedding.fit
+        patch.setattr(chart.IsometricEmbedding, "fit", lambda self, obs: fitted.append(obs) or fit(self, obs))
         found = diffeo.compare_layers(
             model,
             Blind(),

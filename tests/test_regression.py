@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors, match, relative_error
-from diffeo.charts import IsometricChart, MeasuredChart
+from diffeo.charts.chart import IsometricChart, MeasuredChart
 
 WHOLE, INNER = smooth_map(2, 5, 0), smooth_map(2, 5, 4)
 X = square(100, 2, 8)

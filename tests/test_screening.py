@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, Screening, errors, screen
-from diffeo.charts import isometric_chart
+from diffeo.charts.chart import isometric_chart
 from diffeo.overlay import overlay
 from domains import closed, seen, sphere
 

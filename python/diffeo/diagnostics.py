@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
 from diffeo._support.threads import workers
 from diffeo.alignment import Alignment
-from diffeo.charts import DiffusionChart, IsometricChart
+from diffeo.charts.chart import DiffusionChart, IsometricChart
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 from diffeo.residual import ResidualModel

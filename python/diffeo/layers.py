@@ -13,7 +13,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
 from diffeo.assessing import compare
-from diffeo.charts import charts_kept
+from diffeo.charts.chart import charts_kept
 from diffeo.layer_comparison import NOT_MATCHED, LayerComparison
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed

@@ -13,7 +13,7 @@ from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo.alignment import Alignment, align_diffusion, align_projection
 from diffeo.candidates import Side, isometric_candidates
-from diffeo.charts import (
+from diffeo.charts.chart import (
     IsometricChart,
     MeasuredChart,
     common_coordinates,

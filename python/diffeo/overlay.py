@@ -11,7 +11,7 @@ from diffeo import errors
 from diffeo._support.arrays import IntArray
 from diffeo._support.progress import stage
 from diffeo.alignment import Alignment
-from diffeo.charts import IsometricChart
+from diffeo.charts.chart import IsometricChart
 from diffeo.closed import lattice_isometries
 from diffeo.diagnostics import diagnose_isometric, without_counterpart
 from diffeo.freedom import Freedom, Motion, freedom

@@ -13,7 +13,7 @@ from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
 from diffeo.alignment import Alignment
 from diffeo.atlas import AtlasMap, atlas
-from diffeo.charts import DiffusionChart
+from diffeo.charts.chart import DiffusionChart
 from diffeo.correspondence import Correspondence, correspondences, sample_alignment
 from diffeo.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
 from diffeo.diffusion.independent import joint_blocks

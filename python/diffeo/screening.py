@@ -12,7 +12,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
-from diffeo.charts import IsometricChart, isometric_chart
+from diffeo.charts.chart import IsometricChart, isometric_chart
 from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
 from diffeo.matching import NOT_ISOMETRIC, TWO_SHEETS

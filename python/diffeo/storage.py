@@ -21,7 +21,7 @@ from diffeo._schema import holds, take
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
 from diffeo.alignment import Alignment
-from diffeo.charts import Chart, DiffusionChart, IsometricChart, MeasuredChart
+from diffeo.charts.chart import Chart, DiffusionChart, IsometricChart, MeasuredChart
 from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.diffusion_map import DiffusionMap

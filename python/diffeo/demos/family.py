@@ -19,7 +19,7 @@ from scipy.spatial.distance import squareform
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.assessing import compare
-from diffeo.charts import charts_kept
+from diffeo.charts.chart import charts_kept
 from diffeo.demos import family_pictures as pictures
 from diffeo.demos.attempts import activations
 from diffeo.demos.page import Page

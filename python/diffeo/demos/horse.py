@@ -11,7 +11,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.baselines import affine_fit
-from diffeo.charts import IsometricChart
+from diffeo.charts.chart import IsometricChart
 from diffeo.demos import horse_pictures
 from diffeo.demos.autoencoder import Architecture, train_autoencoder
 from diffeo.demos.few_neurons import neurons_section

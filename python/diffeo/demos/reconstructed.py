@@ -12,7 +12,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.baselines import Map, affine_fit, gaussian_process_fit
-from diffeo.charts import IsometricChart
+from diffeo.charts.chart import IsometricChart
 from diffeo.demos.page import Page
 from diffeo.equivalence import relative_error
 from diffeo.plotting import plot_grid, plot_prediction, pyplot

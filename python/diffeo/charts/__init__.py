@@ -1,0 +1,1 @@
+"""One observation with intrinsic coordinates, both ways."""
