@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal
 from diffeo import errors
-from diffeo.alignment import LANDMARKS_PER_COEFFICIENT, align_diffusion, align_isometric, align_projection
+from diffeo.alignment.linear import LANDMARKS_PER_COEFFICIENT, align_diffusion, align_isometric, align_projection
 
 
 def coordinates(count, dim, seed=0):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, square
 from diffeo import errors
-from diffeo.candidates import Side, isometric_candidates
+from diffeo.alignment.candidates import Side, isometric_candidates
 from test_motions import quadrilateral, wave
 
 TURN = random_orthogonal(1, 2, 6)[0]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, square
 from diffeo import errors
-from diffeo.closed import closed_motions, closed_motions_by_observables, lattice_isometries
+from diffeo.alignment.lattices import closed_motions, closed_motions_by_observables, lattice_isometries
+from diffeo.alignment.motion_search import refined_by_observables
 from diffeo.isometry.periods import nearest_zero
-from diffeo.motions import refined_by_observables
 
 SQUARE = np.eye(2)
 OBLONG = np.diag([1.0, 1.7])

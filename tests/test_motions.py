@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, square
 from diffeo import errors
-from diffeo.freedom import freedom
-from diffeo.motions import motions
+from diffeo.alignment.motion import freedom
+from diffeo.alignment.motion_search import motions
 
 SHIFT = np.array([2.0, -3.0, 0.5])
 

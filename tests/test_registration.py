@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import Observation, errors, match, relative_error
-from diffeo.atlas import AtlasMap, atlas, gradients, local_weights, monomials, powers
-from diffeo.correspondence import correspondences
+from diffeo.alignment.curved.atlas import AtlasMap, atlas, gradients, local_weights, monomials, powers
+from diffeo.alignment.curved.eigenmatch import correspondences
 from diffeo.diffusion.independent import joint_blocks
 from diffeo.matching import _match_diffusion
 

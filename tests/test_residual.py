@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import relative_error
-from diffeo.alignment import align_isometric
+from diffeo.alignment.linear import align_isometric
 from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.residual import MAX_LANDMARKS, learn_residual, left_out_coordinates
 

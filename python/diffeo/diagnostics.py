@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
 from diffeo._support.threads import workers
-from diffeo.alignment import Alignment
+from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import DiffusionChart, IsometricChart
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo.candidates import BORDERS_MISS
+from diffeo.alignment.candidates import BORDERS_MISS
 from diffeo.diagnostics import SUSPICIOUS_GATED_SHARE
 from diffeo.fingerprints import Fingerprints
 from diffeo.overlay import Overlay

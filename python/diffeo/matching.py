@@ -11,8 +11,9 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, rows_text, seed, threads
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
-from diffeo.alignment import Alignment, align_diffusion, align_projection
-from diffeo.candidates import Side, isometric_candidates
+from diffeo.alignment.candidates import Side, isometric_candidates
+from diffeo.alignment.curved.registration import diagnose_registered, registered_charts
+from diffeo.alignment.linear import Alignment, align_diffusion, align_projection
 from diffeo.charts.chart import (
     IsometricChart,
     MeasuredChart,
@@ -26,7 +27,6 @@ from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.registration import diagnose_registered, registered_charts
 from diffeo.regression import better_of, enough_landmarks
 from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
 from diffeo.transformation import Transformation

@@ -10,12 +10,12 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import IntArray
 from diffeo._support.progress import stage
-from diffeo.alignment import Alignment
+from diffeo.alignment.lattices import lattice_isometries
+from diffeo.alignment.linear import Alignment
+from diffeo.alignment.motion import Freedom, Motion, freedom
+from diffeo.alignment.motion_search import best_motion
 from diffeo.charts.chart import IsometricChart
-from diffeo.closed import lattice_isometries
 from diffeo.diagnostics import diagnose_isometric, without_counterpart
-from diffeo.freedom import Freedom, Motion, freedom
-from diffeo.motions import best_motion
 from diffeo.transformation import Transformation
 
 # Samples of each side that are sent there and back, and shown.

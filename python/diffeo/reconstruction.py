@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array, threads
-from diffeo.alignment import Alignment, align_isometric
+from diffeo.alignment.linear import Alignment, align_isometric
 from diffeo.charts.chart import IsometricChart, isometric_chart, landmark_coordinates
 from diffeo.observation.observation import Observation
 from diffeo.residual import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, percent, threads
-from diffeo.alignment import Alignment
+from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import IsometricChart, MeasuredChart
 from diffeo.diagnostics import USELESS, Diagnostics, fold_problems, near_folds
 from diffeo.residual import ResidualModel, learn_residual

@@ -20,7 +20,8 @@ from diffeo._container import Content, decode, encode, read, write
 from diffeo._schema import holds, take
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
-from diffeo.alignment import Alignment
+from diffeo.alignment.curved.registration import Registration
+from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart, DiffusionChart, IsometricChart, MeasuredChart
 from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion.bandwidth import EpsilonCurve
@@ -31,7 +32,6 @@ from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.periods import turns
 from diffeo.observation.observation import Observation
-from diffeo.registration import Registration
 from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content
 from diffeo.residual_storage import build_residual, residual_content

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, threads
-from diffeo.alignment import Alignment
+from diffeo.alignment.curved.registration import Registration
+from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart, IsometricChart
 from diffeo.diagnostics import Diagnostics
-from diffeo.registration import Registration
 from diffeo.residual import ResidualModel
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from scipy.optimize import minimize
 from scipy.spatial import ConvexHull, QhullError
 
 from diffeo._support.arrays import FloatArray
-from diffeo.freedom import Freedom, Motion
-from diffeo.likeness import Shape
+from diffeo.alignment.motion import Freedom, Motion
+from diffeo.alignment.shape import Shape
 
 # Outermost samples that estimate an extent, and those that may become outermost in a small turn.
 EXTREMES = 6

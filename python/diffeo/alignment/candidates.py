@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.alignment import Alignment, align_isometric
-from diffeo.closed import closed_motions, closed_motions_by_observables
-from diffeo.freedom import Motion, freedom
+from diffeo.alignment.lattices import closed_motions, closed_motions_by_observables
+from diffeo.alignment.linear import Alignment, align_isometric
+from diffeo.alignment.motion import Motion, freedom
+from diffeo.alignment.motion_search import motions, refined_by_observables
+from diffeo.alignment.shape import DRAWN_ALIKE, fewest_neighbors
 from diffeo.isometry.periods import nearest_zero, turns, wrapped
-from diffeo.likeness import DRAWN_ALIKE, fewest_neighbors
-from diffeo.motions import motions, refined_by_observables
 
 # Landmarks that spread less than this share of the domain in some direction leave it open ...
 OPEN_BELOW = 1e-3
@@ -61,8 +61,8 @@ def isometric_candidates(
     """Align isometric coordinates by whatever there is.
 
     d + 1 landmarks in general position determine a rigid motion (`align_isometric`). Fewer leave a freedom, within which
-    the shape and density of the two samples decide, or observables do (`diffeo.motions`); on closed domains motions
-    carry one lattice of periods to the other (`diffeo.closed`).
+    the shape and density of the two samples decide, or observables do (`diffeo.alignment.motion_search`); on closed domains motions
+    carry one lattice of periods to the other (`diffeo.alignment.lattices`).
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
-from diffeo.alignment import Alignment
+from diffeo.alignment.linear import Alignment
 
 # Rounds of matching samples and eigenfunctions in turn, with the first blocks and with all of them.
 ROUNDS = 2

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import _core
 from diffeo._support.arrays import FloatArray
-from diffeo.freedom import Motion, Residuals
+from diffeo.alignment.motion import Motion, Residuals
 from diffeo.isometry.periods import shifts_around, wrapped
 
 # Frequencies of the comparison, in standard deviations of a normal distribution over the size of the domain: the first

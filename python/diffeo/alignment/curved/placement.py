@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.atlas import Atlas, AtlasMap, local_weights
+from diffeo.alignment.curved.atlas import Atlas, AtlasMap, local_weights
 from diffeo.isometry.laplacian import factored
 
 # Edges from each sample, as many as isometric coordinates take.

@@ -11,14 +11,14 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
-from diffeo.alignment import Alignment
-from diffeo.atlas import AtlasMap, atlas
+from diffeo.alignment.curved.atlas import AtlasMap, atlas
+from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
+from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
+from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import DiffusionChart
-from diffeo.correspondence import Correspondence, correspondences, sample_alignment
 from diffeo.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
 from diffeo.diffusion.independent import joint_blocks
 from diffeo.observation.observation import Observation
-from diffeo.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
 
 # Rounds of placing samples anew that were caught folded over.
 UNTANGLING_ROUNDS = 5

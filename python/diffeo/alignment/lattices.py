@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.freedom import Motion
+from diffeo.alignment.motion import Motion
 from diffeo.isometry.periods import nearest_zero, turns, wrapped
 
 # Entries of the integer matrices that carry one reduced basis of a lattice to another.

@@ -6,10 +6,10 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.extents import by_extents
-from diffeo.freedom import Freedom, Motion, gauss_newton, slopes_along
+from diffeo.alignment.borders import by_extents
+from diffeo.alignment.motion import Freedom, Motion, gauss_newton, slopes_along
+from diffeo.alignment.shape import DRAWN_ALIKE, Observables, Shape, fewest_neighbors
 from diffeo.isometry.periods import nearest_zero
-from diffeo.likeness import DRAWN_ALIKE, Observables, Shape, fewest_neighbors
 
 # Starting rotations in the plane and in space, each also mirrored.
 ANGLES = 48

@@ -1,0 +1,1 @@
+"""One sample laid on another, in coordinates."""

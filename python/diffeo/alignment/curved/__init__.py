@@ -1,0 +1,1 @@
+"""Where the domain is curved: samples of one manifold placed on another."""
