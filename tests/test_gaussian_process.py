@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import smooth_map, square
-from diffeo.gaussian_process import (
-    explained,
-    fit_process,
-    kernel_factor,
-    negative_log_posterior,
-    sections,
-)
+from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, negative_log_posterior, sections
 from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import smooth_observation
 from diffeo import errors
-from diffeo.landmarks import parse_landmarks, parse_observables
+from diffeo.matching.pairs import parse_landmarks, parse_observables
 
 A, B = smooth_observation(30, 2, 4, seed=1), smooth_observation(40, 2, 5, seed=2)
 

@@ -14,7 +14,7 @@ from diffeo import Observation, errors, match, relative_error
 from diffeo.alignment.curved.atlas import AtlasMap, atlas, gradients, local_weights, monomials, powers
 from diffeo.alignment.curved.eigenmatch import correspondences
 from diffeo.diffusion.independent import joint_blocks
-from diffeo.matching import _match_diffusion
+from diffeo.matching.match_observations import _match_diffusion
 
 
 def surface(n, seed, axes=(1.0, 1.0, 1.0)):
@@ -249,7 +249,7 @@ def test_observables_that_pieces_leave_unused_are_named(given, monkeypatch):
     def in_pieces(*arguments):
         raise errors.DisconnectedError("the neighbour graph falls into pieces")
 
-    monkeypatch.setattr("diffeo.matching.isometric_chart", in_pieces)
+    monkeypatch.setattr("diffeo.matching.match_observations.isometric_chart", in_pieces)
     values = (np.arange(N), np.arange(N)) if given else None
     found = match(*spheres(), landmarks=(A(LANDMARKS), B(LANDMARKS)), observables=values)
     assert found.registration is not None

@@ -8,7 +8,7 @@ from conftest import random_orthogonal, smooth_map, square
 from diffeo import relative_error
 from diffeo.alignment.linear import align_isometric
 from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
-from diffeo.residual import MAX_LANDMARKS, learn_residual, left_out_coordinates
+from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_residual, left_out_coordinates
 
 MEASURE_A, MEASURE_B = smooth_map(2, 4, 1), smooth_map(2, 3, 2)
 
@@ -138,14 +138,14 @@ def test_chunks_and_repetition_change_nothing(monkeypatch):
     query = (MEASURE_A(t)[0], t, aligned_map(t, False))
     whole = models[0].predict(*query)
     np.testing.assert_array_equal(models[1].predict(*query), whole)
-    monkeypatch.setattr("diffeo.residual.CHUNK", 7)
+    monkeypatch.setattr("diffeo.matching.landmark_correction.CHUNK", 7)
     # Rounding decides the last digits of small variances, and so of the weights.
     np.testing.assert_allclose(models[0].predict(*query), whole, atol=1e-6)
 
 
 def test_the_number_of_landmarks_in_the_processes_is_bounded(monkeypatch):
     assert MAX_LANDMARKS >= 1000
-    monkeypatch.setattr("diffeo.residual.MAX_LANDMARKS", 40)
+    monkeypatch.setattr("diffeo.matching.landmark_correction.MAX_LANDMARKS", 40)
     model, found, aligned, _ = learned(90)
     assert len(model.landmarks) == 40
     assert model.dual.shape == (4, 40, 3)

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.layer_comparison import LayerComparison as LayerComparison
     from diffeo.layers import compare_layers as compare_layers
-    from diffeo.matching import match as match
+    from diffeo.matching.match_observations import match as match
+    from diffeo.matching.reconstruction import Reconstruction as Reconstruction
+    from diffeo.matching.reconstruction import reconstruct as reconstruct
+    from diffeo.matching.transformation import Transformation as Transformation
     from diffeo.networks.capture_activations import capture as capture
     from diffeo.networks.capture_activations import capture_networks as capture_networks
     from diffeo.networks.neuron_choice import NeuronSet as NeuronSet
@@ -43,13 +46,10 @@ if TYPE_CHECKING:
     from diffeo.networks.observe_networks import observe_layers as observe_layers
     from diffeo.networks.reduction import RandomProjection as RandomProjection
     from diffeo.observation.observation import Observation as Observation
-    from diffeo.reconstruction import Reconstruction as Reconstruction
-    from diffeo.reconstruction import reconstruct as reconstruct
     from diffeo.report import Report as Report
     from diffeo.screening import Screening as Screening
     from diffeo.screening import screen as screen
     from diffeo.storage import load as load
-    from diffeo.transformation import Transformation as Transformation
 
 __version__ = "0.1.0"
 
@@ -60,20 +60,20 @@ _HOME = {
     "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",
     "RandomProjection": "networks.reduction",
-    "Reconstruction": "reconstruction",
+    "Reconstruction": "matching.reconstruction",
     "Report": "report",
     "Screening": "screening",
-    "Transformation": "transformation",
+    "Transformation": "matching.transformation",
     "assess": "assessing",
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
     "compare_layers": "layers",
     "load": "storage",
     "mahalanobis_kernel": "diffusion.kernel",
-    "match": "matching",
+    "match": "matching.match_observations",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",
-    "reconstruct": "reconstruction",
+    "reconstruct": "matching.reconstruction",
     "relative_error": "equivalence",
     "screen": "screening",
     "suggest_neurons": "networks.neuron_choice",

@@ -17,14 +17,14 @@ from diffeo._support.threads import working
 from diffeo.baselines import affine_fit, compare_baselines
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
-from diffeo.landmarks import landmark_points, parse_landmarks
 from diffeo.losses import MOST_PLACES, find_loss
-from diffeo.matching import match
+from diffeo.matching.landmark_correction import learn_residual
+from diffeo.matching.match_observations import match
+from diffeo.matching.pairs import landmark_points, parse_landmarks
+from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.reasons import reason_for, swapped
 from diffeo.report import Report
-from diffeo.residual import learn_residual
-from diffeo.transformation import Transformation
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000

@@ -13,9 +13,9 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, float_array
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
-from diffeo.matching import match
+from diffeo.matching.match_observations import match
+from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-from diffeo.transformation import Transformation
 
 Map = Callable[[FloatArray], FloatArray]
 

@@ -15,8 +15,8 @@ from diffeo.alignment.linear import Alignment
 from diffeo.alignment.motion import Freedom, Motion, freedom
 from diffeo.alignment.motion_search import best_motion
 from diffeo.charts.chart import IsometricChart
-from diffeo.diagnostics import diagnose_isometric, without_counterpart
-from diffeo.transformation import Transformation
+from diffeo.matching.diagnostics import diagnose_isometric, without_counterpart
+from diffeo.matching.transformation import Transformation
 
 # Samples of each side that are sent there and back, and shown.
 SENT = 1000

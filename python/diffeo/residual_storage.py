@@ -7,7 +7,7 @@ import numpy as np
 from diffeo import _schema, errors
 from diffeo._container import Content
 from diffeo._schema import holds, take
-from diffeo.residual import MAX_LANDMARKS, ResidualModel
+from diffeo.matching.landmark_correction import MAX_LANDMARKS, ResidualModel
 
 # A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
 MAX_PREDICTORS = 16

@@ -15,7 +15,7 @@ from diffeo._support.threads import working
 from diffeo.charts.chart import IsometricChart, isometric_chart
 from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
 from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
-from diffeo.matching import NOT_ISOMETRIC, TWO_SHEETS
+from diffeo.matching.match_observations import NOT_ISOMETRIC, TWO_SHEETS
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
@@ -292,7 +292,7 @@ def _overlaid(
 
 
 def _is_flat(chart: IsometricChart | None) -> bool:
-    """Whether the layout keeps lengths and is one to one (`diffeo.matching`)."""
+    """Whether the layout keeps lengths and is one to one (`diffeo.matching.match_observations`)."""
     if chart is None:
         return False
     most = max(NOT_ISOMETRIC, chart.observation.length_noise)

@@ -23,7 +23,6 @@ from diffeo._support.memory import memory_limit
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart, DiffusionChart, IsometricChart, MeasuredChart
-from diffeo.diagnostics import Diagnostics
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates
@@ -31,11 +30,12 @@ from diffeo.diffusion.kernel import mahalanobis_kernel
 from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.periods import turns
+from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content
 from diffeo.residual_storage import build_residual, residual_content
-from diffeo.transformation import Transformation
 
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times
 # this factor, or below this floor (another instruction set rounds otherwise); derivatives on isometric

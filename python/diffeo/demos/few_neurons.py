@@ -15,8 +15,8 @@ from diffeo.demos import horse_pictures
 from diffeo.demos.page import Page
 from diffeo.demos.turntable import Eye, difference, observed
 from diffeo.equivalence import relative_error
+from diffeo.matching.reconstruction import reconstruct
 from diffeo.networks.neuron_choice import suggest_neurons
-from diffeo.reconstruction import reconstruct
 
 # Angles of the sample at which angle and code are known.
 KNOWN = 30

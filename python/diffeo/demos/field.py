@@ -31,12 +31,12 @@ from diffeo.demos.fields import (
 from diffeo.demos.page import Page
 from diffeo.demos.transfer import transfer_section
 from diffeo.equivalence import relative_error
-from diffeo.matching import match
+from diffeo.matching.match_observations import match
+from diffeo.matching.transformation import Transformation
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
-from diffeo.transformation import Transformation
 
 # Layer after the second nonlinearity of a perceptron with two hidden layers, behind its instrument.
 HIDDEN = "1.3"

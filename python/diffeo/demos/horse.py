@@ -20,10 +20,10 @@ from diffeo.demos.solid import Camera, Solid, horse, inflated
 from diffeo.demos.training import import_torch
 from diffeo.demos.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
 from diffeo.equivalence import relative_error
-from diffeo.matching import match
+from diffeo.matching.match_observations import match
+from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
-from diffeo.transformation import Transformation
 
 # The angles at which both cameras saw the horse at once, in degrees: all that joins the two sides.
 LANDMARKS = np.radians([25.0, 145.0, 265.0])

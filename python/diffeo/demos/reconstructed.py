@@ -15,8 +15,8 @@ from diffeo.baselines import Map, affine_fit, gaussian_process_fit
 from diffeo.charts.chart import IsometricChart
 from diffeo.demos.page import Page
 from diffeo.equivalence import relative_error
+from diffeo.matching.reconstruction import Reconstruction, reconstruct
 from diffeo.plotting import plot_grid, plot_prediction, pyplot
-from diffeo.reconstruction import Reconstruction, reconstruct
 
 KNOWN_INPUTS = (3, 10, 50)
 KNOWN_OUTPUTS = (30, 100)

@@ -17,7 +17,7 @@ from diffeo.demos.fields import MU, states
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit, import_torch
 from diffeo.equivalence import relative_error
-from diffeo.matching import match
+from diffeo.matching.match_observations import match
 from diffeo.observation.observation import Observation
 from diffeo.plotting import COLOR_A, COLOR_B, pyplot
 

@@ -16,8 +16,8 @@ from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, 
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import DiffusionChart
-from diffeo.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
 from diffeo.diffusion.independent import joint_blocks
+from diffeo.matching.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
 from diffeo.observation.observation import Observation
 
 # Rounds of placing samples anew that were caught folded over.

@@ -22,14 +22,14 @@ from diffeo.charts.chart import (
     isometric_chart,
     landmark_coordinates,
 )
-from diffeo.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
 from diffeo.diffusion.kernel import automatic_epsilon
-from diffeo.landmarks import landmark_points, parse_landmarks, parse_observables
+from diffeo.matching.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
+from diffeo.matching.landmark_correction import doubt_of_stress, learn_residual, left_out_coordinates
+from diffeo.matching.pair_map import better_of, enough_landmarks
+from diffeo.matching.pairs import landmark_points, parse_landmarks, parse_observables
+from diffeo.matching.transformation import Transformation
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.regression import better_of, enough_landmarks
-from diffeo.residual import doubt_of_stress, learn_residual, left_out_coordinates
-from diffeo.transformation import Transformation
 
 # Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.
 NOT_ISOMETRIC = 0.05
@@ -54,7 +54,7 @@ def match(
 
     Both observations are given intrinsic coordinates from their local Mahalanobis metrics, landmarks align the two,
     and measurements are interpolated on the common coordinates. What the landmarks still miss is then learned from them
-    (`diffeo.residual`), so that many landmarks make the map better than few. With diffusion coordinates this is the method of
+    (`diffeo.matching.landmark_correction`), so that many landmarks make the map better than few. With diffusion coordinates this is the method of
     Bertalan, Dietrich and Kevrekidis (arXiv 2007.05646); isometric coordinates are far more accurate where they exist.
 
     Parameters

@@ -11,9 +11,9 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, percent, threads
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import IsometricChart, MeasuredChart
-from diffeo.diagnostics import USELESS, Diagnostics, fold_problems, near_folds
-from diffeo.residual import ResidualModel, learn_residual
-from diffeo.transformation import Transformation
+from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems, near_folds
+from diffeo.matching.landmark_correction import ResidualModel, learn_residual
+from diffeo.matching.transformation import Transformation
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
 LANDMARKS_PER_DIMENSION = 10
@@ -39,7 +39,7 @@ def better_of(
 ) -> Transformation:
     """The match by common coordinates, or by regression where that one fails or is worse at the landmarks.
 
-    Isometric coordinates have the regression in them already (`diffeo.residual`). Others are compared in the direction in
+    Isometric coordinates have the regression in them already (`diffeo.matching.landmark_correction`). Others are compared in the direction in
     which each is better: where a side lost something, no map is good both ways. Where the landmarks show that, and one
     side has no isometric coordinates, no common ones are sought.
     """

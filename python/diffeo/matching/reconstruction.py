@@ -11,8 +11,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array, threads
 from diffeo.alignment.linear import Alignment, align_isometric
 from diffeo.charts.chart import IsometricChart, isometric_chart, landmark_coordinates
+from diffeo.matching.landmark_correction import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates
 from diffeo.observation.observation import Observation
-from diffeo.residual import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates
 
 # Fewer known outputs than this per coordinate, and one more, hide how far off they are: even their left-out error does.
 KNOWN_PER_COORDINATE = 5

@@ -10,8 +10,8 @@ from diffeo._support.arrays import FloatArray, float_array, threads
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart, IsometricChart
-from diffeo.diagnostics import Diagnostics
-from diffeo.residual import ResidualModel
+from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.landmark_correction import ResidualModel
 
 if TYPE_CHECKING:
     import os

@@ -10,7 +10,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.linear import Alignment, align_isometric
-from diffeo.gaussian_process import explained, fit_process, kernel_factor, sections
+from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
 
 # Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
 LANDMARKS_PER_COORDINATE = 2

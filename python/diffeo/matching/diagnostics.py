@@ -11,9 +11,9 @@ from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
 from diffeo._support.threads import workers
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import DiffusionChart, IsometricChart
+from diffeo.matching.landmark_correction import ResidualModel
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
-from diffeo.residual import ResidualModel
 
 # A regression on the landmarks with this relative error says nothing.
 USELESS = 0.3
