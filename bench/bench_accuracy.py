@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from diffeo import IsometricEmbedding, Observation, errors, match, relative_error
-from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.charts.chart import diffusion_chart
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from tqdm import tqdm
 
 from bench.bench_bursts import SCALE, measure_bursts

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from diffeo import Report, observe
-from diffeo.assessing import compare
-from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, NOT_EQUIVALENT, Direction, judge, verdict
+from diffeo.verdict.assess_transformation import compare
+from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, NOT_EQUIVALENT, Direction, judge, verdict
 from tqdm import tqdm
 
 from bench.figures import Row, percent

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from diffeo.baselines import Baseline
-from diffeo.equivalence import Direction, relative_error
-from diffeo.losses import Loss
-from diffeo.report import Report
+from diffeo.verdict.baselines import Baseline
+from diffeo.verdict.error_bounds import Direction, relative_error
+from diffeo.verdict.lost_information import Loss
+from diffeo.verdict.report import Report
 
 MARGIN = 0.05
 # Errors of both directions and their states, and what is lost on the way.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, assess, errors, match, relative_error
-from diffeo.assessing import compare
-from diffeo.reasons import swapped
+from diffeo.verdict.assess_transformation import compare
+from diffeo.verdict.sentences import swapped
 
 # Of the square [0, 1]^2: all of it, its first coordinate, and its first coordinate folded at 1/2.
 MAPS = {

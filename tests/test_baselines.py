@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
-from diffeo import Observation, baselines, errors, match, relative_error
-from diffeo.baselines import (
+from diffeo import Observation, errors, match, relative_error
+from diffeo.verdict import baselines
+from diffeo.verdict.baselines import (
     PAPER,
     Baseline,
     affine_fit,

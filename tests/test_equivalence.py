@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import errors, relative_error
-from diffeo.equivalence import LEAST_PAIRS, error_bounds, judge, verdict
+from diffeo.verdict.error_bounds import LEAST_PAIRS, error_bounds, judge, verdict
 
 NONE = np.zeros(3)
 

@@ -11,7 +11,7 @@ import diffeo  # noqa: E402
 from architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
 from diffeo import errors, plotting  # noqa: E402
 from diffeo.charts import chart  # noqa: E402
-from diffeo.layer_comparison import NOT_MATCHED, percent  # noqa: E402
+from diffeo.verdict.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
 

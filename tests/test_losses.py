@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import square
-from diffeo.losses import find_loss
+from diffeo.verdict.lost_information import find_loss
 
 NAMES = ("A", "B")
 X = 2.0 * square(1000, 2, 1) - 1.0

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from diffeo import report_figures, svg
-from diffeo.baselines import Baseline
 from diffeo.report_page import page
+from diffeo.verdict.baselines import Baseline
 from reports import VERDICTS, report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}

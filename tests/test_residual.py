@@ -7,8 +7,8 @@ import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import relative_error
 from diffeo.alignment.linear import align_isometric
-from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_residual, left_out_coordinates
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 
 MEASURE_A, MEASURE_B = smooth_map(2, 4, 1), smooth_map(2, 3, 2)
 

@@ -27,13 +27,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diffeo.assessing import assess as assess
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
-    from diffeo.equivalence import relative_error as relative_error
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
-    from diffeo.layer_comparison import LayerComparison as LayerComparison
-    from diffeo.layers import compare_layers as compare_layers
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
     from diffeo.matching.reconstruction import reconstruct as reconstruct
@@ -46,35 +42,39 @@ if TYPE_CHECKING:
     from diffeo.networks.observe_networks import observe_layers as observe_layers
     from diffeo.networks.reduction import RandomProjection as RandomProjection
     from diffeo.observation.observation import Observation as Observation
-    from diffeo.report import Report as Report
     from diffeo.screening import Screening as Screening
     from diffeo.screening import screen as screen
     from diffeo.storage import load as load
+    from diffeo.verdict.assess_transformation import assess as assess
+    from diffeo.verdict.error_bounds import relative_error as relative_error
+    from diffeo.verdict.layer_comparison import LayerComparison as LayerComparison
+    from diffeo.verdict.layers import compare_layers as compare_layers
+    from diffeo.verdict.report import Report as Report
 
 __version__ = "0.1.0"
 
 _HOME = {
     "DiffusionMap": "diffusion.diffusion_map",
     "IsometricEmbedding": "isometry.embedding",
-    "LayerComparison": "layer_comparison",
+    "LayerComparison": "verdict.layer_comparison",
     "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",
     "RandomProjection": "networks.reduction",
     "Reconstruction": "matching.reconstruction",
-    "Report": "report",
+    "Report": "verdict.report",
     "Screening": "screening",
     "Transformation": "matching.transformation",
-    "assess": "assessing",
+    "assess": "verdict.assess_transformation",
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
-    "compare_layers": "layers",
+    "compare_layers": "verdict.layers",
     "load": "storage",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",
     "reconstruct": "matching.reconstruction",
-    "relative_error": "equivalence",
+    "relative_error": "verdict.error_bounds",
     "screen": "screening",
     "suggest_neurons": "networks.neuron_choice",
 }

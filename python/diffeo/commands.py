@@ -14,9 +14,9 @@ import numpy as np
 
 from diffeo import errors
 from diffeo.array_files import Arrays, read_arrays, read_observation, read_pairs, write_arrays
-from diffeo.equivalence import EQUIVALENT, LEAST_PAIRS
 from diffeo.observation.observation import Observation
 from diffeo.storage import write_text
+from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
 
 # Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...
 HELD_OUT_SHARE = 0.5
@@ -92,7 +92,7 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
     code : int
         0 if equivalent, 1 if not.
     """
-    from diffeo.assessing import compare as compared
+    from diffeo.verdict.assess_transformation import compare as compared
 
     for path in (options.html, options.json, options.save):
         _check_folder(path)

@@ -153,7 +153,7 @@ def plot_layers(comparison: Any, ax: Any, *, title: str = "") -> Any:
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
-    from diffeo.layer_comparison import percent
+    from diffeo.verdict.layer_comparison import percent
 
     worst = 100.0 * np.fmax(comparison.forward, comparison.backward)
     norm = LogNorm(min(0.01, np.nanmin(worst, initial=1.0)), 100.0, clip=True)

@@ -8,11 +8,11 @@ import numpy as np
 
 from diffeo import svg
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.equivalence import FAILS, HOLDS, Direction
-from diffeo.losses import Loss
-from diffeo.report import Report
 from diffeo.report_text import affine_baseline, interval, number, share
 from diffeo.svg import Scale
+from diffeo.verdict.error_bounds import FAILS, HOLDS, Direction
+from diffeo.verdict.lost_information import Loss
+from diffeo.verdict.report import Report
 
 # More points than this only blacken a figure and swell the page.
 MAX_POINTS = 2000

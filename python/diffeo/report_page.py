@@ -7,9 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from diffeo import __version__, report_figures
-from diffeo.equivalence import FAILS
 from diffeo.page_style import document
-from diffeo.report import Report
 from diffeo.report_text import (
     HEADLINES,
     STATUS,
@@ -22,6 +20,8 @@ from diffeo.report_text import (
     sides,
 )
 from diffeo.svg import escaped, figure
+from diffeo.verdict.error_bounds import FAILS
+from diffeo.verdict.report import Report
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 PAPER = "https://arxiv.org/abs/2007.05646"

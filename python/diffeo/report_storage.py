@@ -10,11 +10,11 @@ import numpy as np
 from diffeo import _schema, errors
 from diffeo._container import MAX_HEADER, Content
 from diffeo._schema import holds, take
-from diffeo.baselines import Baseline
-from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction
-from diffeo.losses import Loss
-from diffeo.report import Report
 from diffeo.report_text import HEADLINES
+from diffeo.verdict.baselines import Baseline
+from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction
+from diffeo.verdict.lost_information import Loss
+from diffeo.verdict.report import Report
 
 # One of the words that an entry may be.
 WORDS = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo._support.arrays import percent, printable
-from diffeo.baselines import Baseline, linear_enough
-from diffeo.equivalence import (
+from diffeo.verdict.baselines import Baseline, linear_enough
+from diffeo.verdict.error_bounds import (
     A_TO_B,
     B_TO_A,
     EQUIVALENT,
@@ -23,10 +23,10 @@ from diffeo.equivalence import (
 )
 
 if TYPE_CHECKING:
-    from diffeo.report import Report
+    from diffeo.verdict.report import Report
 
 # Changes when a name in the JSON form changes its meaning or goes.
-SCHEMA = "diffeo.report/1"
+SCHEMA = "diffeo.verdict.report/1"
 WIDTH, MAX_LINES = 100, 30
 HEADLINES = {
     EQUIVALENT: "Equivalent: the same up to a change of coordinates",

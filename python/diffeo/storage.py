@@ -33,9 +33,9 @@ from diffeo.isometry.periods import turns
 from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-from diffeo.report import Report
 from diffeo.report_storage import build_report, report_content
 from diffeo.residual_storage import build_residual, residual_content
+from diffeo.verdict.report import Report
 
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times
 # this factor, or below this floor (another instruction set rounds otherwise); derivatives on isometric

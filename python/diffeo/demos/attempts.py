@@ -10,12 +10,12 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.baselines import affine_fit, gaussian_process_fit
-from diffeo.equivalence import relative_error
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit
+from diffeo.verdict.error_bounds import relative_error
 
 # Pairs that align the two sides, and pairs that test the map.
 LANDMARKS = 10

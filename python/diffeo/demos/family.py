@@ -18,18 +18,18 @@ from scipy.spatial.distance import squareform
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.assessing import compare
 from diffeo.charts.chart import charts_kept
 from diffeo.demos import family_pictures as pictures
 from diffeo.demos.attempts import activations
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
-from diffeo.equivalence import EQUIVALENT, relative_error
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
 from diffeo.screening import screen
+from diffeo.verdict.assess_transformation import compare
+from diffeo.verdict.error_bounds import EQUIVALENT, relative_error
 
 # Units after the first nonlinearity: monotone in directions of the input, so that some of them tell any two inputs apart.
 HIDDEN = "1"

@@ -14,9 +14,9 @@ from diffeo._support.arrays import FloatArray
 from diffeo.demos import horse_pictures
 from diffeo.demos.page import Page
 from diffeo.demos.turntable import Eye, difference, observed
-from diffeo.equivalence import relative_error
 from diffeo.matching.reconstruction import reconstruct
 from diffeo.networks.neuron_choice import suggest_neurons
+from diffeo.verdict.error_bounds import relative_error
 
 # Angles of the sample at which angle and code are known.
 KNOWN = 30

@@ -12,7 +12,6 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.demos import field_pictures as pictures
 from diffeo.demos.attempts import activations
 from diffeo.demos.fields import (
@@ -30,13 +29,14 @@ from diffeo.demos.fields import (
 )
 from diffeo.demos.page import Page
 from diffeo.demos.transfer import transfer_section
-from diffeo.equivalence import relative_error
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
+from diffeo.verdict.error_bounds import relative_error
 
 # Layer after the second nonlinearity of a perceptron with two hidden layers, behind its instrument.
 HIDDEN = "1.3"

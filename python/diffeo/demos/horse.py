@@ -10,7 +10,6 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.baselines import affine_fit
 from diffeo.charts.chart import IsometricChart
 from diffeo.demos import horse_pictures
 from diffeo.demos.autoencoder import Architecture, train_autoencoder
@@ -19,11 +18,12 @@ from diffeo.demos.page import Page
 from diffeo.demos.solid import Camera, Solid, horse, inflated
 from diffeo.demos.training import import_torch
 from diffeo.demos.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
-from diffeo.equivalence import relative_error
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
+from diffeo.verdict.baselines import affine_fit
+from diffeo.verdict.error_bounds import relative_error
 
 # The angles at which both cameras saw the horse at once, in degrees: all that joins the two sides.
 LANDMARKS = np.radians([25.0, 145.0, 265.0])

@@ -11,12 +11,12 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.baselines import Map, affine_fit, gaussian_process_fit
 from diffeo.charts.chart import IsometricChart
 from diffeo.demos.page import Page
-from diffeo.equivalence import relative_error
 from diffeo.matching.reconstruction import Reconstruction, reconstruct
 from diffeo.plotting import plot_grid, plot_prediction, pyplot
+from diffeo.verdict.baselines import Map, affine_fit, gaussian_process_fit
+from diffeo.verdict.error_bounds import relative_error
 
 KNOWN_INPUTS = (3, 10, 50)
 KNOWN_OUTPUTS = (30, 100)

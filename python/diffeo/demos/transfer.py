@@ -12,14 +12,14 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.baselines import affine_fit, gaussian_process_fit
 from diffeo.demos.fields import MU, states
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit, import_torch
-from diffeo.equivalence import relative_error
 from diffeo.matching.match_observations import match
 from diffeo.observation.observation import Observation
 from diffeo.plotting import COLOR_A, COLOR_B, pyplot
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit
+from diffeo.verdict.error_bounds import relative_error
 
 # Common states, measured by both networks; their labels are known, too, to those rivals that learn from labels.
 PAIRS = (0, 3, 10, 100)

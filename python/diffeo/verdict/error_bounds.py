@@ -11,7 +11,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array
-from diffeo.losses import Loss
+from diffeo.verdict.lost_information import Loss
 
 HOLDS, FAILS, UNDETERMINED = "holds", "fails", "undetermined"
 EQUIVALENT, A_TO_B, B_TO_A, NOT_EQUIVALENT = "equivalent", "a_to_b", "b_to_a", "not_equivalent"

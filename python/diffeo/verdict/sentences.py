@@ -7,8 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from diffeo._support.arrays import percent
-from diffeo.equivalence import A_TO_B, B_TO_A, EQUIVALENT, HOLDS, LEAST_PAIRS, NOT_EQUIVALENT, UNDETERMINED, Direction
-from diffeo.report import Report
+from diffeo.verdict.error_bounds import (
+    A_TO_B,
+    B_TO_A,
+    EQUIVALENT,
+    HOLDS,
+    LEAST_PAIRS,
+    NOT_EQUIVALENT,
+    UNDETERMINED,
+    Direction,
+)
+from diffeo.verdict.report import Report
 
 SWAPPED = {A_TO_B: B_TO_A, B_TO_A: A_TO_B}
 

@@ -14,17 +14,17 @@ from diffeo import __version__, _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, real, rows_text, threads
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import working
-from diffeo.baselines import affine_fit, compare_baselines
 from diffeo.diffusion.diffusion_map import DiffusionMap
-from diffeo.equivalence import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
-from diffeo.losses import MOST_PLACES, find_loss
 from diffeo.matching.landmark_correction import learn_residual
 from diffeo.matching.match_observations import match
 from diffeo.matching.pairs import landmark_points, parse_landmarks
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-from diffeo.reasons import reason_for, swapped
-from diffeo.report import Report
+from diffeo.verdict.baselines import affine_fit, compare_baselines
+from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
+from diffeo.verdict.lost_information import MOST_PLACES, find_loss
+from diffeo.verdict.report import Report
+from diffeo.verdict.sentences import reason_for, swapped
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
@@ -49,7 +49,7 @@ def assess(
     """Judge a transformation by held-out pairs: equivalent, one way only, or not, within a margin.
 
     Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of the
-    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.equivalence.error_bounds`), map and landmarks
+    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.error_bounds`), map and landmarks
     held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is undetermined
     otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
 

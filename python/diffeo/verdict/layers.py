@@ -12,13 +12,13 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
-from diffeo.assessing import compare
 from diffeo.charts.chart import charts_kept
-from diffeo.layer_comparison import NOT_MATCHED, LayerComparison
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
+from diffeo.verdict.assess_transformation import compare
+from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
 
 # Samples, spread over all, at which neurons are chosen.
 MOST_FOR_CHOICE = 2000

@@ -9,8 +9,8 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.baselines import Baseline
-from diffeo.equivalence import Direction
+from diffeo.verdict.baselines import Baseline
+from diffeo.verdict.error_bounds import Direction
 
 if TYPE_CHECKING:
     import os

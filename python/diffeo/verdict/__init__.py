@@ -1,0 +1,1 @@
+"""Whether two networks see the same thing, judged on held-out pairs."""
