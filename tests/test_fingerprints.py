@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import smooth_map, square
-from diffeo import DiffusionMap, Observation, errors, fingerprints, mahalanobis_kernel
-from diffeo.fingerprints import SPLITS, compare_fingerprints, fingerprint
+from diffeo import DiffusionMap, Observation, errors, mahalanobis_kernel
+from diffeo.screening import spectra
+from diffeo.screening.spectra import SPLITS, compare_fingerprints, fingerprint
 from domains import seen
 
 
@@ -27,7 +28,7 @@ def test_a_fingerprint_is_the_spectrum_and_the_row_sums():
     expected = DiffusionMap(n_components=6, epsilon=0.004).fit(obs).generator_eigenvalues_[1:]
     np.testing.assert_allclose(found.spectrum, np.log(expected), rtol=1e-5)
     sums = mahalanobis_kernel(obs, epsilon=0.004).matrix.sum(axis=1)
-    np.testing.assert_allclose(found.density, np.quantile(np.log(sums), fingerprints.LEVELS), rtol=1e-12)
+    np.testing.assert_allclose(found.density, np.quantile(np.log(sums), spectra.LEVELS), rtol=1e-12)
 
 
 def test_halves_calibrate_means_of_anything():
@@ -44,7 +45,7 @@ def test_halves_calibrate_means_of_anything():
                 order = rng.permutation(100)
                 values += [sample[order[:50]].mean(axis=0), sample[order[50:]].mean(axis=0)]
             sides.append(values)
-        found.append(fingerprints._comparison(sides))
+        found.append(spectra._comparison(sides))
     assert np.sqrt(np.mean([one.distance**2 for one in found])) == pytest.approx(1.0, abs=0.1)
     p_values = np.array([one.p_value for one in found])
     # Three standard errors of 400 draws.

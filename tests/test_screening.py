@@ -11,7 +11,7 @@ import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, Screening, errors, screen
 from diffeo.charts.chart import isometric_chart
-from diffeo.overlay import overlay
+from diffeo.screening.overlay import overlay
 from domains import closed, seen, sphere
 
 N = 400

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from diffeo.networks.observe_networks import observe_layers as observe_layers
     from diffeo.networks.reduction import RandomProjection as RandomProjection
     from diffeo.observation.observation import Observation as Observation
-    from diffeo.screening import Screening as Screening
-    from diffeo.screening import screen as screen
+    from diffeo.screening.screen_observations import Screening as Screening
+    from diffeo.screening.screen_observations import screen as screen
     from diffeo.storage import load as load
     from diffeo.verdict.assess_transformation import assess as assess
     from diffeo.verdict.error_bounds import relative_error as relative_error
@@ -62,7 +62,7 @@ _HOME = {
     "RandomProjection": "networks.reduction",
     "Reconstruction": "matching.reconstruction",
     "Report": "verdict.report",
-    "Screening": "screening",
+    "Screening": "screening.screen_observations",
     "Transformation": "matching.transformation",
     "assess": "verdict.assess_transformation",
     "capture": "networks.capture_activations",
@@ -75,7 +75,7 @@ _HOME = {
     "observe_layers": "networks.observe_networks",
     "reconstruct": "matching.reconstruction",
     "relative_error": "verdict.error_bounds",
-    "screen": "screening",
+    "screen": "screening.screen_observations",
     "suggest_neurons": "networks.neuron_choice",
 }
 _MODULES = ("errors", "reference")

@@ -133,7 +133,7 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
 
 def screen(options: Any) -> tuple[str, int]:
     """Look for what speaks against two observations being one; what to print, and 0 if nothing does."""
-    from diffeo.screening import screen as screened
+    from diffeo.screening.screen_observations import screen as screened
 
     _check_folder(options.json)
     found = screened(

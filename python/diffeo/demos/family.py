@@ -27,7 +27,7 @@ from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
 from diffeo.plotting import pyplot
-from diffeo.screening import screen
+from diffeo.screening.screen_observations import screen
 from diffeo.verdict.assess_transformation import compare
 from diffeo.verdict.error_bounds import EQUIVALENT, relative_error
 

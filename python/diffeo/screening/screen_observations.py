@@ -13,13 +13,13 @@ from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo.charts.chart import IsometricChart, isometric_chart
-from diffeo.evidence import bent, density_problems, overlay_differences, spectral_differences
-from diffeo.fingerprints import Comparison, Fingerprints, compare_fingerprints
 from diffeo.matching.match_observations import NOT_ISOMETRIC, TWO_SHEETS
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
-from diffeo.overlay import Overlay, overlay
+from diffeo.screening.findings import bent, density_problems, overlay_differences, spectral_differences
+from diffeo.screening.overlay import Overlay, overlay
+from diffeo.screening.spectra import Comparison, Fingerprints, compare_fingerprints
 
 # Samples of each side kept for pictures.
 SHOWN = 2000

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo.alignment.candidates import BORDERS_MISS
-from diffeo.fingerprints import Fingerprints
 from diffeo.matching.diagnostics import SUSPICIOUS_GATED_SHARE
-from diffeo.overlay import Overlay
+from diffeo.screening.overlay import Overlay
+from diffeo.screening.spectra import Fingerprints
 
 # Spectra that differ by less than this (root mean square of the logarithm; 1 % in length) may do so by what the kernel
 # makes of the curvature of the measurements, however many samples there are.

@@ -1,0 +1,1 @@
+"""What two observations show without any pair."""
