@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
-from diffeo import errors, plotting  # noqa: E402
+from diffeo import errors  # noqa: E402
 from diffeo.charts import chart  # noqa: E402
+from diffeo.report import plots  # noqa: E402
 from diffeo.verdict.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from networks import mlp  # noqa: E402
 from torch import nn  # noqa: E402
@@ -113,12 +114,12 @@ def test_errors_in_percent(error, text):
 
 def test_the_heat_map_draws_into_given_axes(compared):
     found, _ = compared
-    ax = plotting.pyplot().subplots()[1]
+    ax = plots.pyplot().subplots()[1]
     assert found.plot(ax) is ax
     texts = [text.get_text() for text in ax.texts]
     assert texts.count("none") == int(np.isnan(found.forward).sum())
     assert [label.get_text() for label in ax.get_xticklabels()] == found.layers_b
-    plotting.pyplot().close(ax.figure)
+    plots.pyplot().close(ax.figure)
 
 
 @pytest.mark.parametrize(

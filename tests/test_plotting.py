@@ -11,7 +11,8 @@ matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
 
 from conftest import square  # noqa: E402
-from diffeo import errors, plotting  # noqa: E402
+from diffeo import errors  # noqa: E402
+from diffeo.report import plots  # noqa: E402
 from matplotlib import pyplot as plt  # noqa: E402
 
 
@@ -31,30 +32,30 @@ def ax(monkeypatch):
 
 
 def test_pyplot_needs_no_screen():
-    assert plotting.pyplot() is plt
+    assert plots.pyplot() is plt
     assert matplotlib.get_backend().lower() == "agg"
 
 
 def test_a_missing_matplotlib_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(errors.MissingDependencyError, match=r"pip install 'diffeo\[plot\]'"):
-        plotting.pyplot()
+        plots.pyplot()
 
 
 @pytest.mark.parametrize("dim", [1, 2])
 def test_colors_are_rgb_and_tell_inputs_apart(dim):
     x = square(200, dim) * 7.0 - 3.0
-    colors = plotting.input_colors(x)
+    colors = plots.input_colors(x)
     assert colors.shape == (200, 3)
     assert ((colors >= 0) & (colors <= 1)).all()
-    np.testing.assert_allclose(plotting.input_colors(100.0 * x + 5.0), colors, atol=1e-12)
+    np.testing.assert_allclose(plots.input_colors(100.0 * x + 5.0), colors, atol=1e-12)
     # The ramp of one input has 256 steps, the map of two none.
     assert len(np.unique(colors.round(6), axis=0)) > (100 if dim == 1 else 199)
 
 
 def test_corners_of_the_square_have_four_distinct_colors():
     corners = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    colors = plotting.input_colors(corners)
+    colors = plots.input_colors(corners)
     gaps = np.linalg.norm(colors[:, None] - colors[None], axis=2)[np.triu_indices(4, 1)]
     assert gaps.min() > 0.3
 
@@ -62,7 +63,7 @@ def test_corners_of_the_square_have_four_distinct_colors():
 @pytest.mark.parametrize("c", [1, 2, 4])
 def test_embedding(ax, c):
     coordinates = square(300, c)
-    assert plotting.plot_embedding(coordinates, plotting.input_colors(square(300)), ax, title="A") is ax
+    assert plots.plot_embedding(coordinates, plots.input_colors(square(300)), ax, title="A") is ax
     (scatter,) = ax.collections
     drawn = np.asarray(scatter.get_offsets())
     np.testing.assert_array_equal(drawn[:, 0], coordinates[:, 0])
@@ -77,15 +78,15 @@ def test_embedding(ax, c):
 
 
 def test_large_embeddings_are_thinned(ax):
-    n = 3 * plotting.MAX_POINTS
-    plotting.plot_embedding(square(n), plotting.input_colors(square(n)), ax)
-    assert len(ax.collections[0].get_offsets()) == plotting.MAX_POINTS
-    assert len(ax.collections[0].get_facecolors()) == plotting.MAX_POINTS
+    n = 3 * plots.MAX_POINTS
+    plots.plot_embedding(square(n), plots.input_colors(square(n)), ax)
+    assert len(ax.collections[0].get_offsets()) == plots.MAX_POINTS
+    assert len(ax.collections[0].get_facecolors()) == plots.MAX_POINTS
 
 
 def test_spectra_of_unequal_length(ax):
     a, b = np.array([1.0, 4.0, 9.0, 16.0]), np.array([1.1, 4.1, 9.3])
-    assert plotting.plot_spectra(a, b, ax, title="spectra") is ax
+    assert plots.plot_spectra(a, b, ax, title="spectra") is ax
     first, second = ax.lines
     np.testing.assert_array_equal(first.get_ydata(), a[:3])
     np.testing.assert_array_equal(second.get_ydata(), b)
@@ -98,7 +99,7 @@ def test_spectra_of_unequal_length(ax):
 def test_prediction(ax, m):
     true = square(50, m)
     predicted = true + 0.01
-    assert plotting.plot_prediction(true, predicted, ax, title="held out") is ax
+    assert plots.plot_prediction(true, predicted, ax, title="held out") is ax
     assert len(ax.lines) == m + 1
     for k in range(m):
         np.testing.assert_array_equal(ax.lines[k].get_xdata(), true[:, k])
@@ -113,7 +114,7 @@ def test_prediction(ax, m):
 def test_neuron_sweep(ax):
     found = [[], [0.5, 0.01], [0.002, 0.003, 0.004]]
     refusals = np.array([1.0, 1 / 3, 0.0])
-    assert plotting.plot_neuron_sweep(np.array([2, 3, 5]), found, refusals, 5, ax, title="sweep") is ax
+    assert plots.plot_neuron_sweep(np.array([2, 3, 5]), found, refusals, 5, ax, title="sweep") is ax
     assert ax.get_yscale() == "log"
     middle = next(line for line in ax.lines if line.get_label().startswith("held-out"))
     np.testing.assert_array_equal(middle.get_xdata(), [3, 5])
@@ -128,12 +129,12 @@ def test_neuron_sweep(ax):
 
 
 def test_a_sweep_where_every_draw_was_refused(ax):
-    assert plotting.plot_neuron_sweep(np.array([2, 3]), [[], []], np.ones(2), 5, ax) is ax
+    assert plots.plot_neuron_sweep(np.array([2, 3]), [[], []], np.ones(2), 5, ax) is ax
 
 
 def test_grid(ax):
     lines = np.random.default_rng(0).random((3, 10, 2))
-    assert plotting.plot_grid(lines, lines + 0.1, square(4), ax, title="input") is ax
+    assert plots.plot_grid(lines, lines + 0.1, square(4), ax, title="input") is ax
     drawn = [np.column_stack(line.get_data()) for line in ax.get_lines()]
     np.testing.assert_array_equal(drawn[:3], lines)
     np.testing.assert_array_equal(drawn[3:6], lines + 0.1)

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from diffeo import report_figures, svg
-from diffeo.report_page import page
+from diffeo.report import figures, svg
+from diffeo.report.page import page
 from diffeo.verdict.baselines import Baseline
 from reports import VERDICTS, report
 
@@ -172,7 +172,7 @@ def positions(drawn):
 
 def test_embedding_figure_draws_pairs_in_the_same_colours_on_both_sides():
     given = report("equivalent")
-    both = [report_figures.embedding_figure(given, side) for side in (0, 1)]
+    both = [figures.embedding_figure(given, side) for side in (0, 1)]
     tints = [re.findall(r'stroke="(#[0-9a-f]{6})"', drawn) for drawn in both]
     assert tints[0] == tints[1]
     assert len(set(tints[0])) > 30
@@ -186,7 +186,7 @@ def test_embedding_figure_draws_pairs_in_the_same_colours_on_both_sides():
 
 def test_colours_survive_in_grey_along_the_first_axis():
     x = np.column_stack([np.linspace(0, 1, 200), np.random.default_rng(0).random(200)])
-    colors = report_figures.pair_colors(x)
+    colors = figures.pair_colors(x)
     rows = np.concatenate([chosen for _, chosen in colors])
     assert sorted(rows) == list(range(200))
     grey, first = [], []
@@ -200,14 +200,14 @@ def test_colours_survive_in_grey_along_the_first_axis():
 def test_domain_figure_sizes_pairs_by_error_and_shades_what_is_lost():
     given = report("a_to_b", n=900)
     one = given.backward
-    drawn = report_figures.domain_figure(given, one, 0)
-    counts = np.bincount(np.searchsorted([0.1, 1.0, 3.0], report_figures.pair_errors(one) / given.margin), minlength=4)
+    drawn = figures.domain_figure(given, one, 0)
+    counts = np.bincount(np.searchsorted([0.1, 1.0, 3.0], figures.pair_errors(one) / given.margin), minlength=4)
     at = positions(drawn)
     # The legend adds a dot of each size.
     assert [len(at[f"e{k}"]) - 1 for k in range(4)] == counts.tolist()
     assert len(at["lost"]) == len(one.loss.rows)
     assert one.loss.text in drawn
-    quiet = report_figures.domain_figure(given, given.forward, 1)
+    quiet = figures.domain_figure(given, given.forward, 1)
     assert "lost" not in positions(quiet)
     assert 'class="ink"' in drawn
     assert 'class="ink"' not in quiet
@@ -218,17 +218,17 @@ def test_lost_rows_are_those_of_the_samples_that_are_shown():
     rows = np.arange(900) * 3
     loss = replace(given.backward.loss, rows=np.array([3, 4, 5, 30], dtype=np.int64))
     thin = replace(given, rows=(rows, rows), backward=replace(given.backward, loss=loss))
-    assert len(positions(report_figures.domain_figure(thin, thin.backward, 0))["lost"]) == 2
+    assert len(positions(figures.domain_figure(thin, thin.backward, 0))["lost"]) == 2
 
 
 def test_errors_of_pairs_have_the_relative_error_as_their_root_mean_square():
     one = report("b_to_a").forward
-    assert np.sqrt((report_figures.pair_errors(one) ** 2).mean()) == pytest.approx(one.error)
+    assert np.sqrt((figures.pair_errors(one) ** 2).mean()) == pytest.approx(one.error)
 
 
 def test_interval_figure_puts_errors_where_they_belong():
     given = report("a_to_b")
-    drawn = report_figures.interval_figure(given)
+    drawn = figures.interval_figure(given)
     centres = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', drawn)]
     margin = (
         float(re.search(r'class="zone"', drawn) and re.search(r'<rect x="12" y="22" width="([\d.]+)"', drawn)[1]) + 12
@@ -241,11 +241,11 @@ def test_interval_figure_puts_errors_where_they_belong():
 
 def test_bounds_without_end_are_drawn_open():
     one = replace(report().forward, lower=0.0, upper=float("inf"), status="undetermined")
-    drawn = report_figures.interval_figure(report("undetermined", forward=one))
+    drawn = figures.interval_figure(report("undetermined", forward=one))
     assert "inf" not in drawn.replace("\N{INFINITY}", "")
     assert "\N{INFINITY}" in drawn
     exact = replace(report().forward, error=0.0, lower=0.0, upper=0.0)
-    assert "nan" not in report_figures.interval_figure(report(forward=exact))
+    assert "nan" not in figures.interval_figure(report(forward=exact))
 
 
 @pytest.mark.parametrize(

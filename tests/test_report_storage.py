@@ -9,7 +9,7 @@ import diffeo
 import numpy as np
 import pytest
 from diffeo import errors
-from diffeo.report_page import page
+from diffeo.report.page import page
 from forgeries import forge, refused
 from reports import VERDICTS, report
 from stored import assert_same, parts

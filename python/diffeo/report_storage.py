@@ -10,7 +10,7 @@ import numpy as np
 from diffeo import _schema, errors
 from diffeo._container import MAX_HEADER, Content
 from diffeo._schema import holds, take
-from diffeo.report_text import HEADLINES
+from diffeo.report.text import HEADLINES
 from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction
 from diffeo.verdict.lost_information import Loss

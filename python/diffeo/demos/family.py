@@ -26,7 +26,7 @@ from diffeo.demos.training import fit
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
-from diffeo.plotting import pyplot
+from diffeo.report.plots import pyplot
 from diffeo.screening.screen_observations import screen
 from diffeo.verdict.assess_transformation import compare
 from diffeo.verdict.error_bounds import EQUIVALENT, relative_error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.cluster.hierarchy import dendrogram
 
-from diffeo.plotting import COLOR_A, COLOR_B, pyplot
+from diffeo.report.plots import COLOR_A, COLOR_B, pyplot
 from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALENT
 
 if TYPE_CHECKING:

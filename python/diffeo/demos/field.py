@@ -34,7 +34,7 @@ from diffeo.matching.transformation import Transformation
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
-from diffeo.plotting import pyplot
+from diffeo.report.plots import pyplot
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from diffeo.verdict.error_bounds import relative_error
 

@@ -20,7 +20,7 @@ from diffeo.demos.fields import (
     velocity,
 )
 from diffeo.matching.transformation import Transformation
-from diffeo.plotting import COLOR_A, COLOR_B, input_colors, plot_embedding, plot_prediction, pyplot
+from diffeo.report.plots import COLOR_A, COLOR_B, input_colors, plot_embedding, plot_prediction, pyplot
 
 # One colour a trajectory, told apart in grey by their lightness too, and legible on the colours of the state.
 COLORS = ("#111111", "#7a1fa2", "#c2410c")

@@ -21,7 +21,7 @@ from diffeo.demos.turntable import Eye, angles_of_codes, angles_on_circle, close
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-from diffeo.plotting import pyplot
+from diffeo.report.plots import pyplot
 from diffeo.verdict.baselines import affine_fit
 from diffeo.verdict.error_bounds import relative_error
 

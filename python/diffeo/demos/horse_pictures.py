@@ -10,7 +10,7 @@ import numpy as np
 from diffeo._support.arrays import FloatArray
 from diffeo.demos.turntable import Eye
 from diffeo.matching.transformation import Transformation
-from diffeo.plotting import COLOR_A, COLOR_B, COLOR_PROBLEM, plot_neuron_sweep, pyplot
+from diffeo.report.plots import COLOR_A, COLOR_B, COLOR_PROBLEM, plot_neuron_sweep, pyplot
 
 if TYPE_CHECKING:
     from diffeo.demos.horse import HeldOut, Turn

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffeo.page_style import document
+from diffeo.report.style import document
 
 
 @dataclass

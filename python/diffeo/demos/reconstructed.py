@@ -14,7 +14,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo.charts.chart import IsometricChart
 from diffeo.demos.page import Page
 from diffeo.matching.reconstruction import Reconstruction, reconstruct
-from diffeo.plotting import plot_grid, plot_prediction, pyplot
+from diffeo.report.plots import plot_grid, plot_prediction, pyplot
 from diffeo.verdict.baselines import Map, affine_fit, gaussian_process_fit
 from diffeo.verdict.error_bounds import relative_error
 

@@ -15,7 +15,7 @@ from diffeo.demos.attempts import HELD_OUT, Outcome, Pair, activations, attempt
 from diffeo.demos.page import Page
 from diffeo.demos.reconstructed import reconstruct_section
 from diffeo.demos.training import import_torch, train
-from diffeo.plotting import (
+from diffeo.report.plots import (
     COLOR_A,
     COLOR_B,
     input_colors,

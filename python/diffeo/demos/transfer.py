@@ -17,7 +17,7 @@ from diffeo.demos.page import Page
 from diffeo.demos.training import fit, import_torch
 from diffeo.matching.match_observations import match
 from diffeo.observation.observation import Observation
-from diffeo.plotting import COLOR_A, COLOR_B, pyplot
+from diffeo.report.plots import COLOR_A, COLOR_B, pyplot
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit
 from diffeo.verdict.error_bounds import relative_error
 

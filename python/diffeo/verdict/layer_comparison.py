@@ -76,7 +76,7 @@ class LayerComparison:
 
     def plot(self, ax: Any = None) -> Any:
         """Heat map of the larger error of both directions; returns the axes."""
-        from diffeo.plotting import plot_layers, pyplot
+        from diffeo.report.plots import plot_layers, pyplot
 
         return plot_layers(self, pyplot().subplots(layout="constrained")[1] if ax is None else ax)
 

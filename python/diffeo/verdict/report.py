@@ -76,13 +76,13 @@ class Report:
 
     def summary(self) -> str:
         """The report for a terminal: verdict and reason, both errors, baselines, problems; at most 30 lines of 100."""
-        from diffeo.report_text import summary
+        from diffeo.report.text import summary
 
         return summary(self)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page: no network, no scripts, made to be read on screen, on a phone and on paper."""
-        from diffeo.report_page import page
+        from diffeo.report.page import page
         from diffeo.storage import write_text
 
         write_text(page(self), path)
@@ -98,7 +98,7 @@ class Report:
         """
         import json
 
-        from diffeo.report_text import as_json
+        from diffeo.report.text import as_json
         from diffeo.storage import write_text
 
         text = json.dumps(as_json(self, arrays=arrays), indent=1, allow_nan=False, ensure_ascii=False)

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from diffeo import svg
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.report_text import affine_baseline, interval, number, share
-from diffeo.svg import Scale
+from diffeo.report import svg
+from diffeo.report.svg import Scale
+from diffeo.report.text import affine_baseline, interval, number, share
 from diffeo.verdict.error_bounds import FAILS, HOLDS, Direction
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.report import Report

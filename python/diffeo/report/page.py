@@ -6,20 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from diffeo import __version__, report_figures
-from diffeo.page_style import document
-from diffeo.report_text import (
-    HEADLINES,
-    STATUS,
-    affine_baseline,
-    interval,
-    linear_remark,
-    number,
-    recipe,
-    share,
-    sides,
-)
-from diffeo.svg import escaped, figure
+from diffeo import __version__
+from diffeo.report import figures
+from diffeo.report.style import document
+from diffeo.report.svg import escaped, figure
+from diffeo.report.text import HEADLINES, STATUS, affine_baseline, interval, linear_remark, number, recipe, share, sides
 from diffeo.verdict.error_bounds import FAILS
 from diffeo.verdict.report import Report
 
@@ -49,7 +40,7 @@ def page(report: Report) -> str:
     body = (
         '<a class="skip" href="#main">Skip to the report</a>\n'
         f'<header><div class="verdict"><div><p class="over">Verdict on two observations of one domain</p><h1>{headline}.</h1>'
-        f'<p class="lead">{_prose(report.reason)}</p></div><div>{report_figures.verdict_mark(report)}</div></div>'
+        f'<p class="lead">{_prose(report.reason)}</p></div><div>{figures.verdict_mark(report)}</div></div>'
         f'{_remarks(report)}<nav aria-label="Contents"><ul>{links}</ul></nav></header>\n'
         f'<main id="main" tabindex="-1">\n{sections}</main>\n<footer>{_footer()}</footer>'
     )
@@ -94,7 +85,7 @@ def _errors(report: Report) -> str:
         "0 is perfect, 100 % is no better than the mean. A direction holds when its upper bound is under the margin, "
         "and fails when its lower bound is over it. The two sides are equivalent when both directions hold."
     )
-    pair = f"{figure(report_figures.interval_figure(report), caption)}<p>{meaning}</p>"
+    pair = f"{figure(figures.interval_figure(report), caption)}<p>{meaning}</p>"
     head = ("direction", "error", "[lower, upper]", "status", "predicted by")
     title = f"Relative error on {len(report.forward.true):,} held-out pairs, margin {share(report.margin)}."
     return f'<div class="pair">{pair}</div>{_table(title, head, lines)}'
@@ -130,7 +121,7 @@ def _domain(report: Report) -> str:
             lost = "The direction fails, and no lost part of the domain was found that explains it."
         if lost:
             said.append(f'<p class="flag"><strong>From {source} to {target}.</strong> {_prose(lost)}</p>')
-        drawn.append(figure(report_figures.domain_figure(report, one, side), caption + _strip(report, side)))
+        drawn.append(figure(figures.domain_figure(report, one, side), caption + _strip(report, side)))
     intro = "".join(said) or "<p>No direction fails. Errors of single pairs, where they lie in the domain:</p>"
     return f'{intro}<div class="pair">{"".join(drawn)}</div>'
 
@@ -146,7 +137,7 @@ def _embeddings(report: Report) -> str:
     drawn = ""
     for side, name in ((0, moved), (1, "B")):
         caption = f"{name}: {len(report.embeddings[side]):,} samples in grey.{_strip(report, side)}"
-        drawn += figure(report_figures.embedding_figure(report, side), caption)
+        drawn += figure(figures.embedding_figure(report, side), caption)
     text = (
         "Each side recovers the common input domain from its own measurements, up to a motion that the landmarks fix. "
         if joined
@@ -164,7 +155,7 @@ def _predictions(report: Report) -> str:
     drawn = ""
     for one, source, target in ((report.forward, "A", "B"), (report.backward, "B", "A")):
         caption = f"From {source} to {target}: relative error {share(one.error)} ({one.how})."
-        drawn += figure(report_figures.prediction_figure(one, source, target), caption)
+        drawn += figure(figures.prediction_figure(one, source, target), caption)
     return f'<p>Every measurement in units of its own standard deviation.</p><div class="pair">{drawn}</div>'
 
 
@@ -205,7 +196,7 @@ def _spectra(report: Report) -> str:
         "observations that keep the same domain have the same ones, up to sampling. They do not say which point goes where, "
         "so that agreement alone proves nothing."
     )
-    return f"<p>{text}</p>{figure(report_figures.spectra_figure(report), caption)}"
+    return f"<p>{text}</p>{figure(figures.spectra_figure(report), caption)}"
 
 
 def _diagnostics(report: Report) -> str:

@@ -1,0 +1,1 @@
+"""A verdict told and drawn: text, page, figures; and plots."""
