@@ -178,7 +178,7 @@ def test_observe_writes_what_observe_gives(network, capsys):
     assert cli.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.npz"]) == 0
     assert "wrote A.npz" in capsys.readouterr().out
     expected = diffeo.observe(network.net, x, layer="1", neurons=4, rng=5)
-    from diffeo.array_files import read_observation
+    from diffeo.files.arrays import read_observation
 
     assert_same(expected, read_observation("A.npz"))
     assert cli.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.safetensors"]) == 0
@@ -190,7 +190,7 @@ def test_observe_by_bursts_smoothed_and_along_tangents(network):
     more = ["--covariances", "bursts", "--bursts", "40", "--scale", "0.02", "--dim", "2", "-o", "A.npz"]
     assert cli.main([*network.given, *more]) == 0
     expected = diffeo.observe(network.net, x, covariances="bursts", n_bursts=40, scale=0.02, dim=2)
-    from diffeo.array_files import read_observation
+    from diffeo.files.arrays import read_observation
 
     assert_same(expected.whitening, read_observation("A.npz").whitening)
     assert cli.main([*network.given, "--smooth", "0.05", "--reduce", "mean", "-o", "A.npz"]) == 0
@@ -263,6 +263,6 @@ def test_help_teaches_by_example(command, capsys):
 
 def test_observation_is_what_python_gives(folder):
     points, jacobians = A(np.vstack([COMMON, square(410, 2, 1)]))
-    from diffeo.array_files import read_observation
+    from diffeo.files.arrays import read_observation
 
     assert_same(Observation.from_jacobians(points, jacobians), read_observation("A.npz"))

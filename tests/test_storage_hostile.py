@@ -9,7 +9,8 @@ import diffeo
 import numpy as np
 import pytest
 import safetensors.numpy
-from diffeo import errors, storage
+from diffeo import errors
+from diffeo.files import storage
 from forgeries import forge, refused
 from stored import DISTINCT, assert_same, parts
 

@@ -10,7 +10,8 @@ import diffeo
 import numpy as np
 import pytest
 from conftest import smooth_observation
-from diffeo import _container, errors
+from diffeo import errors
+from diffeo.files import container
 from stored import assert_same, matched, parts, sides
 
 
@@ -54,7 +55,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(step, failure, error,
     path = tmp_path / "o.safetensors"
     files["observation"][1].save(path)
     before = path.read_bytes()
-    monkeypatch.setattr(_container.os, step, failure)
+    monkeypatch.setattr(container.os, step, failure)
     with pytest.raises(error) as caught:
         files["isometric"][1].save(path)
     monkeypatch.undo()

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.files.storage import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from diffeo.observation.observation import Observation as Observation
     from diffeo.screening.screen_observations import Screening as Screening
     from diffeo.screening.screen_observations import screen as screen
-    from diffeo.storage import load as load
     from diffeo.verdict.assess_transformation import assess as assess
     from diffeo.verdict.error_bounds import relative_error as relative_error
     from diffeo.verdict.layer_comparison import LayerComparison as LayerComparison
@@ -68,7 +68,7 @@ _HOME = {
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
     "compare_layers": "verdict.layers",
-    "load": "storage",
+    "load": "files.storage",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
     "observe": "networks.observe_networks",

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo.array_files import Arrays, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.files.arrays import Arrays, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.files.storage import write_text
 from diffeo.observation.observation import Observation
-from diffeo.storage import write_text
 from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
 
 # Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...

@@ -132,7 +132,7 @@ class Transformation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
-        from diffeo.storage import save_transformation
+        from diffeo.files.storage import save_transformation
 
         save_transformation(self, path)
 

@@ -82,8 +82,8 @@ class Report:
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page: no network, no scripts, made to be read on screen, on a phone and on paper."""
+        from diffeo.files.storage import write_text
         from diffeo.report.page import page
-        from diffeo.storage import write_text
 
         write_text(page(self), path)
 
@@ -98,15 +98,15 @@ class Report:
         """
         import json
 
+        from diffeo.files.storage import write_text
         from diffeo.report.text import as_json
-        from diffeo.storage import write_text
 
         text = json.dumps(as_json(self, arrays=arrays), indent=1, allow_nan=False, ensure_ascii=False)
         write_text(text + "\n", path)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
-        from diffeo.storage import save_report
+        from diffeo.files.storage import save_report
 
         save_report(self, path)
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._container import write
 from diffeo._support.arrays import IntArray, integer, real
 from diffeo._support.memory import memory_limit
+from diffeo.files.container import write
 from diffeo.observation.observation import Observation
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,7 +53,7 @@ def read_observation(path: str | os.PathLike[str]) -> Observation:
     """
     name = os.fsdecode(path)
     if _starts(name) not in (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM"):
-        from diffeo.storage import load
+        from diffeo.files.storage import load
 
         found = load(name)
         if not isinstance(found, Observation):

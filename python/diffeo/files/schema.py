@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._container import Content
 from diffeo._support.arrays import check_finite, index_array, integer, real
+from diffeo.files.container import Content
 
 # Rules in the words of `checked`. Axes: n samples, m measurements, d dimensions, p periods, k eigenvectors,
 # c = k - 1 components, s of them selected, u coordinates (a of A's), v nodes, i alignments, t trials, w samples

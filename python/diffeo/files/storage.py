@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from diffeo import _schema, errors
-from diffeo._container import Content, decode, encode, read, write
-from diffeo._schema import holds, take
+from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
 from diffeo.alignment.curved.registration import Registration
@@ -27,14 +25,17 @@ from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates
 from diffeo.diffusion.kernel import mahalanobis_kernel
+from diffeo.files import schema
+from diffeo.files.container import Content, decode, encode, read, write
+from diffeo.files.landmark_correction import build_residual, residual_content
+from diffeo.files.report import build_report, report_content
+from diffeo.files.schema import holds, take
 from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.periods import turns
 from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-from diffeo.report_storage import build_report, report_content
-from diffeo.residual_storage import build_residual, residual_content
 from diffeo.verdict.report import Report
 
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times
@@ -50,7 +51,7 @@ IN_TREE_ORDER = ("_scaling", "_degree")  # stored in the caller's order: trees m
 
 def save_observation(observation: Observation, path: str | os.PathLike[str]) -> None:
     """Write an observation to one file; on failure raise StorageError and leave an old file as it was."""
-    _save(lambda: _fields("", observation, _schema.OBSERVATION), "observation", path)
+    _save(lambda: _fields("", observation, schema.OBSERVATION), "observation", path)
 
 
 def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
@@ -122,13 +123,13 @@ def _transformation_content(t: Transformation) -> Content:
     content |= {"scale": np.array([t.scale]), "landmark_residual": np.array([known.landmark_residual])}
     for i, (at, chart) in enumerate((("a.", t.a), ("b.", t.b))):
         own = _chart_content(chart)
-        own |= _fields("observation.", chart.observation, _schema.OBSERVATION)
-        own |= {f"diagnosed.{x}": getattr(known, x) and getattr(known, x)[i] for x in _schema.DIAGNOSED[kind]}
+        own |= _fields("observation.", chart.observation, schema.OBSERVATION)
+        own |= {f"diagnosed.{x}": getattr(known, x) and getattr(known, x)[i] for x in schema.DIAGNOSED[kind]}
         content |= {at + name: value for name, value in own.items()}
     alignments = (t.alignment, *t.candidates)
     for i, alignment in enumerate(alignments):
-        content |= _fields(f"alignments.{i}.", alignment, _schema.ALIGNMENT)
-    for name, rule in _schema.ALIGNMENTS.items():
+        content |= _fields(f"alignments.{i}.", alignment, schema.ALIGNMENT)
+    for name, rule in schema.ALIGNMENTS.items():
         values = [getattr(alignment, name) for alignment in alignments]
         content[f"alignments.{name}"] = values if rule == "texts" else np.stack(values)
     if t.registration is not None:
@@ -158,26 +159,26 @@ def _isometric_content(chart: IsometricChart) -> Content:
     same = np.array_equal(a[at_a], b[at_b]) and np.array_equal(nodes.periods, fitted.periods_)
     if not (same and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
-    return _fields("fitted.", fitted, _schema.FITTED["isometric"]) | {"rows": rows[at_a[np.argsort(at_b)]]}
+    return _fields("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows[at_a[np.argsort(at_b)]]}
 
 
 def _diffusion_content(chart: DiffusionChart) -> Content:
     fitted, kernel = chart.diffusion_map, chart.diffusion_map.kernel_
-    content = _fields("fitted.", fitted, _schema.FITTED["diffusion"])
-    content |= _fields("selection.", chart.selection, _schema.SELECTION)
+    content = _fields("fitted.", fitted, schema.FITTED["diffusion"])
+    content |= _fields("selection.", chart.selection, schema.SELECTION)
     for name in IN_TREE_ORDER:
         content[f"fitted.{name}"] = np.zeros(kernel.n_samples)
         content[f"fitted.{name}"][kernel.rows] = getattr(fitted, name)
     if fitted.epsilon_curve_ is not None:
-        content |= _fields("curve.", fitted.epsilon_curve_, _schema.CURVE)
+        content |= _fields("curve.", fitted.epsilon_curve_, schema.CURVE)
     return content | {"coordinates": chart.coordinates, "truncation": kernel.truncation}
 
 
 def _registration_content(registration: Registration, observation: Observation) -> Content:
     if registration.observation is not observation:
         raise errors.InputError("the registration is not that of a's observation")
-    content = _fields("registration.", registration, _schema.REGISTRATION)
-    return content | _fields("registration.counterparts.", registration.counterparts, _schema.OBSERVATION)
+    content = _fields("registration.", registration, schema.REGISTRATION)
+    return content | _fields("registration.counterparts.", registration.counterparts, schema.OBSERVATION)
 
 
 # What is read
@@ -199,7 +200,7 @@ def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Tran
 
 
 def _build_observation(content: Content, at: str, sizes: dict[str, int]) -> Observation:
-    taken = take(content, at, _schema.OBSERVATION, sizes)
+    taken = take(content, at, schema.OBSERVATION, sizes)
     values, deficient = taken["singular_values"], taken["deficient"]
     if taken["dim"] != sizes["d"] or sizes["d"] > min(sizes["m"], sizes["r"]):
         raise errors.ShapeError(f"{at}dim = {taken['dim']} does not fit whitening or singular_values")
@@ -213,7 +214,7 @@ def _build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obse
 def _restore(fitted: Any, kind: str, content: Content, at: str, sizes: dict[str, int]) -> Observation:
     """Set what was stored of an estimator, and give the observation that it was fitted to."""
     observation = _build_observation(content, f"{at}observation.", sizes)
-    for name, value in take(content, f"{at}fitted.", _schema.FITTED[kind], sizes).items():
+    for name, value in take(content, f"{at}fitted.", schema.FITTED[kind], sizes).items():
         setattr(fitted, name, value)
     fitted.n_features_in_ = sizes["m"]
     return observation
@@ -222,7 +223,7 @@ def _restore(fitted: Any, kind: str, content: Content, at: str, sizes: dict[str,
 def _build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> IsometricChart:
     fitted = IsometricEmbedding()
     observation = _restore(fitted, "isometric", content, at, sizes)
-    rows, sizes["u"] = take(content, at, _schema.ISOMETRIC, sizes)["rows"], sizes["d"]
+    rows, sizes["u"] = take(content, at, schema.ISOMETRIC, sizes)["rows"], sizes["d"]
     if len(rows) < 2 or sorted([*rows, *fitted.left_out_]) != list(range(sizes["n"])):
         raise errors.InputError(f"{at}rows and {at}left_out_ do not list every sample once")
     samples = (fitted.embedding_, observation.points, fitted.jacobians_)
@@ -260,9 +261,9 @@ def _build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble:
     fitted = DiffusionMap()
     observation = _restore(fitted, "diffusion", content, at, sizes)
     curve = holds(content, f"{at}curve.")
-    fitted.epsilon_curve_ = EpsilonCurve(**take(content, f"{at}curve.", _schema.CURVE, sizes)) if curve else None
-    selection = IndependentCoordinates(**take(content, f"{at}selection.", _schema.SELECTION, sizes))
-    rest = take(content, at, _schema.DIFFUSION, sizes)
+    fitted.epsilon_curve_ = EpsilonCurve(**take(content, f"{at}curve.", schema.CURVE, sizes)) if curve else None
+    selection = IndependentCoordinates(**take(content, f"{at}selection.", schema.SELECTION, sizes))
+    rest = take(content, at, schema.DIFFUSION, sizes)
     if sizes["c"] != sizes["k"] - 1 or sizes["u"] > sizes["s"]:
         raise errors.ShapeError(f"{at}embedding_, selection and coordinates have inconsistent widths")
     if assemble:
@@ -299,12 +300,12 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
         raise errors.ShapeError("a and b have numbers of dimensions or of coordinates that do not fit each other")
     wanted = "regression" if kind == "regression" else "projection" if lost else ""
     first, *candidates = _build_alignments(content, {"a": sizes_a["u"], "u": sizes_b["u"]}, wanted)
-    whole = take(content, "", _schema.WHOLE, {"1": 1})
+    whole = take(content, "", schema.WHOLE, {"1": 1})
     registration = None
     if kind == "diffusion" and holds(content, "registration."):
         sizes = {"n": sizes_a["n"], "w": sizes_b["n"], "m": sizes_b["m"], "d": sizes_b["d"]}
         registration = _build_registration(content, a.observation, sizes, whole["n_jobs"])
-    schema = _schema.DIAGNOSED["registered" if registration is not None else kind]
+    schema = schema.DIAGNOSED["registered" if registration is not None else kind]
     known_a, known_b = (take(content, f"{at}diagnosed.", schema, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
     both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
     diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
@@ -323,7 +324,7 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
     )
     landmarks = None
     if holds(content, "landmarks."):
-        taken = take(content, "landmarks.", _schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
+        taken = take(content, "landmarks.", schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
         landmarks = taken["a"], taken["b"]
     unit, n_jobs = whole["scale"].item(), whole["n_jobs"]
     joined = (a, b, first, candidates, unit, diagnostics, n_jobs, registration)
@@ -350,7 +351,7 @@ def _features(chart: Chart, sizes: dict[str, int]) -> int:
 
 def _build_alignments(content: Content, sizes: dict[str, int], wanted: str) -> list[Alignment]:
     """The alignment that is used, and all candidates, of the wanted kind if it is named."""
-    rows = take(content, "alignments.", _schema.ALIGNMENTS, sizes)
+    rows = take(content, "alignments.", schema.ALIGNMENTS, sizes)
     count = sizes["i"]
     if not len(rows["kind"]) == len(rows["name"]) == count or count < 2:
         raise errors.ShapeError(f"alignments.kind or .name list fewer or more than {count} alignments, or no candidate")
@@ -359,7 +360,7 @@ def _build_alignments(content: Content, sizes: dict[str, int], wanted: str) -> l
         raise errors.InputError(
             "alignments.kind: a projection is what joins different numbers of dimensions, a regression what has no common ones"
         )
-    maps = [take(content, f"alignments.{i}.", _schema.ALIGNMENT, sizes) for i in range(count)]
+    maps = [take(content, f"alignments.{i}.", schema.ALIGNMENT, sizes) for i in range(count)]
     if any(np.linalg.matrix_rank(one["linear"]) < sizes["u"] for one in maps):
         raise errors.InputError("alignments hold a singular matrix")
     rows |= {name: rows[name].tolist() for name in ("residual", "left_out", "scale")}
@@ -371,7 +372,7 @@ def _build_registration(
     content: Content, observation: Observation, sizes: dict[str, int], n_jobs: int | None
 ) -> Registration:
     counterparts = _build_observation(content, "registration.counterparts.", sizes)
-    taken = take(content, "registration.", _schema.REGISTRATION, sizes)
+    taken = take(content, "registration.", schema.REGISTRATION, sizes)
     if not np.array_equal(np.sort(counterparts.deficient), np.sort(observation.deficient)):
         raise errors.InputError("registration.counterparts are not those of a's samples of full rank")
     rows, d = counterparts.usable, counterparts.dim

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo import _schema, errors
-from diffeo._container import Content
-from diffeo._schema import holds, take
+from diffeo import errors
+from diffeo.files import schema
+from diffeo.files.container import Content
+from diffeo.files.schema import holds, take
 from diffeo.matching.landmark_correction import MAX_LANDMARKS, ResidualModel
 
 # A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
@@ -18,7 +19,7 @@ MAX_SIGNAL = 1e20
 def residual_content(at: str, model: ResidualModel) -> Content:
     """Arrays and entries of a model, whose names begin like this."""
     known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
-    stored = {at + name: getattr(model, name) for name in _schema.RESIDUAL}
+    stored = {at + name: getattr(model, name) for name in schema.RESIDUAL}
     return stored | {f"{at}kinds": list(model.kinds)} | known
 
 
@@ -26,7 +27,7 @@ def build_residual(content: Content, at: str, sizes: dict[str, int], assemble: b
     """The model, from content that may be anything; None where there is none, or it is only checked."""
     if not holds(content, at):
         return None
-    taken, known = take(content, at, _schema.RESIDUAL, sizes), take(content, f"{at}errors.", _schema.ERRORS, sizes)
+    taken, known = take(content, at, schema.RESIDUAL, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
     if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
         raise errors.ShapeError(
             f"{at}kinds and {at}landmarks: {sizes['j']} predictors and {sizes['L']} landmarks do not fit"

@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 
-from diffeo import _schema, errors
-from diffeo._container import MAX_HEADER, Content
-from diffeo._schema import holds, take
+from diffeo import errors
+from diffeo.files import schema
+from diffeo.files.container import MAX_HEADER, Content
+from diffeo.files.schema import holds, take
 from diffeo.report.text import HEADLINES
 from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction
@@ -29,7 +30,7 @@ BOUNDS = ("error", "lower", "upper")
 
 def report_content(report: Report) -> Content:
     """Arrays and entries of a report, by dotted names."""
-    content = {name: getattr(report, name) for name in _schema.REPORT}
+    content = {name: getattr(report, name) for name in schema.REPORT}
     for name in FACTS:
         content[name] = json.dumps(content[name])  # a text keeps the order of the facts
         if len(content[name]) > MAX_HEADER // 4:
@@ -44,24 +45,24 @@ def report_content(report: Report) -> Content:
     found = [[one.forward, one.backward] for one in report.baselines]
     content["baselines.errors"] = np.array(found, dtype=np.float64).reshape(-1, 2)  # None becomes NaN
     for at, one in (("forward.", report.forward), ("backward.", report.backward)):
-        content |= {at + name: getattr(one, name) for name in _schema.DIRECTION if name != "bounds"}
+        content |= {at + name: getattr(one, name) for name in schema.DIRECTION if name != "bounds"}
         content[f"{at}bounds"] = np.array([getattr(one, name) for name in BOUNDS])
         if one.loss is not None:
-            content |= {f"{at}loss.{name}": getattr(one.loss, name) for name in _schema.LOSS}
+            content |= {f"{at}loss.{name}": getattr(one.loss, name) for name in schema.LOSS}
     return content
 
 
 def build_report(content: Content) -> Report:
     """The report, from content that may be anything."""
     sizes = {"2": 2, "3": 3}
-    taken = take(content, "", _schema.REPORT, sizes)
+    taken = take(content, "", schema.REPORT, sizes)
     _one_of_words(taken)
     for name in FACTS:
         taken[name] = json.loads(taken[name])
         if not isinstance(taken[name], dict):
             raise errors.InputError(f"{name} are no facts by name")
-    own = take(content, "a.", _schema.REPORT_SIDE_A, sizes), take(content, "b.", _schema.REPORT_SIDE_B, sizes)
-    pairs: Content = {name: (own[0][name], own[1][name]) for name in _schema.REPORT_SIDE_A}
+    own = take(content, "a.", schema.REPORT_SIDE_A, sizes), take(content, "b.", schema.REPORT_SIDE_B, sizes)
+    pairs: Content = {name: (own[0][name], own[1][name]) for name in schema.REPORT_SIDE_A}
     if (own[0]["rows"] is None) != (own[1]["rows"] is None):
         raise errors.InputError("rows are known of one side only")
     if own[0]["rows"] is None:
@@ -72,7 +73,7 @@ def build_report(content: Content) -> Report:
     }
     if taken["verdict"] == "equivalent" and any(one.status != HOLDS for one in directions.values()):
         raise errors.InputError("verdict is equivalent, although a direction does not hold")
-    table = take(content, "baselines.", _schema.BASELINES, sizes)
+    table = take(content, "baselines.", schema.BASELINES, sizes)
     if not len(table["names"]) == len(table["notes"]) == len(table["errors"]):
         raise errors.ShapeError("baselines have names, notes and errors of different numbers")
     baselines = [
@@ -85,10 +86,10 @@ def build_report(content: Content) -> Report:
 def _build_direction(content: Content, at: str, sizes: dict[str, int], margin: float) -> Direction:
     loss = None
     if holds(content, f"{at}loss."):
-        lost = take(content, f"{at}loss.", _schema.LOSS, {"2": 2})
+        lost = take(content, f"{at}loss.", schema.LOSS, {"2": 2})
         _one_of_words(lost)
         loss = Loss(**lost)
-    taken = take(content, at, _schema.DIRECTION, sizes)
+    taken = take(content, at, schema.DIRECTION, sizes)
     _one_of_words(taken)
     error, lower, upper = taken.pop("bounds").tolist()
     status = taken["status"]
