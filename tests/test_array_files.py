@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors
-from diffeo.files import arrays
+from diffeo.files.arrays import read_arrays, read_observation, read_pairs, write_arrays
 from reports import report
 from stored import assert_same
 
@@ -46,20 +46,20 @@ def path(tmp_path):
 def test_observations_are_read(kind, save, path):
     arrays, expected = WHOLE[kind]
     save(path, points=POINTS, labels=np.arange(3), **arrays)
-    assert_same(expected, arrays.read_observation(path))
+    assert_same(expected, read_observation(path))
 
 
 def test_saved_observations_and_single_arrays_are_read(tmp_path, path):
     expected = WHOLE["jacobians"][1]
     expected.save(tmp_path / "o.safetensors")
-    assert_same(expected, arrays.read_observation(tmp_path / "o.safetensors"))
+    assert_same(expected, read_observation(tmp_path / "o.safetensors"))
     np.savez(path, points=POINTS, jacobians=JACOBIANS, layer="net.3", neurons=np.array([2, 5, 9]))
-    found = arrays.read_observation(path)
+    found = read_observation(path)
     assert found.layer == "net.3"
     assert found.neurons.tolist() == [2, 5, 9]
     np.save(tmp_path / "p.npy", POINTS)
     with pytest.raises(errors.InputError, match="holds points alone"):
-        arrays.read_observation(tmp_path / "p.npy")
+        read_observation(tmp_path / "p.npy")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_saved_observations_and_single_arrays_are_read(tmp_path, path):
 def test_incomplete_and_contradictory_files_are_refused(arrays, message, path):
     np.savez(path, **arrays)
     with pytest.raises(errors.DiffeoError, match=message):
-        arrays.read_observation(path)
+        read_observation(path)
 
 
 def npz(members):
@@ -133,7 +133,7 @@ DAMAGED = [
 def test_damaged_and_hostile_files_are_refused(data, message, path):
     path.write_bytes(data)
     with pytest.raises(errors.DiffeoError, match=message) as caught:
-        arrays.read_observation(path)
+        read_observation(path)
     assert "a.npz" in str(caught.value) or isinstance(caught.value, errors.MemoryLimitError)
 
 
@@ -146,7 +146,7 @@ def test_every_flipped_byte_gives_equal_arrays_or_an_error(path):
         damaged[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            found = arrays.read_observation(path)
+            found = read_observation(path)
         except errors.DiffeoError:
             refused += 1
         else:
@@ -167,10 +167,10 @@ def test_nothing_is_unpickled(tmp_path, path):
     for data in (npz([("points.npy", npy(bombs))]), npy(bombs), pickle.dumps(bombs)):
         path.write_bytes(data)
         with pytest.raises(errors.DiffeoError):
-            arrays.read_observation(path)
+            read_observation(path)
     path.write_bytes(npz([("points.npy", npy(bombs))]))
     with pytest.raises(errors.InputError, match="Python objects are never read"):
-        arrays.read_observation(path)
+        read_observation(path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -179,20 +179,20 @@ def test_compressed_zeros_are_refused_before_they_are_read(path, monkeypatch):
     assert path.stat().st_size < 100_000
     monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", "1000000")
     with pytest.raises(errors.MemoryLimitError, match="points takes 8000000 bytes"):
-        arrays.read_observation(path)
+        read_observation(path)
 
 
 def test_what_is_missing_or_another_object_is_named(tmp_path):
     with pytest.raises(errors.StorageError, match="absent"):
-        arrays.read_observation(tmp_path / "absent.npz")
+        read_observation(tmp_path / "absent.npz")
     with pytest.raises(errors.DiffeoError, match="not a regular file"):
-        arrays.read_observation(tmp_path)
+        read_observation(tmp_path)
     report().save(tmp_path / "r.safetensors")
     with pytest.raises(errors.InputError, match="holds a Report, not an Observation"):
-        arrays.read_observation(tmp_path / "r.safetensors")
+        read_observation(tmp_path / "r.safetensors")
     (tmp_path / "w.pt").write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(errors.StorageError):
-        arrays.read_observation(tmp_path / "w.pt")
+        read_observation(tmp_path / "w.pt")
 
 
 # Pairs
@@ -212,7 +212,7 @@ def test_what_is_missing_or_another_object_is_named(tmp_path):
 )
 def test_pairs_are_read_from_two_columns(text, tmp_path):
     (tmp_path / "l.csv").write_text(text, encoding="utf-8")
-    found = arrays.read_pairs(tmp_path / "l.csv")
+    found = read_pairs(tmp_path / "l.csv")
     assert_same(found, np.array([[3, 5], [0, 1]]))
 
 
@@ -240,26 +240,26 @@ def test_pairs_are_read_from_two_columns(text, tmp_path):
 def test_lines_that_are_no_pairs_are_refused_by_number(text, message, tmp_path):
     (tmp_path / "l.csv").write_text(text, encoding="utf-8")
     with pytest.raises(errors.InputError, match=message) as caught:
-        arrays.read_pairs(tmp_path / "l.csv")
+        read_pairs(tmp_path / "l.csv")
     assert "l.csv" in str(caught.value)
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
     (tmp_path / "l.csv").write_bytes(b"\xff\xfe1\x00,\x002\x00")
     with pytest.raises(errors.StorageError, match=r"l\.csv"):
-        arrays.read_pairs(tmp_path / "l.csv")
+        read_pairs(tmp_path / "l.csv")
     with pytest.raises(errors.StorageError, match="absent"):
-        arrays.read_pairs(tmp_path / "absent.csv")
+        read_pairs(tmp_path / "absent.csv")
 
 
 def test_pairs_are_read_as_measurements(path):
     np.savez(path, points_a=POINTS[:5], points_b=POINTS[5:10])
-    a, b = arrays.read_pairs(path)
+    a, b = read_pairs(path)
     assert_same(a, POINTS[:5])
     assert_same(b, POINTS[5:10])
     np.savez(path, points_a=POINTS[:5])
     with pytest.raises(errors.InputError, match=r"must hold points_a and points_b \(found: points_a\)"):
-        arrays.read_pairs(path)
+        read_pairs(path)
 
 
 # Writing
@@ -267,11 +267,11 @@ def test_pairs_are_read_as_measurements(path):
 
 def test_arrays_are_written_in_one_step(path):
     arrays = {"points": POINTS, "jacobians": JACOBIANS, "dim": np.array(2)}
-    arrays.write_arrays(path, arrays)
-    assert_same(arrays.read_arrays(path, tuple(arrays)), arrays)
+    write_arrays(path, arrays)
+    assert_same(read_arrays(path, tuple(arrays)), arrays)
     before = path.read_bytes()
-    arrays.write_arrays(path, arrays)
+    write_arrays(path, arrays)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == ["a.npz"]
     with pytest.raises(errors.StorageError, match="folder"):
-        arrays.write_arrays(path.parent / "no" / "folder.npz", arrays)
+        write_arrays(path.parent / "no" / "folder.npz", arrays)

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import diffeo
 import numpy
 import pytest
-from diffeo import _core, _instruction_set, cli, errors
+from diffeo import _core, _instruction_set, errors
+from diffeo.cli import parser
 
 
 def run(*arguments):
@@ -28,7 +29,7 @@ def demo(monkeypatch):
 
 
 def test_info(capsys):
-    assert cli.main(["info"]) == 0
+    assert parser.main(["info"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if " " not in line] == []
     facts = dict(line.split(maxsplit=1) for line in lines)
@@ -44,10 +45,10 @@ def test_info(capsys):
 
 def test_info_says_what_is_missing(capsys, monkeypatch):
     def version(package):
-        raise cli.importlib.metadata.PackageNotFoundError(package)
+        raise parser.importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(cli.importlib.metadata, "version", version)
-    assert cli.main(["info"]) == 0
+    monkeypatch.setattr(parser.importlib.metadata, "version", version)
+    assert parser.main(["info"]) == 0
     out = capsys.readouterr().out
     assert out.count("not installed") == 7
 
@@ -70,13 +71,13 @@ def test_version_as_a_module():
 
 
 def test_version_of_the_installed_package_is_the_same():
-    assert cli.importlib.metadata.version("diffeo") == diffeo.__version__
+    assert parser.importlib.metadata.version("diffeo") == diffeo.__version__
 
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom diffeo import cli\n"
-        "try:\n    cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom diffeo.cli import parser\n"
+        "try:\n    parser.main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print([m for m in ('torch', 'sklearn', 'matplotlib', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -98,16 +99,16 @@ def test_help_loads_nothing_heavy():
 )
 def test_arguments_that_do_not_exist(arguments, message, capsys, demo):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(arguments)
+        parser.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
     assert demo.calls == []
 
 
 def test_options_reach_the_demo(demo, tmp_path):
-    assert cli.main(["demo", "scalar", "--quick", "--out", str(tmp_path)]) == 0
-    assert cli.main(["demo", "scalar"]) == 0
-    assert demo.calls == [(tmp_path, True), (cli.Path("diffeo-demo"), False)]
+    assert parser.main(["demo", "scalar", "--quick", "--out", str(tmp_path)]) == 0
+    assert parser.main(["demo", "scalar"]) == 0
+    assert demo.calls == [(tmp_path, True), (parser.Path("diffeo-demo"), False)]
 
 
 def test_errors_that_diffeo_explains_give_exit_code_two(demo, capsys):
@@ -115,7 +116,7 @@ def test_errors_that_diffeo_explains_give_exit_code_two(demo, capsys):
         raise errors.MissingDependencyError("pictures need matplotlib")
 
     demo.run = run
-    assert cli.main(["demo", "scalar"]) == 2
+    assert parser.main(["demo", "scalar"]) == 2
     captured = capsys.readouterr()
     assert captured.err == "diffeo: error: pictures need matplotlib\n"
     assert captured.out == ""
@@ -126,7 +127,7 @@ def test_other_errors_show_their_traceback_and_do_not_end_like_a_verdict(demo, c
         raise ZeroDivisionError("a bug")
 
     demo.run = run
-    assert cli.main(["demo", "scalar"]) == 2
+    assert parser.main(["demo", "scalar"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("Traceback")
     assert "ZeroDivisionError: a bug" in error

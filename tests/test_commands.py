@@ -11,7 +11,8 @@ import diffeo
 import numpy as np
 import pytest
 from conftest import smooth_map, square
-from diffeo import Observation, cli, commands, errors
+from diffeo import Observation, errors
+from diffeo.cli import commands, parser
 from stored import assert_same
 
 A, B = smooth_map(2, 4, 5), smooth_map(2, 3, 6)
@@ -34,7 +35,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_compare_writes_report_page_and_numbers_of_one_verdict(folder, capsys):
     command = "compare A.npz B.npz --landmarks landmarks.csv --held-out held-out.csv --jobs 1"
-    assert cli.main([*command.split(), "--html", "r.html", "--json", "r.json", "--save", "r.safetensors"]) == 0
+    assert parser.main([*command.split(), "--html", "r.html", "--json", "r.json", "--save", "r.safetensors"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.startswith("Equivalent: ")
@@ -54,7 +55,7 @@ def test_compare_writes_report_page_and_numbers_of_one_verdict(folder, capsys):
 
 def test_compare_without_held_out_pairs_holds_half_of_them_out(folder, capsys):
     assert (
-        cli.main(["compare", "A.npz", "B.npz", "--landmarks", "pairs.csv", "--seed", "3", "--save", "r.safetensors"])
+        parser.main(["compare", "A.npz", "B.npz", "--landmarks", "pairs.csv", "--seed", "3", "--save", "r.safetensors"])
         == 0
     )
     said = "45 of the 90 pairs were held out, drawn by seed 3; 45 were landmarks"
@@ -67,7 +68,7 @@ def test_compare_without_held_out_pairs_holds_half_of_them_out(folder, capsys):
 def test_anything_less_than_equivalent_ends_with_one(folder, capsys):
     # The error is some hundredths of a percent: a margin below it makes the same match fail.
     command = "compare A.npz B.npz --landmarks landmarks.csv --held-out held-out.csv --margin 1e-9"
-    assert cli.main(command.split()) == 1
+    assert parser.main(command.split()) == 1
     assert capsys.readouterr().out.startswith("Not equivalent")
 
 
@@ -77,7 +78,7 @@ def test_sides_of_different_dimensions_are_compared_either_way(folder, capsys):
     np.savez("C.npz", points=points, jacobians=jacobians)
     for sides, verdict in (("A.npz C.npz", "from A to B"), ("C.npz A.npz", "from B to A")):
         command = f"compare {sides} --landmarks landmarks.csv --held-out held-out.csv"
-        assert cli.main(command.split()) == 1
+        assert parser.main(command.split()) == 1
         assert capsys.readouterr().out.startswith(f"One way only: {verdict}, not back")
 
 
@@ -110,7 +111,7 @@ def test_errors_end_with_two_and_say_why(change, message, folder, capsys):
     given = [first, *rest, *([] if held_out == "few" else ["--held-out", held_out])]
     for name, value in options.items():
         given += [f"--{name}", value]
-    assert cli.main(given) == 2
+    assert parser.main(given) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("diffeo: error: ")
@@ -122,7 +123,7 @@ def test_warnings_are_sentences_on_standard_error_and_in_the_report(folder, caps
     jacobians[[100, 200]] = 0.0
     np.savez("A.npz", points=points, jacobians=jacobians, dim=2)
     command = "compare A.npz B.npz --landmarks landmarks.csv --held-out held-out.csv --save r.safetensors"
-    assert cli.main(command.split()) == 0
+    assert parser.main(command.split()) == 0
     said = "2 of 500 samples have local covariances of rank below dim = 2"
     errors_said = capsys.readouterr().err
     assert errors_said.count(said) == 1
@@ -175,29 +176,29 @@ def network(tmp_path, monkeypatch):
 
 def test_observe_writes_what_observe_gives(network, capsys):
     x = np.load("x.npy")
-    assert cli.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.npz"]) == 0
+    assert parser.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.npz"]) == 0
     assert "wrote A.npz" in capsys.readouterr().out
     expected = diffeo.observe(network.net, x, layer="1", neurons=4, rng=5)
     from diffeo.files.arrays import read_observation
 
     assert_same(expected, read_observation("A.npz"))
-    assert cli.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.safetensors"]) == 0
+    assert parser.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.safetensors"]) == 0
     assert_same(expected, diffeo.load("A.safetensors"))
 
 
 def test_observe_by_bursts_smoothed_and_along_tangents(network):
     x = np.load("x.npy")
     more = ["--covariances", "bursts", "--bursts", "40", "--scale", "0.02", "--dim", "2", "-o", "A.npz"]
-    assert cli.main([*network.given, *more]) == 0
+    assert parser.main([*network.given, *more]) == 0
     expected = diffeo.observe(network.net, x, covariances="bursts", n_bursts=40, scale=0.02, dim=2)
     from diffeo.files.arrays import read_observation
 
     assert_same(expected.whitening, read_observation("A.npz").whitening)
-    assert cli.main([*network.given, "--smooth", "0.05", "--reduce", "mean", "-o", "A.npz"]) == 0
+    assert parser.main([*network.given, "--smooth", "0.05", "--reduce", "mean", "-o", "A.npz"]) == 0
     smooth = diffeo.observe(network.net, x, smooth=0.05, reduce="mean")
     assert_same(smooth.points, read_observation("A.npz").points)
     np.save("t.npy", np.tile(np.array([[0.6], [0.8]]), (200, 1, 1)))
-    assert cli.main([*network.given, "--tangents", "t.npy", "-o", "A.npz"]) == 0
+    assert parser.main([*network.given, "--tangents", "t.npy", "-o", "A.npz"]) == 0
     assert read_observation("A.npz").dim == 1
 
 
@@ -214,7 +215,7 @@ def test_observe_by_bursts_smoothed_and_along_tangents(network):
     ],
 )
 def test_observe_says_what_it_cannot_do(more, message, network, capsys, tmp_path):
-    assert cli.main([*network.given, *more]) == 2
+    assert parser.main([*network.given, *more]) == 2
     error = capsys.readouterr().err
     assert error.startswith("diffeo: error: ")
     assert message in error
@@ -231,34 +232,34 @@ def test_observing_executes_nothing_but_the_factory(network, tmp_path, monkeypat
             return os.mkdir, (str(tmp_path / "executed"),)
 
     np.save("x.npy", np.array([Bomb()], dtype=object))
-    assert cli.main([*network.given, "-o", "A.npz"]) == 2
+    assert parser.main([*network.given, "-o", "A.npz"]) == 2
     assert touched == []
     assert not (tmp_path / "executed").exists()
 
 
 def test_screen_needs_no_pairs(folder, capsys):
-    assert cli.main(["screen", "A.npz", "B.npz", "--json", "s.json"]) == 0
+    assert parser.main(["screen", "A.npz", "B.npz", "--json", "s.json"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("nothing speaks against equivalence")
     assert json.loads((folder / "s.json").read_text(encoding="utf-8"))["differences"] == []
     points, jacobians = smooth_map(1, 3, 3)(square(500, 1, 7))
     np.savez("C.npz", points=points, jacobians=jacobians)
-    assert cli.main(["screen", "A.npz", "C.npz"]) == 1
+    assert parser.main(["screen", "A.npz", "C.npz"]) == 1
     assert "A has intrinsic dimension 2 and B 1" in capsys.readouterr().out
-    assert cli.main(["screen", "A.npz", "B.npz", "--json", "no/s.json"]) == 2
+    assert parser.main(["screen", "A.npz", "B.npz", "--json", "no/s.json"]) == 2
 
 
 @pytest.mark.parametrize("command", ["observe", "compare", "screen"])
 def test_help_teaches_by_example(command, capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.main([command, "--help"])
+        parser.main([command, "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert f"    diffeo {command} " in text
     # Every example is one that the parser takes.
     examples = text.replace("\\\n", " ").split("\n")
     for example in (line.split(">")[0] for line in examples if line.startswith(f"    diffeo {command} ")):
-        assert cli._parser().parse_args(example.split()[1:]).command == command
+        assert parser._parser().parse_args(example.split()[1:]).command == command
 
 
 def test_observation_is_what_python_gives(folder):

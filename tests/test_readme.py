@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from diffeo import cli
+from diffeo.cli import parser
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -41,7 +41,7 @@ def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkey
         if words[0] == "python":
             runpy.run_path(words[1], run_name="__main__")
         else:
-            assert cli.main(words[1:]) == 0
+            assert parser.main(words[1:]) == 0
     sys.modules.pop("networks", None)
     assert {"a.safetensors", "b.safetensors", "x_a.npy", "pairs.csv", "A.npz", "B.npz"} <= set(os.listdir(tmp_path))
     said = capsys.readouterr().out

@@ -2,6 +2,6 @@
 
 import sys
 
-from diffeo.cli import main
+from diffeo.cli.parser import main
 
 sys.exit(main())

@@ -111,8 +111,8 @@ def _refusing(name: str, what: str = "") -> Iterator[None]:
 # What is written
 
 
-def _fields(at: str, holder: Any, schema: dict[str, str]) -> Content:
-    return {at + name: getattr(holder, name) for name in schema}
+def _fields(at: str, holder: Any, rules: dict[str, str]) -> Content:
+    return {at + name: getattr(holder, name) for name in rules}
 
 
 def _transformation_content(t: Transformation) -> Content:
@@ -305,8 +305,8 @@ def _build_transformation(content: Content, kind: str, assemble: bool) -> Transf
     if kind == "diffusion" and holds(content, "registration."):
         sizes = {"n": sizes_a["n"], "w": sizes_b["n"], "m": sizes_b["m"], "d": sizes_b["d"]}
         registration = _build_registration(content, a.observation, sizes, whole["n_jobs"])
-    schema = schema.DIAGNOSED["registered" if registration is not None else kind]
-    known_a, known_b = (take(content, f"{at}diagnosed.", schema, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
+    rules = schema.DIAGNOSED["registered" if registration is not None else kind]
+    known_a, known_b = (take(content, f"{at}diagnosed.", rules, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
     both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
     diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
     # Inputs of the regressions: measurements, and common coordinates, or those of the own side if it has some.

@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
     if options.command == "info":
         print(_info())
         return 0
-    from diffeo import commands
+    from diffeo.cli import commands
 
     with _warnings_shown() as warned:
         if options.command == "observe":
