@@ -24,7 +24,7 @@ def demo(monkeypatch):
     """A stand-in for the demo module, which records how it was run."""
     calls = []
     stand_in = SimpleNamespace(run=lambda out, quick: calls.append((out, quick)), calls=calls)
-    monkeypatch.setitem(sys.modules, "diffeo.demos.scalar", stand_in)
+    monkeypatch.setitem(sys.modules, "diffeo.demos.scalar.experiment", stand_in)
     return stand_in
 
 

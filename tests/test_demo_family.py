@@ -6,12 +6,12 @@ import html.parser
 
 import numpy as np
 import pytest
-from diffeo.demos import family
+from diffeo.demos.family import experiment
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-TINY = family.Size(members=2, steps=400, polish=800, samples=400, screened=False, processes=1)
+TINY = experiment.Size(members=2, steps=400, polish=800, samples=400, screened=False, processes=1)
 
 
 class Balance(html.parser.HTMLParser):
@@ -32,14 +32,14 @@ class Balance(html.parser.HTMLParser):
 
 
 def test_targets_have_the_level_sets_of_their_task():
-    x = family.inputs(200, np.random.default_rng(0))
+    x = experiment.inputs(200, np.random.default_rng(0))
     mirrored = x * [-1.0, 1.0]
-    np.testing.assert_allclose(family.target(x, True, 3), family.target(mirrored, True, 3), atol=1e-14)
-    assert np.linalg.norm(family.target(x, False, 3) - family.target(mirrored, False, 3)) > 1.0
+    np.testing.assert_allclose(experiment.target(x, True, 3), experiment.target(mirrored, True, 3), atol=1e-14)
+    assert np.linalg.norm(experiment.target(x, False, 3) - experiment.target(mirrored, False, 3)) > 1.0
 
 
 def test_two_classes_at_the_outputs_and_one_in_the_hidden_layer(tmp_path, capsys):
-    members, found = family.run_sized(tmp_path, TINY)
+    members, found = experiment.run_sized(tmp_path, TINY)
     for (i, j), verdict in found["outputs"].verdicts.items():
         # The first ones know both inputs, and so determine what the others report.
         assert verdict == ("equivalent" if members[i].folds == members[j].folds else "a_to_b")

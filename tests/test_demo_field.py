@@ -7,14 +7,14 @@ import re
 
 import numpy as np
 import pytest
-from diffeo.demos import field, fields
+from diffeo.demos.field import experiment, oscillator
+from diffeo.demos.field.transfer import PAIRS
 from diffeo.demos.page import Page
-from diffeo.demos.transfer import PAIRS
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-TINY = field.Size(steps=200, polish=120, samples=900, samples_transfer=600, draws=1)
+TINY = experiment.Size(steps=200, polish=120, samples=900, samples_transfer=600, draws=1)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -52,38 +52,38 @@ def checked(text):
 
 @pytest.fixture(scope="module")
 def bent():
-    return fields.Instrument((0.4, 0.8), (-0.2, 1.5), angle=2.3, units=(1.3, -0.8))
+    return oscillator.Instrument((0.4, 0.8), (-0.2, 1.5), angle=2.3, units=(1.3, -0.8))
 
 
 def test_an_instrument_is_undone_by_its_inverse(bent):
-    x = torch.from_numpy(fields.states(200, np.random.default_rng(0)))
+    x = torch.from_numpy(oscillator.states(200, np.random.default_rng(0)))
     assert torch.allclose(bent.inverse(bent(x)), x, atol=1e-13, rtol=0)
 
 
 def test_velocity_in_own_coordinates_is_the_rate_of_change_along_the_flow(bent):
-    x = fields.states(50, np.random.default_rng(1))
+    x = oscillator.states(50, np.random.default_rng(1))
     step = 1e-4
-    ahead, behind = (fields.integrate(fields.velocity, x, sign * step)[-1] for sign in (1.0, -1.0))
+    ahead, behind = (oscillator.integrate(oscillator.velocity, x, sign * step)[-1] for sign in (1.0, -1.0))
     rate = (bent(torch.from_numpy(ahead)) - bent(torch.from_numpy(behind))) / (2 * step)
     assert torch.allclose(bent.velocity(torch.from_numpy(x)), rate, atol=1e-6)
 
 
 def test_integration_of_a_rotation():
     start = np.array([[1.0, 0.0], [0.0, 2.0]])
-    end = fields.integrate(lambda z: z[:, ::-1] * [1.0, -1.0], start, 1.0)[-1]
+    end = oscillator.integrate(lambda z: z[:, ::-1] * [1.0, -1.0], start, 1.0)[-1]
     c, s = np.cos(1.0), np.sin(1.0)
     np.testing.assert_allclose(end, start @ np.array([[c, -s], [s, c]]), atol=1e-8)
 
 
 def test_states_fill_the_region_and_only_it():
-    x = fields.states(4000, np.random.default_rng(2))
+    x = oscillator.states(4000, np.random.default_rng(2))
     assert x.shape == (4000, 2)
-    assert fields.inside(x).all()
-    corners = fields.REGION
+    assert oscillator.inside(x).all()
+    corners = oscillator.REGION
     # The shoelace formula against the share of the bounding box that is inside.
     area = 0.5 * abs(np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - corners[:, 1] * np.roll(corners[:, 0], -1)))
     box = np.random.default_rng(3).uniform(corners.min(0), corners.max(0), (20000, 2))
-    assert np.isclose(fields.inside(box).mean() * np.ptp(corners, axis=0).prod(), area, rtol=0.02)
+    assert np.isclose(oscillator.inside(box).mean() * np.ptp(corners, axis=0).prod(), area, rtol=0.02)
 
 
 @pytest.mark.parametrize(
@@ -104,21 +104,21 @@ def test_states_fill_the_region_and_only_it():
     ],
 )
 def test_one_to_one(mapping, slope, holds):
-    x = fields.states(300, np.random.default_rng(4))
+    x = oscillator.states(300, np.random.default_rng(4))
     jacobians = np.array([slope(*point) for point in x])
-    found = fields.one_to_one(jacobians, np.column_stack(mapping(*fields.border(150).T)))
+    found = oscillator.one_to_one(jacobians, np.column_stack(mapping(*oscillator.border(150).T)))
     assert found.holds is holds
 
 
 def test_where_inverts_a_network(bent):
-    exact = fields.Learned("exact", bent, lambda z: bent.velocity(bent.inverse(z)), 0.0)
-    z = exact.coordinates(fields.states(40, np.random.default_rng(5)))
-    known = exact.coordinates(fields.states(2000, np.random.default_rng(6)))
+    exact = oscillator.Learned("exact", bent, lambda z: bent.velocity(bent.inverse(z)), 0.0)
+    z = exact.coordinates(oscillator.states(40, np.random.default_rng(5)))
+    known = exact.coordinates(oscillator.states(2000, np.random.default_rng(6)))
     np.testing.assert_allclose(exact.where(exact.field(z), known), z, atol=1e-9)
 
 
 def test_the_demo_at_a_very_small_size(tmp_path, capsys):
-    found = field.run_sized(tmp_path, TINY)
+    found = experiment.run_sized(tmp_path, TINY)
     assert found["outputs"] < 0.03
     assert found["neurons"] < 0.03
     assert found["transfer, 3 pairs"] < 0.2

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from diffeo import errors, match
-from diffeo.demos import horse, solid, turntable
-from diffeo.demos.turntable import (
+from diffeo.demos.horse import experiment, solid, turntable
+from diffeo.demos.horse.turntable import (
     angles_of_codes,
     angles_on_circle,
     burst_angles,
@@ -63,7 +63,7 @@ def test_the_horse_is_one_long_and_stands_on_four_legs(animal):
     assert len(corners) == 4
 
 
-@pytest.mark.parametrize("camera", [horse.CAMERA_A, horse.CAMERA_B])
+@pytest.mark.parametrize("camera", [experiment.CAMERA_A, experiment.CAMERA_B])
 def test_pictures_are_periodic_whole_and_smooth_in_the_angle(animal, camera):
     angles = turn(12) + 0.1
     pictures = camera.photograph(animal, angles)
@@ -87,8 +87,8 @@ def test_pictures_are_periodic_whole_and_smooth_in_the_angle(animal, camera):
 def test_a_raised_camera_keeps_angles_apart_and_a_level_one_does_not(animal):
     angles = turn(60)
     black = replace(animal, coat=np.zeros_like(animal.coat))
-    outline = closest_approach(angles, horse.CAMERA_LEVEL.photograph(black, angles))
-    raised = closest_approach(angles, horse.CAMERA_A.photograph(animal, angles))
+    outline = closest_approach(angles, experiment.CAMERA_LEVEL.photograph(black, angles))
+    raised = closest_approach(angles, experiment.CAMERA_A.photograph(animal, angles))
     assert outline < 0.2
     assert raised > 0.4
 
@@ -143,7 +143,7 @@ def test_standardised_bursts_recover_the_circle():
         angles = 2.0 * np.pi * (np.arange(n) + rng.random(n)) / n
         members = closed_curve(burst_angles(angles, 4, rng).ravel(), m, seed)
         sides.append(observed(closed_curve(angles, m, seed), members))
-    landmarks = tuple(closed_curve(horse.LANDMARKS, m, seed) for m, seed in ((4, 1), (6, 2)))
+    landmarks = tuple(closed_curve(experiment.LANDMARKS, m, seed) for m, seed in ((4, 1), (6, 2)))
     t = match(*sides, landmarks=landmarks)
     for side in (t.a, t.b):
         assert np.linalg.norm(side.embedding.periods_) == pytest.approx(2.0 * np.pi, rel=2e-3)
@@ -173,8 +173,10 @@ def test_a_tiny_run_writes_a_page_that_needs_nothing_else(tmp_path, monkeypatch,
     monkeypatch.setattr(solid, "CELL", 0.05)
     monkeypatch.setattr(solid, "FOOTPRINT", 1.8)
     for name in ("CAMERA_A", "CAMERA_B", "CAMERA_LEVEL"):
-        monkeypatch.setattr(horse, name, replace(getattr(horse, name), size=16))
-    horse.run_size(tmp_path, horse.Size(angles=160, bursts=4, steps=150, held_out=24, draws=1, independent=False))
+        monkeypatch.setattr(experiment, name, replace(getattr(experiment, name), size=16))
+    experiment.run_size(
+        tmp_path, experiment.Size(angles=160, bursts=4, steps=150, held_out=24, draws=1, independent=False)
+    )
     printed = capsys.readouterr().out
     assert len(re.findall(r"[AB]: a circle of 3\d\d\.\d\d degrees", printed)) == 2
     for name in ("cameras", "horse", "angle", "neurons"):

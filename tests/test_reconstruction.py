@@ -132,7 +132,7 @@ def test_points_off_the_manifold_warn(sample):
 def test_the_section_of_the_demo(sample, tmp_path, capsys):
     pytest.importorskip("matplotlib").use("Agg")
     from diffeo.demos.page import Page
-    from diffeo.demos.reconstructed import KNOWN_INPUTS, KNOWN_OUTPUTS, reconstruct_section
+    from diffeo.demos.scalar.reconstructed import KNOWN_INPUTS, KNOWN_OUTPUTS, reconstruct_section
 
     x, _, chart = sample
     page = Page("title", "lead")
@@ -150,7 +150,7 @@ def test_the_section_of_the_demo(sample, tmp_path, capsys):
 
 def test_the_section_of_the_demo_without_coordinates_says_so(tmp_path, capsys):
     from diffeo.demos.page import Page
-    from diffeo.demos.reconstructed import reconstruct_section
+    from diffeo.demos.scalar.reconstructed import reconstruct_section
 
     page = Page("title", "lead")
     reconstruct_section(None, None, square(3), None, square(3), tmp_path, page)

@@ -61,8 +61,8 @@ def isometric_candidates(
     """Align isometric coordinates by whatever there is.
 
     d + 1 landmarks in general position determine a rigid motion (`align_isometric`). Fewer leave a freedom, within which
-    the shape and density of the two samples decide, or observables do (`diffeo.alignment.motion_search`); on closed domains motions
-    carry one lattice of periods to the other (`diffeo.alignment.lattices`).
+    the shape and density of the two samples decide, or observables do (`diffeo.alignment.motion_search`); on closed domains
+    motions carry one lattice of periods to the other (`diffeo.alignment.lattices`).
 
     Parameters
     ----------

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, given: list[str]) -> int:
     if options.command == "demo":
-        demo = importlib.import_module(f"diffeo.demos.{options.name}")
+        demo = importlib.import_module(f"diffeo.demos.{options.name}.experiment")
         demo.run(Path(options.out), quick=options.quick)
         return 0
     if options.command == "info":

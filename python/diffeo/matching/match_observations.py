@@ -54,8 +54,9 @@ def match(
 
     Both observations are given intrinsic coordinates from their local Mahalanobis metrics, landmarks align the two,
     and measurements are interpolated on the common coordinates. What the landmarks still miss is then learned from them
-    (`diffeo.matching.landmark_correction`), so that many landmarks make the map better than few. With diffusion coordinates this is the method of
-    Bertalan, Dietrich and Kevrekidis (arXiv 2007.05646); isometric coordinates are far more accurate where they exist.
+    (`diffeo.matching.landmark_correction`), so that many landmarks make the map better than few. With diffusion coordinates
+    this is the method of Bertalan, Dietrich and Kevrekidis (arXiv 2007.05646); isometric coordinates are far more accurate
+    where they exist.
 
     Parameters
     ----------

@@ -39,9 +39,9 @@ def better_of(
 ) -> Transformation:
     """The match by common coordinates, or by regression where that one fails or is worse at the landmarks.
 
-    Isometric coordinates have the regression in them already (`diffeo.matching.landmark_correction`). Others are compared in the direction in
-    which each is better: where a side lost something, no map is good both ways. Where the landmarks show that, and one
-    side has no isometric coordinates, no common ones are sought.
+    Isometric coordinates have the regression in them already (`diffeo.matching.landmark_correction`). Others are compared in
+    the direction in which each is better: where a side lost something, no map is good both ways. Where the landmarks show
+    that, and one side has no isometric coordinates, no common ones are sought.
     """
     if isinstance(a, MeasuredChart) != isinstance(b, MeasuredChart) and a.observation.dim == b.observation.dim:
         learned = regressed(a, b, landmarks, reasons or [_distorted_problem(a, b)], n_jobs)

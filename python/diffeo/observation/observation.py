@@ -57,7 +57,8 @@ class Observation:
         Samples whose rank is below d (and samples that `diffeo.match` found without neighbours). They stay in `points`
         but are left out of the graph.
     source : str
-        "jacobians", "bursts", "smoothed" (bursts, by `diffeo.observation.burst_smoothing.smoothed`), "covariances" or "neighbors".
+        "jacobians", "bursts", "smoothed" (bursts, by `diffeo.observation.burst_smoothing.smoothed`), "covariances" or
+        "neighbors".
     known_unit : bool
         False when distances are known only up to a factor (neighbours without a reference).
     layer, neurons, scale
@@ -213,9 +214,9 @@ class Observation:
             below 2 % of the first, which curvature explains. Give it where you know it.
         shrinkage : "optimal", float or None
             For members measured with noise of their own, independent in each measurement and member: removes its part
-            from the eigenvalues of C_i (spiked model, see `diffeo.observation.shrinkage.shrunken`). A number is the standard deviation of
-            that noise, in units of the measurements; "optimal" estimates it from the eigenvalues beyond the d-th, so it needs
-            more measurements than dimensions. Directions that drown in the noise get the singular value 0.
+            from the eigenvalues of C_i (spiked model, see `diffeo.observation.shrinkage.shrunken`). A number is the standard
+            deviation of that noise, in units of the measurements; "optimal" estimates it from the eigenvalues beyond the d-th,
+            so it needs more measurements than dimensions. Directions that drown in the noise get the singular value 0.
 
         Raises
         ------

@@ -49,9 +49,9 @@ def assess(
     """Judge a transformation by held-out pairs: equivalent, one way only, or not, within a margin.
 
     Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of the
-    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.error_bounds`), map and landmarks
-    held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is undetermined
-    otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
+    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.error_bounds`), map and
+    landmarks held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is
+    undetermined otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.demos.fields import MU, states
+from diffeo.demos.field.oscillator import MU, states
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit, import_torch
 from diffeo.matching.match_observations import match
@@ -34,7 +34,7 @@ Head = Callable[[FloatArray], FloatArray]
 
 
 class Measured(Protocol):
-    """What is measured of both networks; see `diffeo.demos.field.View`."""
+    """What is measured of both networks; see `diffeo.demos.field.experiment.View`."""
 
     def observe(self, x_a: FloatArray, x_b: FloatArray) -> tuple[Observation, Observation]:
         """Observations of both at states of their own."""

@@ -14,7 +14,7 @@ from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALE
 
 if TYPE_CHECKING:
     from diffeo._support.arrays import FloatArray
-    from diffeo.demos.family import Compared, Member
+    from diffeo.demos.family.experiment import Compared, Member
 
 # Relative errors from nothing to no better than the mean; whatever is smaller is drawn like the smallest.
 LEAST, MOST = 1e-5, 1.0

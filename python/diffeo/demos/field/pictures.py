@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
-from diffeo.demos.fields import (
+from diffeo.demos.field.oscillator import (
     REGION,
     STEPS_PER_TIME,
     TIME,

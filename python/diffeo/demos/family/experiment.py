@@ -19,8 +19,8 @@ from scipy.spatial.distance import squareform
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.charts.chart import charts_kept
-from diffeo.demos import family_pictures as pictures
 from diffeo.demos.attempts import activations
+from diffeo.demos.family import pictures as pictures
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
 from diffeo.networks.neuron_choice import suggest_neurons

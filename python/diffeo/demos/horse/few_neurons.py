@@ -11,9 +11,9 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.demos import horse_pictures
+from diffeo.demos.horse import drawings
+from diffeo.demos.horse.turntable import Eye, difference, observed
 from diffeo.demos.page import Page
-from diffeo.demos.turntable import Eye, difference, observed
 from diffeo.matching.reconstruction import reconstruct
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.verdict.error_bounds import relative_error
@@ -106,7 +106,7 @@ def neurons_section(eye: Eye, bursts: FloatArray, angles: FloatArray, draws: int
     chosen = np.array(
         [(count, *scores[:, 2]) for count, (_, _, scores) in zip(SUGGESTED, suggested, strict=True) if len(scores)]
     )
-    horse_pictures.draw_neurons(
+    drawings.draw_neurons(
         (np.array(COUNTS, dtype=float), found, np.array(refused)),
         chosen,
         own,

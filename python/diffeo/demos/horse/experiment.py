@@ -11,13 +11,13 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.charts.chart import IsometricChart
-from diffeo.demos import horse_pictures
-from diffeo.demos.autoencoder import Architecture, train_autoencoder
-from diffeo.demos.few_neurons import neurons_section
+from diffeo.demos.horse import drawings
+from diffeo.demos.horse.autoencoder import Architecture, train_autoencoder
+from diffeo.demos.horse.few_neurons import neurons_section
+from diffeo.demos.horse.solid import Camera, Solid, horse, inflated
+from diffeo.demos.horse.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
 from diffeo.demos.page import Page
-from diffeo.demos.solid import Camera, Solid, horse, inflated
 from diffeo.demos.training import import_torch
-from diffeo.demos.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
@@ -177,7 +177,7 @@ def _cameras_section(solid: Solid, size: Size, out: Path, page: Page) -> None:
     shown = 2.0 * np.pi * np.arange(SHOWN) / SHOWN
     rows = [camera.photograph(solid, shown) for camera in (CAMERA_LEVEL, CAMERA_A, CAMERA_B)]
     rows[0] = CAMERA_LEVEL.photograph(black, shown)
-    horse_pictures.draw_cameras(shown, rows, list(approaches.values()), picture)
+    drawings.draw_cameras(shown, rows, list(approaches.values()), picture)
     page.add(
         "The horse and the cameras",
         "The silhouette of a horse (scikit-image, public domain) is inflated to a solid by a Poisson equation. A level "
@@ -234,8 +234,8 @@ def _matching_section(
     lines += [f"  problem: {problem}" for problem in t.diagnostics.problems]
     print("\n".join(lines))
     hero, around = out / "horse.png", out / "angle.png"
-    horse_pictures.draw_match(t, (a, b), test, turn, landmarks, hero)
-    horse_pictures.draw_errors(test, turn, paper, around)
+    drawings.draw_match(t, (a, b), test, turn, landmarks, hero)
+    drawings.draw_errors(test, turn, paper, around)
     page.add(
         "What camera B would have seen",
         "Inside of each ring: the code of one network, in its first two principal directions. The ring: the circle that "

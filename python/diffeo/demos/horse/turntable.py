@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
-from diffeo.demos.autoencoder import Autoencoder
-from diffeo.demos.solid import Camera, Solid
+from diffeo.demos.horse.autoencoder import Autoencoder
+from diffeo.demos.horse.solid import Camera, Solid
 from diffeo.observation.observation import Observation
 
 # Standard deviation of the angles of a burst, in radians (0.6 degrees).

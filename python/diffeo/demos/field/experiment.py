@@ -12,9 +12,9 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.demos import field_pictures as pictures
 from diffeo.demos.attempts import activations
-from diffeo.demos.fields import (
+from diffeo.demos.field import pictures as pictures
+from diffeo.demos.field.oscillator import (
     STARTS,
     TIME,
     Instrument,
@@ -27,8 +27,8 @@ from diffeo.demos.fields import (
     one_to_one,
     states,
 )
+from diffeo.demos.field.transfer import transfer_section
 from diffeo.demos.page import Page
-from diffeo.demos.transfer import transfer_section
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.networks.neuron_choice import suggest_neurons

@@ -13,7 +13,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.demos.attempts import HELD_OUT, Outcome, Pair, activations, attempt
 from diffeo.demos.page import Page
-from diffeo.demos.reconstructed import reconstruct_section
+from diffeo.demos.scalar.reconstructed import reconstruct_section
 from diffeo.demos.training import import_torch, train
 from diffeo.report.plots import (
     COLOR_A,

@@ -1,0 +1,1 @@
+"""Ten networks of two tasks, compared in all pairs."""

@@ -1,0 +1,1 @@
+"""The paper's second experiment: networks that learned a vector field."""

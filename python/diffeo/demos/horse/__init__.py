@@ -1,0 +1,1 @@
+"""The paper's third experiment: pictures of a rotating horse."""

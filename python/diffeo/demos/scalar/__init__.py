@@ -1,0 +1,1 @@
+"""The paper's first experiment: networks that learned scalar functions."""
