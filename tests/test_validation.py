@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from diffeo import errors
-from diffeo._support.arrays import float_array, index_array, integer, real, rows_text, seed, threads
+from diffeo._support.arrays import float_array, index_array, integer, real, seed
+from diffeo._support.threads import threads
+from diffeo._support.wording import rows_text
 
 
 class Tensor:

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import logging
 import numbers
-import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
+from diffeo._support.wording import rows_text
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _logger = logging.getLogger("diffeo")
-
-
-def rows_text(rows: NDArray[Any], limit: int = 5) -> str:
-    """List some row numbers in words, e.g. ``rows 3, 7, 12 and 4 more``."""
-    shown = ", ".join(str(int(row)) for row in rows[:limit])
-    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
-    return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
-
-
-def printable(text: str) -> str:
-    """The text without control characters: names may come from a file that means to steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(text))
-
-
-def percent(share: float) -> str:
-    """A share in percent to two digits, without exponents: ``0.32 %``, ``140 %``."""
-    value = 100.0 * share
-    if abs(value) >= 99.5:
-        return f"{value:.0f} %"
-    return f"{np.format_float_positional(value, precision=2, fractional=False, trim='-')} %"
 
 
 def _to_numpy(value: Any, name: str) -> NDArray[Any]:
@@ -195,16 +175,6 @@ def real(
         ]
         raise errors.ParameterError(f"{name} must be {' and '.join(bounds)}, not {number}")
     return number
-
-
-def threads(n_jobs: Any) -> int:
-    """Number of threads for the core: None and -1 mean all that OpenMP gives (0 for the core), k >= 1 means k."""
-    if n_jobs is None:
-        return 0
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or (n_jobs < 1 and n_jobs != -1):
-        raise errors.ParameterError(f"n_jobs must be None, -1 or a positive integer, not {n_jobs!r}")
-    # More threads than processors only wait for each other, and results do not depend on their number.
-    return 0 if n_jobs == -1 else min(int(n_jobs), 4 * (os.cpu_count() or 1))
 
 
 def seed(random_state: Any) -> int:

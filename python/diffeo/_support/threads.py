@@ -1,4 +1,4 @@
-"""Threads of what is not in the core: searches by SciPy take as many as the caller asked for, and BLAS takes one.
+"""How many threads: of the core as `n_jobs` asks, of SciPy's searches as many, and of BLAS one.
 
 A threaded BLAS sums in an order that depends on the number of its threads. The core does what is worth threads, with
 the same bits for any number of them; small dense algebra in NumPy must not undo that.
@@ -6,15 +6,18 @@ the same bits for any number of them; small dense algebra in NumPy must not undo
 
 from __future__ import annotations
 
+import numbers
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from diffeo._support.arrays import threads
+from diffeo import errors
 
 _asked: ContextVar[int] = ContextVar("diffeo_workers", default=0)
 
@@ -39,3 +42,13 @@ def workers() -> int:
 def _controller(n_modules: int) -> ThreadpoolController:
     """Handles of the BLAS libraries in this process. Finding them takes a millisecond: again only after imports."""
     return ThreadpoolController()
+
+
+def threads(n_jobs: Any) -> int:
+    """Number of threads for the core: None and -1 mean all that OpenMP gives (0 for the core), k >= 1 means k."""
+    if n_jobs is None:
+        return 0
+    if isinstance(n_jobs, bool) or not isinstance(n_jobs, numbers.Integral) or (n_jobs < 1 and n_jobs != -1):
+        raise errors.ParameterError(f"n_jobs must be None, -1 or a positive integer, not {n_jobs!r}")
+    # More threads than processors only wait for each other, and results do not depend on their number.
+    return 0 if n_jobs == -1 else min(int(n_jobs), 4 * (os.cpu_count() or 1))

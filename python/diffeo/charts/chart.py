@@ -13,7 +13,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import threads
+from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
 from diffeo.isometry.embedding import IsometricEmbedding

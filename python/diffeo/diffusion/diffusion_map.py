@@ -11,10 +11,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, rows_text, seed, threads
+from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import working
+from diffeo._support.threads import threads, working
+from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
 from diffeo.observation.estimator_input import checked_input

@@ -12,10 +12,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, real, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, real
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import working
+from diffeo._support.threads import threads, working
+from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve, choose_epsilon
 from diffeo.observation.observation import Observation
 

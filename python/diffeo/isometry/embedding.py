@@ -10,9 +10,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, check_units, float_array, integer, rows_text, threads
+from diffeo._support.arrays import FloatArray, check_units, float_array, integer
 from diffeo._support.progress import showing
-from diffeo._support.threads import working
+from diffeo._support.threads import threads, working
+from diffeo._support.wording import rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
 from diffeo.isometry.stress import untangle

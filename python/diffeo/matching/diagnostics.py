@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray, percent, rows_text
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
+from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import DiffusionChart, IsometricChart
 from diffeo.matching.landmark_correction import ResidualModel

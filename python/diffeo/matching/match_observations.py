@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, rows_text, seed, threads
+from diffeo._support.arrays import FloatArray, seed
 from diffeo._support.progress import showing
-from diffeo._support.threads import working
+from diffeo._support.threads import threads, working
+from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Side, isometric_candidates
 from diffeo.alignment.curved.registration import diagnose_registered, registered_charts
 from diffeo.alignment.linear import Alignment, align_diffusion, align_projection

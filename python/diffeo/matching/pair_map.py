@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, percent, threads
+from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import threads
+from diffeo._support.wording import percent
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import IsometricChart, MeasuredChart
 from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems, near_folds

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, float_array, index_array, threads
+from diffeo._support.arrays import FloatArray, float_array, index_array
+from diffeo._support.threads import threads
 from diffeo.alignment.linear import Alignment, align_isometric
 from diffeo.charts.chart import IsometricChart, isometric_chart, landmark_coordinates
 from diffeo.matching.landmark_correction import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, float_array, threads
+from diffeo._support.arrays import FloatArray, float_array
+from diffeo._support.threads import threads
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart, IsometricChart

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray, integer, threads
+from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import stage
+from diffeo._support.threads import threads
 from diffeo.diffusion.kernel import build_tree
 from diffeo.observation.observation import Observation
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, rows_text
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
+from diffeo._support.wording import rows_text
 
 # Neighbours whose reference positions are flatter than this do not determine a Jacobian.
 FLAT_REFERENCE = 1e-8

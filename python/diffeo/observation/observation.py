@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real, rows_text
+from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo._support.wording import rows_text
 from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
 from diffeo.observation.rank import (

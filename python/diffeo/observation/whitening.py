@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer, rows_text
+from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer
+from diffeo._support.wording import rows_text
 from diffeo.observation.rank import JACOBIAN_FLOOR, MAX_DEFICIENT, deficient_samples, rank_by_floor, rank_by_gap
 
 

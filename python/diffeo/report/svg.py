@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._support.arrays import FloatArray, printable
+from diffeo._support.arrays import FloatArray
+from diffeo._support.wording import printable
 
 # Width of every figure in its own units: about the pixels of a phone, so that text of 11 units stays readable there.
 WIDTH = 360

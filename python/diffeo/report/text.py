@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo._support.arrays import percent, printable
+from diffeo._support.wording import percent, printable
 from diffeo.verdict.baselines import Baseline, linear_enough
 from diffeo.verdict.error_bounds import (
     A_TO_B,

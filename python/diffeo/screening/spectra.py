@@ -11,8 +11,9 @@ import numpy as np
 from scipy.stats import f as fisher
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, threads
+from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
+from diffeo._support.threads import threads
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.observation import Observation

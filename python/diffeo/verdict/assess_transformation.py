@@ -11,9 +11,10 @@ import numpy as np
 import scipy
 
 from diffeo import __version__, _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, real, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray, real
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import working
+from diffeo._support.threads import threads, working
+from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_residual
 from diffeo.matching.match_observations import match

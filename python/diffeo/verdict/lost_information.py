@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray, percent
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
+from diffeo._support.wording import percent
 
 # Neighbours in measurement whose places are looked at: enough to see both sheets of a fold, few enough to be near.
 NEIGHBORS = 8

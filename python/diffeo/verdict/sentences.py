@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from diffeo._support.arrays import percent
+from diffeo._support.wording import percent
 from diffeo.verdict.error_bounds import (
     A_TO_B,
     B_TO_A,

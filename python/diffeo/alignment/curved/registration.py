@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, rows_text, threads
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import threads
+from diffeo._support.wording import rows_text
 from diffeo.alignment.curved.atlas import AtlasMap, atlas
 from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
