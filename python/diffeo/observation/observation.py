@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import rows_text
-from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
-from diffeo.observation.rank import (
-    COVARIANCE_FLOOR,
-    JACOBIAN_FLOOR,
-    NEIGHBOR_FLOOR,
-    SINGLE_COVARIANCE_FLOOR,
-    SINGLE_FLOOR,
-    burst_floor,
-    rank_by_gap,
-)
-from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
-from diffeo.observation.whitening import checked_points, whiten
+from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
 
 if TYPE_CHECKING:
     import os
@@ -175,19 +163,7 @@ class Observation:
         RankError
             More than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
         """
-        y = checked_points(points)
-        j = float_array(jacobians, "jacobians", 3, shape=(*y.shape, None), axes="(n, m, p)")
-        single = single_precision(j[:256])
-        limit = min(j.shape[1:])
-        return _build(
-            cls,
-            y,
-            lambda d: _core.whitening_from_jacobians(j, d, 0),
-            dim,
-            limit,
-            SINGLE_FLOOR if single else JACOBIAN_FLOOR,
-            "jacobians",
-        )
+        return cls(**vars(by_jacobians(points, jacobians, dim)))
 
     @classmethod
     def from_bursts(
@@ -252,31 +228,7 @@ class Observation:
         error that grows like scale^2: smoothed bursts of 128 were off by 0.4 % up to a scale of 0.04 of the side of
         the square, by 0.8 % at 0.08 and 2.9 % at 0.16 (3,000 samples).
         """
-        level = noise_argument(shrinkage)
-        y = checked_points(points)
-        b = float_array(bursts, "bursts", 3, shape=(len(y), None, y.shape[1]), axes="(n, K, m)")
-        size = b.shape[1]
-        scale = real(scale, "scale", above=0.0)
-        needed = (1 if dim is None else integer(dim, "dim", 1)) + 3
-        if size < needed:
-            raise errors.SampleSizeError(
-                f"bursts have {size} members; at least dim + 3 = {needed} are needed to invert their covariances"
-            )
-        limit = min(y.shape[1], size - 3)
-        floor = burst_floor(y, b)
-
-        def decompose(d: int) -> tuple[FloatArray, FloatArray]:
-            values, whitening = _core.whitening_from_bursts(b, scale, d, 0)
-            return (values, whitening) if level is None else without_noise(values, whitening, variance, size - 1)
-
-        if level == "optimal":
-            values = _core.whitening_from_bursts(b, scale, 0, 0)[0]
-            signal = rank_by_gap(values, limit, floor) if dim is None else dim
-            variance = noise_variance(values**2, y.shape[1], size - 1, signal)
-        elif level is not None:
-            variance = (float(level) / scale) ** 2
-        built = _build(cls, y, decompose, dim, limit, floor, "bursts", by_gap=True)
-        return replace(built, scale=scale)
+        return cls(**vars(by_bursts(points, bursts, scale, dim, shrinkage)))
 
     @classmethod
     def from_covariances(cls, points: Any, covariances: Any, *, dim: int | None = None) -> Observation:
@@ -297,31 +249,7 @@ class Observation:
             Covariances that are not symmetric (to 1e-8 of the largest entry, 1e-6 in single precision) or have negative
             eigenvalues.
         """
-        y = checked_points(points)
-        m = y.shape[1]
-        c = float_array(covariances, "covariances", 3, shape=(len(y), m, m), axes="(n, m, m)")
-        size = np.abs(c).max(axis=(1, 2))
-        skew = np.abs(c - c.transpose(0, 2, 1)).max(axis=(1, 2))
-        single = single_precision(c[:256])
-        bad = np.flatnonzero(skew > (1e-6 if single else 1e-8) * size)
-        if len(bad):
-            raise errors.InputError(
-                f"covariances of {len(bad)} samples are not symmetric ({rows_text(bad)}); pass (C + C^T)/2 if the "
-                "difference is noise"
-            )
-        smallest = _core.whitening_from_covariances(c, 0, 0)[0][:, -1]
-        negative = np.flatnonzero(-smallest * np.abs(smallest) > (1e-6 if single else 1e-10) * size)
-        if len(negative):
-            raise errors.InputError(
-                f"covariances of {len(negative)} samples have negative eigenvalues ({rows_text(negative)}): they are not "
-                "covariances; check how they were computed"
-            )
-
-        def decompose(d: int) -> tuple[FloatArray, FloatArray]:
-            values, whitening = _core.whitening_from_covariances(c, d, 0)
-            return np.maximum(values, 0.0), whitening
-
-        return _build(cls, y, decompose, dim, m, SINGLE_COVARIANCE_FLOOR if single else COVARIANCE_FLOOR, "covariances")
+        return cls(**vars(by_covariances(points, covariances, dim)))
 
     @classmethod
     def from_neighbors(
@@ -349,56 +277,10 @@ class Observation:
         RankError
             Neighbours that do not span the reference space.
         """
-        y = checked_points(points)
-        n_neighbors = integer(n_neighbors, "n_neighbors", 4)
-        if len(y) < n_neighbors:
-            raise errors.SampleSizeError(f"{len(y)} samples are fewer than n_neighbors = {n_neighbors}")
-        if reference is None:
-            return _from_own_neighbors(cls, y, n_neighbors, dim)
-        x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
-        jacobians = fitted_jacobians(y, x, n_neighbors)
-        return _build(
-            cls,
-            y,
-            lambda d: _core.whitening_from_jacobians(jacobians, d, 0),
-            dim,
-            min(jacobians.shape[1:]),
-            NEIGHBOR_FLOOR,
-            "neighbors",
-            by_gap=True,
-        )
+        return cls(**vars(by_neighbors(points, reference, n_neighbors, dim)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
         from diffeo.files.storage import save_observation
 
         save_observation(self, path)
-
-
-def _build(
-    cls: type[Observation],
-    points: FloatArray,
-    decompose: Callable[[int], tuple[FloatArray, FloatArray]],
-    dim: int | None,
-    limit: int,
-    floor: float,
-    source: str,
-    *,
-    by_gap: bool = False,
-) -> Observation:
-    """The observation of whitened measurements."""
-    found = whiten(points, decompose, dim, limit, floor, source, by_gap=by_gap)
-    return cls(points, found.whitening, found.singular_values, found.dim, found.deficient, source)
-
-
-def _from_own_neighbors(cls: type[Observation], points: FloatArray, n_neighbors: int, dim: int | None) -> Observation:
-    """One-dimensional observations without a reference: unit tangents, so distances are arc lengths."""
-    if dim != 1:
-        raise errors.ParameterError(
-            "from_neighbors without a reference tells nothing of how the network stretches its input, so only dim=1 "
-            f"is accepted (got dim={dim}); pass reference coordinates, Jacobians or bursts"
-        )
-    # Neighbours that all coincide have no tangent; the zero there is listed as rank-deficient.
-    unit = unit_tangents(points, n_neighbors)
-    built = _build(cls, points, lambda d: _core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
-    return replace(built, known_unit=False)

@@ -1,0 +1,163 @@
+"""Where local covariances come from: Jacobians, bursts, given covariances, or neighbours; each measured, then whitened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from diffeo import _core, errors
+from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo._support.wording import rows_text
+from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
+from diffeo.observation.noise import single_precision
+from diffeo.observation.rank import (
+    COVARIANCE_FLOOR,
+    JACOBIAN_FLOOR,
+    NEIGHBOR_FLOOR,
+    SINGLE_COVARIANCE_FLOOR,
+    SINGLE_FLOOR,
+    burst_floor,
+    rank_by_gap,
+)
+from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
+from diffeo.observation.whitening import checked_points, whiten
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Points with whitened local covariances, by the names that `Observation` has for them."""
+
+    points: FloatArray
+    whitening: FloatArray
+    singular_values: FloatArray
+    dim: int
+    deficient: IntArray
+    source: str
+    known_unit: bool = True
+    scale: float | None = None
+
+
+def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
+    """C_i = J_i J_i^T; arguments and errors as in `Observation.from_jacobians`."""
+    y = checked_points(points)
+    j = float_array(jacobians, "jacobians", 3, shape=(*y.shape, None), axes="(n, m, p)")
+    single = single_precision(j[:256])
+    limit = min(j.shape[1:])
+    return _whitened(
+        y,
+        lambda d: _core.whitening_from_jacobians(j, d, 0),
+        dim,
+        limit,
+        SINGLE_FLOOR if single else JACOBIAN_FLOOR,
+        "jacobians",
+    )
+
+
+def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: str | float | None) -> Measured:
+    """Sample covariances of bursts; arguments and errors as in `Observation.from_bursts`."""
+    level = noise_argument(shrinkage)
+    y = checked_points(points)
+    b = float_array(bursts, "bursts", 3, shape=(len(y), None, y.shape[1]), axes="(n, K, m)")
+    size = b.shape[1]
+    scale = real(scale, "scale", above=0.0)
+    needed = (1 if dim is None else integer(dim, "dim", 1)) + 3
+    if size < needed:
+        raise errors.SampleSizeError(
+            f"bursts have {size} members; at least dim + 3 = {needed} are needed to invert their covariances"
+        )
+    limit = min(y.shape[1], size - 3)
+    floor = burst_floor(y, b)
+
+    def decompose(d: int) -> tuple[FloatArray, FloatArray]:
+        values, whitening = _core.whitening_from_bursts(b, scale, d, 0)
+        return (values, whitening) if level is None else without_noise(values, whitening, variance, size - 1)
+
+    if level == "optimal":
+        values = _core.whitening_from_bursts(b, scale, 0, 0)[0]
+        signal = rank_by_gap(values, limit, floor) if dim is None else dim
+        variance = noise_variance(values**2, y.shape[1], size - 1, signal)
+    elif level is not None:
+        variance = (float(level) / scale) ** 2
+    built = _whitened(y, decompose, dim, limit, floor, "bursts", by_gap=True)
+    return replace(built, scale=scale)
+
+
+def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
+    """Given covariances; arguments and errors as in `Observation.from_covariances`."""
+    y = checked_points(points)
+    m = y.shape[1]
+    c = float_array(covariances, "covariances", 3, shape=(len(y), m, m), axes="(n, m, m)")
+    size = np.abs(c).max(axis=(1, 2))
+    skew = np.abs(c - c.transpose(0, 2, 1)).max(axis=(1, 2))
+    single = single_precision(c[:256])
+    bad = np.flatnonzero(skew > (1e-6 if single else 1e-8) * size)
+    if len(bad):
+        raise errors.InputError(
+            f"covariances of {len(bad)} samples are not symmetric ({rows_text(bad)}); pass (C + C^T)/2 if the "
+            "difference is noise"
+        )
+    smallest = _core.whitening_from_covariances(c, 0, 0)[0][:, -1]
+    negative = np.flatnonzero(-smallest * np.abs(smallest) > (1e-6 if single else 1e-10) * size)
+    if len(negative):
+        raise errors.InputError(
+            f"covariances of {len(negative)} samples have negative eigenvalues ({rows_text(negative)}): they are not "
+            "covariances; check how they were computed"
+        )
+
+    def decompose(d: int) -> tuple[FloatArray, FloatArray]:
+        values, whitening = _core.whitening_from_covariances(c, d, 0)
+        return np.maximum(values, 0.0), whitening
+
+    return _whitened(y, decompose, dim, m, SINGLE_COVARIANCE_FLOOR if single else COVARIANCE_FLOOR, "covariances")
+
+
+def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None) -> Measured:
+    """Local fits on reference coordinates; arguments and errors as in `Observation.from_neighbors`."""
+    y = checked_points(points)
+    n_neighbors = integer(n_neighbors, "n_neighbors", 4)
+    if len(y) < n_neighbors:
+        raise errors.SampleSizeError(f"{len(y)} samples are fewer than n_neighbors = {n_neighbors}")
+    if reference is None:
+        return _by_own_neighbors(y, n_neighbors, dim)
+    x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
+    jacobians = fitted_jacobians(y, x, n_neighbors)
+    return _whitened(
+        y,
+        lambda d: _core.whitening_from_jacobians(jacobians, d, 0),
+        dim,
+        min(jacobians.shape[1:]),
+        NEIGHBOR_FLOOR,
+        "neighbors",
+        by_gap=True,
+    )
+
+
+def _whitened(
+    points: FloatArray,
+    decompose: Callable[[int], tuple[FloatArray, FloatArray]],
+    dim: int | None,
+    limit: int,
+    floor: float,
+    source: str,
+    *,
+    by_gap: bool = False,
+) -> Measured:
+    """The measurements, whitened."""
+    found = whiten(points, decompose, dim, limit, floor, source, by_gap=by_gap)
+    return Measured(points, found.whitening, found.singular_values, found.dim, found.deficient, source)
+
+
+def _by_own_neighbors(points: FloatArray, n_neighbors: int, dim: int | None) -> Measured:
+    """One-dimensional observations without a reference: unit tangents, so distances are arc lengths."""
+    if dim != 1:
+        raise errors.ParameterError(
+            "from_neighbors without a reference tells nothing of how the network stretches its input, so only dim=1 "
+            f"is accepted (got dim={dim}); pass reference coordinates, Jacobians or bursts"
+        )
+    # Neighbours that all coincide have no tangent; the zero there is listed as rank-deficient.
+    unit = unit_tangents(points, n_neighbors)
+    built = _whitened(points, lambda d: _core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
+    return replace(built, known_unit=False)
