@@ -8,11 +8,11 @@ import pytest
 from conftest import smooth_map, smooth_observation, square
 from diffeo import IsometricEmbedding, Observation, errors, reference
 from diffeo.charts.chart import isometric_chart
-from diffeo.diffusion.kernel import build_tree
 from diffeo.isometry.frames import corrected_lengths
 from diffeo.isometry.graph import neighbor_graph
 from diffeo.isometry.layout_search import unfold
 from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.tree import build_tree
 from recovered import apply, circle, fitted_square, motion, observe_at, procrustes_error, ring_map
 
 

@@ -19,6 +19,7 @@ from diffeo._support.threads import threads, working
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve, choose_epsilon
 from diffeo.observation.observation import Observation
+from diffeo.observation.tree import build_tree
 
 _logger = logging.getLogger("diffeo")
 
@@ -227,17 +228,6 @@ def mahalanobis_kernel(
         _warn_of_duplicates(kernel)
     _warn_of_curvature(kernel)
     return kernel
-
-
-def build_tree(observation: Observation | FloatArray, n_threads: int) -> _core.MetricTree:
-    """Search tree over the samples with full rank (all samples of a plain array)."""
-    with stage("tree"):
-        if not isinstance(observation, Observation):
-            return _core.MetricTree(observation, None, n_threads)
-        rows = observation.usable
-        if len(rows) == len(observation):
-            return _core.MetricTree(observation.points, observation.whitening, n_threads)
-        return _core.MetricTree(observation.points[rows], observation.whitening[rows], n_threads)
 
 
 def automatic_epsilon(observation: Observation, n_jobs: int | None = None, truncation: float = 1e-4) -> float:

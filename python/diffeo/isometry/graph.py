@@ -15,10 +15,10 @@ from diffeo import _core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.diffusion.kernel import build_tree
 from diffeo.isometry.laplacian import incidence_matrix
 from diffeo.isometry.periods import shifts_around, wrapped
 from diffeo.observation.observation import Observation
+from diffeo.observation.tree import build_tree
 
 # Candidates for each edge that is kept: those off the tangents are dropped, and the nearest of the others taken.
 CANDIDATES = 2

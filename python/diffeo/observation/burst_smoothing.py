@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import stage
 from diffeo._support.threads import threads
-from diffeo.diffusion.kernel import build_tree
 from diffeo.observation.observation import Observation
+from diffeo.observation.tree import build_tree
 
 _logger = logging.getLogger("diffeo")
 

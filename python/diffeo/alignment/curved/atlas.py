@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, check_finite
-from diffeo.diffusion.kernel import build_tree
 from diffeo.observation.observation import Observation
+from diffeo.observation.tree import build_tree
 
 # Degree of the polynomials. Their error falls with this power of the spacing of the samples, plus one.
 DEGREE = 3
