@@ -190,3 +190,11 @@ def seed(random_state: Any) -> int:
     raise errors.ParameterError(
         f"random_state must be None, an integer from 0 to 2**63 - 1 or a NumPy generator, not {random_state!r}"
     )
+
+
+def seeded(rng: int | np.random.Generator | None) -> np.random.Generator:
+    """Turn a seed into a generator."""
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise errors.ParameterError(f"rng={rng!r} is no seed: {error}") from error

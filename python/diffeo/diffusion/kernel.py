@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,8 +19,6 @@ from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve, choose_epsilon
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
-
-_logger = logging.getLogger("diffeo")
 
 # Below this the exponent of the kernel overflows.
 SMALLEST_EPSILON = 1e-290

@@ -26,10 +26,11 @@ from diffeo.networks.batches import (
     raise_non_finite,
     smoothed,
 )
-from diffeo.networks.hooks import TRIAL_ROWS, all_calls, checked_model, failures_named, prepared
+from diffeo.networks.hooks import TRIAL_ROWS, all_calls
 from diffeo.networks.layer_names import Target, call_keys, resolve, say
 from diffeo.networks.measurement import Measurement, bar_of, measure, measure_layers
 from diffeo.networks.memory_need import Need, rows_within, tried
+from diffeo.networks.model_state import checked_model, failures_named, prepared
 from diffeo.networks.reduction import Reduce, check_reduce
 from diffeo.networks.sinks import Sink
 

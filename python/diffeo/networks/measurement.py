@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, real
-from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, raise_non_finite
-from diffeo.networks.hooks import TRIAL_ROWS, Layers, checked_model, choose_neurons, failures_named, prepared, seeded
+from diffeo._support.arrays import FloatArray, IntArray, integer, real, seeded
+from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, host, raise_non_finite
+from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
+from diffeo.networks.model_state import checked_model, failures_named, prepared
 from diffeo.networks.reduction import Reduce, check_reduce
 from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
 
@@ -263,3 +264,27 @@ def bar_of(inputs: Any, verbose: bool) -> Any:
 
     total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
     return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)
+
+
+def choose_neurons(neurons: Any, width: int, rng: int | np.random.Generator | None) -> IntArray:
+    """Indices of the measured columns out of `width`: all (None), so many at random (int), or those given."""
+    if neurons is None:
+        return np.arange(width)
+    try:
+        index = host(neurons)
+    except ValueError as error:
+        raise errors.ShapeError(f"neurons is not a rectangular array; it must be (m,): {error}") from error
+    if index.dtype.kind not in "iu":
+        raise errors.DataTypeError(f"neurons is None, an int or an array of int; got dtype {index.dtype}")
+    if index.ndim == 0:
+        if not 1 <= index <= width:
+            raise errors.ParameterError(f"neurons={index}, but the layer has {width}")
+        return np.sort(seeded(rng).choice(width, int(index), replace=False))
+    if index.ndim > 1 or not index.size:
+        raise errors.ShapeError(f"neurons has shape {index.shape}; it must be (m,) with m >= 1")
+    if index.min() < 0 or index.max() >= width:
+        raise errors.ParameterError(f"neurons run from {index.min()} to {index.max()}; the layer has 0 to {width - 1}")
+    values, counts = np.unique(index, return_counts=True)
+    if values.size < index.size:
+        raise errors.ParameterError(f"neurons holds some indices more than once: {values[counts > 1][:5].tolist()}")
+    return index.astype(np.int64)

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer
+from diffeo._support.arrays import FloatArray, IntArray, integer, seeded
 from diffeo._support.wording import rows_text
-from diffeo.networks.hooks import seeded
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo.observation.observation import Observation

@@ -12,10 +12,10 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
 from diffeo.networks.batches import bad_rows, check_dense, host, raise_non_finite, some_of
-from diffeo.networks.derivatives import Differentiator, check_derivative
-from diffeo.networks.hooks import TRIAL_ROWS, Layers, failures_named
+from diffeo.networks.derivatives import Differentiator, check_derivative, operators_used
+from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import say
-from diffeo.networks.operators import operators_used
+from diffeo.networks.model_state import failures_named
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,6 @@ from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, 
 
 if TYPE_CHECKING:
     import os
-
-_logger = logging.getLogger("diffeo")
 
 # A whitening shortened by less than this is that of a covariance without sampling noise.
 EXACT = 1e-9

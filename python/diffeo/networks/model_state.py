@@ -1,0 +1,127 @@
+"""The state a network runs in: evaluating, without gradients, on its device; and which of its modules failed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from diffeo import errors
+
+if TYPE_CHECKING:
+    import torch
+
+_logger = logging.getLogger("diffeo")
+
+
+def checked_model(model: Any) -> torch.nn.Module:
+    """Make sure that torch, which only this stage needs, is there, and that `model` is a module that can be listened to.
+
+    Returns the module itself; of one that `torch.compile` wraps the original, whose modules can be heard.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.MissingDependencyError("capturing needs torch: pip install 'diffeo[torch]'") from error
+    if not isinstance(model, torch.nn.Module):
+        raise errors.DataTypeError(f"model is a torch.nn.Module; got {type(model).__name__}")
+    original = getattr(model, "_orig_mod", None)
+    if isinstance(original, torch.nn.Module):
+        _logger.info("the model is compiled; the module that was compiled is run as it is")
+        model = original
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(torch.nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise errors.CaptureError("the model has lazy parameters without a shape: run it on one batch first")
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise errors.CaptureError(
+            f"the model is TorchScript ({type(model).__name__}), whose modules cannot be listened to; take the module it was "
+            "made of"
+        )
+    return model
+
+
+@contextmanager
+def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device, torch.dtype | None]]:
+    """Eval mode, no gradients, on `device`; yields the device and the parameters' dtype; undoes all."""
+    import torch
+
+    tensors = [*model.parameters(), *model.buffers()]
+    homes = {tensor.device for tensor in tensors}
+    try:
+        home = tensors[0].device if tensors else torch.device("cpu")
+        place = home if device is None else torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise errors.ParameterError(f"device={device!r} cannot be used: {error}") from error
+    moved = device is not None and bool(homes - {place})
+    if moved and len(homes) > 1:
+        raise errors.ParameterError(f"the model is spread over {len(homes)} devices; leave device=None")
+    if any(tensor.is_meta for tensor in tensors):
+        raise errors.CaptureError(
+            "the model has parameters on the meta device, which hold no data: load its weights first"
+        )
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+    training = [(module, module.training) for module in model.modules()]
+    mha = torch.backends.mha
+    fast = mha.get_fastpath_enabled()
+    try:
+        # Under torch.inference_mode dual numbers lose their tangents without a word, so it is left here.
+        with torch.inference_mode(False), torch.no_grad(), _eager(model):
+            if moved:
+                model.to(place)
+            model.eval()
+            # The fast path of nn.TransformerEncoder goes past its modules, and hands nested tensors on where there is padding.
+            mha.set_fastpath_enabled(False)
+            yield place, dtype
+    finally:
+        mha.set_fastpath_enabled(fast)
+        for module, flag in training:
+            module.training = flag
+        if moved:
+            model.to(home)
+
+
+@contextmanager
+def _eager(model: torch.nn.Module) -> Iterator[None]:
+    """Run compiled modules inside the model as they are: their own modules cannot be heard otherwise."""
+    import torch
+
+    def is_compiled(module: torch.nn.Module) -> bool:
+        wraps = isinstance(getattr(module, "_orig_mod", None), torch.nn.Module)
+        return wraps or getattr(module, "_compiled_call_impl", None) is not None
+
+    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    if stance is None or not any(is_compiled(module) for module in model.modules()):
+        yield
+        return
+    _logger.info("the model holds compiled modules; they are run as they are")
+    with stance("force_eager"):
+        yield
+
+
+@contextmanager
+def failures_named(model: torch.nn.Module, first: int, size: int) -> Iterator[None]:
+    """Turn what the model raises on `size` rows from `first` into a CaptureError that says where it was raised."""
+    try:
+        yield
+    except (errors.DiffeoError, MemoryError):
+        raise
+    except Exception as error:
+        import torch
+
+        advice = "; lower batch_size" if isinstance(error, torch.OutOfMemoryError) else ""
+        raise errors.CaptureError(
+            f"{_raiser(model, error)} fails on rows {first} to {first + size - 1}: {type(error).__name__}: {error}{advice}"
+        ) from error
+
+
+def _raiser(model: torch.nn.Module, error: BaseException) -> str:
+    """The innermost module of the model that the exception came through, in words."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found, trace = model, error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        found = owner if id(owner) in names else found
+        trace = trace.tb_next
+    name = names[id(found)]
+    return f"{type(model).__name__}, in its module {name!r} ({type(found).__name__})," if name else type(model).__name__
