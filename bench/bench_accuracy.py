@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from diffeo import IsometricEmbedding, Observation, errors, match, relative_error
-from diffeo.charts.chart import diffusion_chart
+from diffeo.charts.diffusion import diffusion_chart
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from tqdm import tqdm
 

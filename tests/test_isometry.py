@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, smooth_observation, square
 from diffeo import IsometricEmbedding, Observation, errors, reference
-from diffeo.charts.chart import isometric_chart
+from diffeo.charts.isometric import isometric_chart
 from diffeo.isometry.frames import corrected_lengths
 from diffeo.isometry.graph import neighbor_graph
 from diffeo.isometry.layout_search import unfold

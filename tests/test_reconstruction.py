@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors, relative_error
-from diffeo.charts.chart import isometric_chart
+from diffeo.charts.isometric import isometric_chart
 
 MEASURE = smooth_map(2, 5, 3)
 

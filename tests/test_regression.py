@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, errors, match, relative_error
-from diffeo.charts.chart import IsometricChart, MeasuredChart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
 
 WHOLE, INNER = smooth_map(2, 5, 0), smooth_map(2, 5, 4)
 X = square(100, 2, 8)

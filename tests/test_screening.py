@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, Screening, errors, screen
-from diffeo.charts.chart import isometric_chart
+from diffeo.charts.isometric import isometric_chart
 from diffeo.screening.overlay import overlay
 from domains import closed, seen, sphere
 

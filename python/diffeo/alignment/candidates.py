@@ -13,7 +13,8 @@ from diffeo.alignment.lattices import closed_motions, closed_motions_by_observab
 from diffeo.alignment.linear import Alignment, align_isometric
 from diffeo.alignment.motion import Motion, freedom
 from diffeo.alignment.motion_search import motions, refined_by_observables
-from diffeo.alignment.shape import DRAWN_ALIKE, fewest_neighbors
+from diffeo.alignment.observables import fewest_neighbors
+from diffeo.alignment.shape import DRAWN_ALIKE
 from diffeo.isometry.periods import nearest_zero, turns, wrapped
 
 # Landmarks that spread less than this share of the domain in some direction leave it open ...

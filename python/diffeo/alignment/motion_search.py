@@ -8,7 +8,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.borders import by_extents
 from diffeo.alignment.motion import Freedom, Motion, gauss_newton, slopes_along
-from diffeo.alignment.shape import DRAWN_ALIKE, Observables, Shape, fewest_neighbors
+from diffeo.alignment.observables import Observables, fewest_neighbors
+from diffeo.alignment.shape import DRAWN_ALIKE, Shape
 from diffeo.isometry.periods import nearest_zero
 
 # Starting rotations in the plane and in space, each also mirrored.

@@ -20,7 +20,10 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import Chart, DiffusionChart, IsometricChart, MeasuredChart
+from diffeo.charts.chart import Chart
+from diffeo.charts.diffusion import DiffusionChart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates

@@ -10,8 +10,10 @@ from scipy.spatial import cKDTree
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
+from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import DiffusionChart, IsometricChart
+from diffeo.charts.diffusion import DiffusionChart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.landmark_correction import ResidualModel
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
@@ -273,3 +275,28 @@ def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list
                 "domain: the inputs fill different domains, or an embedding is distorted; restrict both to a common domain"
             )
     return problems
+
+
+def diagnose_registered(
+    a: DiffusionChart, b: DiffusionChart, registration: Registration, problems: list[str], misfit: float
+) -> Diagnostics:
+    """Diagnostics of a registered match: lengths say more than spectra and gates, which only helped to find it."""
+    problems = list(problems)
+    spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
+    shared = min(len(spectrum) for spectrum in spectra)
+    for name, chart in (("A", a), ("B", b)):
+        problems += left_out_problems(name, chart.observation.deficient)
+        problems += fold_problems(name, chart.observation)
+    if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
+        problems.append(
+            f"lengths on B are {registration.scale:.3f} times those on A, although both sides measure in input units: the "
+            "inputs differ in scale, or a side folds"
+        )
+    return Diagnostics(
+        problems,
+        misfit,
+        (registration.stress, registration.stress),
+        (spectra[0][:shared], spectra[1][:shared]),
+        (a.diffusion_map.kernel_.gated_share, b.diffusion_map.kernel_.gated_share),
+        (near_folds(a.observation), near_folds(b.observation)),
+    )

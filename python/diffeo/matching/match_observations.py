@@ -13,18 +13,20 @@ from diffeo._support.progress import showing
 from diffeo._support.threads import threads, working
 from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Side, isometric_candidates
-from diffeo.alignment.curved.registration import diagnose_registered, registered_charts
+from diffeo.alignment.curved.registration import registered_charts
 from diffeo.alignment.linear import Alignment, align_diffusion, align_projection
-from diffeo.charts.chart import (
-    IsometricChart,
-    MeasuredChart,
-    common_coordinates,
-    diffusion_chart,
-    isometric_chart,
-    landmark_coordinates,
-)
+from diffeo.charts.chart import landmark_coordinates
+from diffeo.charts.diffusion import common_coordinates, diffusion_chart
+from diffeo.charts.isometric import IsometricChart, isometric_chart
+from diffeo.charts.measured import MeasuredChart
 from diffeo.diffusion.kernel import automatic_epsilon
-from diffeo.matching.diagnostics import diagnose_diffusion, diagnose_isometric, regression_problems, spectral_scale
+from diffeo.matching.diagnostics import (
+    diagnose_diffusion,
+    diagnose_isometric,
+    diagnose_registered,
+    regression_problems,
+    spectral_scale,
+)
 from diffeo.matching.landmark_correction import doubt_of_stress, learn_residual, left_out_coordinates
 from diffeo.matching.pair_map import better_of, enough_landmarks
 from diffeo.matching.pairs import landmark_points, parse_landmarks, parse_observables

@@ -12,7 +12,8 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import threads
 from diffeo._support.wording import percent
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import IsometricChart, MeasuredChart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems, near_folds
 from diffeo.matching.landmark_correction import ResidualModel, learn_residual
 from diffeo.matching.transformation import Transformation

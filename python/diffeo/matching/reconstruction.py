@@ -11,7 +11,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
 from diffeo._support.threads import threads
 from diffeo.alignment.linear import Alignment, align_isometric
-from diffeo.charts.chart import IsometricChart, isometric_chart, landmark_coordinates
+from diffeo.charts.chart import landmark_coordinates
+from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.matching.landmark_correction import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates
 from diffeo.observation.observation import Observation
 

@@ -10,7 +10,8 @@ from diffeo._support.arrays import FloatArray, float_array
 from diffeo._support.threads import threads
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import Chart, IsometricChart
+from diffeo.charts.chart import Chart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.landmark_correction import ResidualModel
 

@@ -14,7 +14,7 @@ from diffeo.alignment.lattices import lattice_isometries
 from diffeo.alignment.linear import Alignment
 from diffeo.alignment.motion import Freedom, Motion, freedom
 from diffeo.alignment.motion_search import best_motion
-from diffeo.charts.chart import IsometricChart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.diagnostics import diagnose_isometric, without_counterpart
 from diffeo.matching.transformation import Transformation
 

@@ -12,7 +12,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
-from diffeo.charts.chart import IsometricChart, isometric_chart
+from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.matching.match_observations import NOT_ISOMETRIC, TWO_SHEETS
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation

@@ -12,7 +12,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
-from diffeo.charts.chart import charts_kept
+from diffeo.charts.isometric import charts_kept
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed

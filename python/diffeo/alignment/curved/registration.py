@@ -17,9 +17,8 @@ from diffeo.alignment.curved.atlas import AtlasMap, atlas
 from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import DiffusionChart
+from diffeo.charts.diffusion import DiffusionChart
 from diffeo.diffusion.independent import joint_blocks
-from diffeo.matching.diagnostics import SCALE_TOLERANCE, Diagnostics, fold_problems, left_out_problems, near_folds
 from diffeo.observation.observation import Observation
 
 # Rounds of placing samples anew that were caught folded over.
@@ -138,31 +137,6 @@ class Registration:
                 "the domain"
             )
         return found
-
-
-def diagnose_registered(
-    a: DiffusionChart, b: DiffusionChart, registration: Registration, problems: list[str], misfit: float
-) -> Diagnostics:
-    """Diagnostics of a registered match: lengths say more than spectra and gates, which only helped to find it."""
-    problems = list(problems)
-    spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
-    shared = min(len(spectrum) for spectrum in spectra)
-    for name, chart in (("A", a), ("B", b)):
-        problems += left_out_problems(name, chart.observation.deficient)
-        problems += fold_problems(name, chart.observation)
-    if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
-        problems.append(
-            f"lengths on B are {registration.scale:.3f} times those on A, although both sides measure in input units: the "
-            "inputs differ in scale, or a side folds"
-        )
-    return Diagnostics(
-        problems,
-        misfit,
-        (registration.stress, registration.stress),
-        (spectra[0][:shared], spectra[1][:shared]),
-        (a.diffusion_map.kernel_.gated_share, b.diffusion_map.kernel_.gated_share),
-        (near_folds(a.observation), near_folds(b.observation)),
-    )
 
 
 def _mapped(chart: AtlasMap, points: FloatArray) -> FloatArray:

@@ -18,7 +18,7 @@ from scipy.spatial.distance import squareform
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.charts.chart import charts_kept
+from diffeo.charts.isometric import charts_kept
 from diffeo.demos.attempts import activations
 from diffeo.demos.family import pictures as pictures
 from diffeo.demos.page import Page

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.charts.chart import IsometricChart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.demos.horse import drawings
 from diffeo.demos.horse.autoencoder import Architecture, train_autoencoder
 from diffeo.demos.horse.few_neurons import neurons_section

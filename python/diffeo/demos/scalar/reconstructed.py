@@ -11,7 +11,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo.charts.chart import IsometricChart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.demos.page import Page
 from diffeo.matching.reconstruction import Reconstruction, reconstruct
 from diffeo.report.plots import plot_grid, plot_prediction, pyplot

@@ -1,0 +1,53 @@
+"""No intrinsic coordinates: the chart of an observation that folds its domain or does not embed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from diffeo._support.arrays import FloatArray
+from diffeo.observation.observation import Observation
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredChart:
+    """No intrinsic coordinates: for an observation that has none, because it folds its domain or does not embed it.
+
+    Attributes
+    ----------
+    observation : Observation
+    coordinates : ndarray of shape (n, d)
+        Leading principal components of the standardised measurements: to be looked at, no map uses them.
+    """
+
+    observation: Observation
+    coordinates: FloatArray = field(init=False, repr=False)
+    _centre: FloatArray = field(init=False, repr=False)
+    _axes: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        points = self.observation.points
+        centre, spread = points.mean(axis=0), points.std(axis=0)
+        units = np.where(spread > 0.0, 1.0 / np.where(spread > 0.0, spread, 1.0), 0.0)
+        axes = np.linalg.svd((points - centre) * units, full_matrices=False)[2][: self.observation.dim].T
+        object.__setattr__(self, "_centre", centre)
+        object.__setattr__(self, "_axes", units[:, None] * axes)
+        object.__setattr__(self, "coordinates", self.intrinsic(points, 0))
+
+    def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
+        """Principal components (count, d) of measurements (count, m)."""
+        coordinates: FloatArray = (points - self._centre) @ self._axes
+        return coordinates
+
+    def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
+        """Measurements (count, m) with these principal components, and none beside them."""
+        return self._centre + coordinates @ np.linalg.pinv(self._axes)
+
+    def wrapped(self, coordinates: FloatArray) -> FloatArray:
+        """The coordinates: there are no periods."""
+        return coordinates
+
+    def features(self, coordinates: FloatArray) -> FloatArray:
+        """None of the inputs of a regression, (count, 0): it has the measurements."""
+        return np.empty((len(coordinates), 0))
