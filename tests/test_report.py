@@ -89,7 +89,7 @@ def test_long_and_hostile_texts_stay_within_the_summary():
 def test_json_holds_all_numbers_and_says_its_schema(tmp_path):
     given = report("a_to_b")
     found = as_json(given, tmp_path)
-    assert found["schema"] == "diffeo.verdict.report/1"
+    assert found["schema"] == "diffeo.report/1"
     assert found["verdict"] == "a_to_b"
     for name, one in (("forward", given.forward), ("backward", given.backward)):
         assert found[name]["error"] == one.error

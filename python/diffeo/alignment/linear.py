@@ -18,6 +18,11 @@ UNDETERMINED = 1e-3
 LANDMARKS_PER_COEFFICIENT = 2
 # Steps of the majorisation of a projection: a linear rate set by how round the landmarks lie.
 PROJECTION_STEPS = 2000
+# Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
+# coordinates are themselves only right to a few percent.
+CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
+# One unit of length on both sides: landmarks that are farther apart, or nearer, by a larger share are suspicious.
+SCALE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
+from diffeo.isometry.trust import too_many_strays
 from diffeo.observation.observation import Observation
 
 # Eigenvectors tried before the search for d independent coordinates gives up.
@@ -21,10 +22,6 @@ N_COMPONENTS = (10, 30, 80)
 
 # Nodes of a local linear fit per coefficient.
 NODES_PER_COEFFICIENT = 8
-
-
-# Samples in small pieces of the graph, up to this share in all, are left out; more than that is an error.
-STRAY_SHARE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +142,6 @@ def _pieces(fitted: DiffusionMap, name: str) -> str:
 def _without_strays(fitted: DiffusionMap, obs: Observation, name: str) -> Observation:
     """The observation with the few samples outside of the largest piece of its graph marked as left out."""
     strays = fitted.kernel_.stray_rows()
-    if len(strays) > STRAY_SHARE * len(obs):
+    if too_many_strays(len(strays), len(obs)):
         raise errors.DisconnectedError(_pieces(fitted, name) + f" (outside of the largest piece: {rows_text(strays)})")
     return replace(obs, deficient=np.union1d(obs.deficient, strays))

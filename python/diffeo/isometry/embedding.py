@@ -17,17 +17,13 @@ from diffeo._support.wording import rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
 from diffeo.isometry.stress import untangle
+from diffeo.isometry.trust import DISTORTED, is_distorted
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.estimator_input import checked_input
 from diffeo.observation.observation import Observation
 
 # Measurements nearer than this share of their range are the same sample again.
 TWIN = 1e-12
-# Above this stress, or the noise of the lengths, coordinates are distorted (0.02 to 0.07 were measured where false edges
-# stayed in, 1e-4 to 5e-3 where a chart exists) ...
-DISTORTED = 0.015
-# ... and above this overlap they lie in sheets: 0.3 to 0.5 where a domain is flattened, below 0.01 elsewhere.
-SHEETS = 0.1
 
 
 class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -244,7 +240,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
 def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
     """Say when the layout is not isometric to the domain, or not one to one."""
-    if found.stress <= max(DISTORTED, observation.length_noise) and found.overlap <= SHEETS:
+    if not is_distorted(found.stress, found.overlap, observation.length_noise):
         return
     errors.warn(
         f"no isometric chart: stress {found.stress:.2g} (below {DISTORTED:g} where there is one), "

@@ -13,7 +13,8 @@ from diffeo.isometry.frame_layout import develop
 from diffeo.isometry.frames import corrected_lengths, extended, gradients_along, local_frames
 from diffeo.isometry.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
 from diffeo.isometry.hermite import HermiteChart
-from diffeo.isometry.stress import FOLDED, refine, refine_robustly, relative_stress, start_layout, untangle
+from diffeo.isometry.stress import refine, refine_robustly, relative_stress, start_layout, untangle
+from diffeo.isometry.trust import DOUBTFUL, FOLDED, SECOND_LOOK, STRAYS, is_doubtful, too_many_strays
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -24,21 +25,14 @@ START_SAMPLES = 15_000
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
 LITTLE_GAIN = 0.7
-# Above this relative stress the graph is searched anew in the layout, and edges are weighed by how far they agree.
-SECOND_LOOK = 2e-4
-# Rounds of that.
+# Rounds in which the graph is searched anew in the layout, and edges are weighed by how far they agree.
 SECOND_LOOKS = 2
-# Above this relative stress or overlap, or unsettled, the layout is compared with one developed from the local frames.
-DOUBTFUL_STRESS = 0.004
-DOUBTFUL_OVERLAP = 0.01
 # Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
 # many times farther apart, meet in a gap of the sample, if that is no larger than this many times log(n) mean spacings
 # (twice the expected largest gap: larger ones have a probability of 1 / n).
 CLOSING_FACTOR = 4
 CLOSING_DETOUR = 4.0
 LARGEST_GAP = 2.0
-# Samples in small pieces of the graph, up to this share in all, are left out.
-STRAY_SHARE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +73,7 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     graph = _largest_piece(graph, observation)
     check_lengths(graph.lengths)
     found = corrected(observation, graph, *untangle(graph, _start(observation, graph, n_neighbors, n_threads)))
-    if found.stress > DOUBTFUL_STRESS or found.overlap > DOUBTFUL_OVERLAP or not found.settled:
+    if is_doubtful(found.stress, found.overlap, found.settled):
         found = _reconsidered(observation, graph, found, n_neighbors)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
@@ -201,7 +195,7 @@ def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_thre
     if development is None or not development[0].n_periods:
         return found
     closed = corrected(observation, development[0], *untangle(*development))
-    return closed if closed.stress + closed.overlap <= DOUBTFUL_STRESS else found
+    return closed if closed.stress + closed.overlap <= DOUBTFUL else found
 
 
 def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding | None:
@@ -220,7 +214,7 @@ def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n
         if count > 1:
             keep = labels == np.bincount(labels).argmax()
             # A layout that is wrong loses most of its edges here: then it is left as it was.
-            if keep.sum() < n - STRAY_SHARE * len(observation):
+            if keep.sum() < n - STRAYS * len(observation):
                 return None
             graph, layout = graph.restricted(keep), layout[keep]
     moved, steps, settled = refine_robustly(graph, layout)
@@ -233,7 +227,7 @@ def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGr
     if count == 1:
         return graph
     keep = labels == np.bincount(labels).argmax()
-    if (~keep).sum() > STRAY_SHARE * len(observation):
+    if too_many_strays(int((~keep).sum()), len(observation)):
         raise errors.DisconnectedError(
             f"the neighbour graph falls into {pieces_text(labels)} samples: the measurements fold or bend too "
             f"sharply for this many samples, or do not cover the domain; add neurons{or_samples(observation)}"

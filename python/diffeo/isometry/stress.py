@@ -14,14 +14,12 @@ from diffeo.isometry.anderson import Anderson
 from diffeo.isometry.gauss_newton import bend
 from diffeo.isometry.graph import NeighborGraph
 from diffeo.isometry.laplacian import anchored_solution, graph_laplacian
+from diffeo.isometry.trust import FOLDED
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
 START_LANDMARKS = 60
 # Steps of the refinement; it needs 30 to 80 where an isometric chart exists.
 MAX_STEPS = 100
-# Above this relative stress a layout that has not settled is folded, or a chart does not exist, and Gauss-Newton steps do
-# no good.
-FOLDED = 0.02
 # The refinement has converged when no sample moves by more than this share of the median length of the edges.
 SETTLED = 1e-6
 # Acceleration that lets the stress grow by more than this is forgotten and started anew.

@@ -11,41 +11,26 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.curved.registration import Registration
-from diffeo.alignment.linear import Alignment
+from diffeo.alignment.linear import CONTRADICTION, SCALE_TOLERANCE, Alignment
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
 from diffeo.matching.landmark_correction import ResidualModel
 from diffeo.observation.curvature import or_samples
+from diffeo.observation.folds import folds, near_folds
 from diffeo.observation.observation import Observation
 
 # A regression on the landmarks with this relative error says nothing.
 USELESS = 0.3
-# Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
-# coordinates are themselves only right to a few percent.
-CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
 # Generator eigenvalues of one domain agree within a few percent, and within about 1/sqrt(n) for small samples; beyond
 # this factor (and twice that) the domains differ.
 SPECTRUM_FACTOR = 1.25
 # Share of gated pairs beyond which the measurements are suspected not to embed the input.
 SUSPICIOUS_GATED_SHARE = 0.1
-# A smallest singular value below this share of its median is a near-fold (a steep but monotone function reaches a
-# few percent without folding) ...
-NEAR_FOLD = 0.01
-# ... and so many of the samples in one are a problem: at a fold the stretch vanishes like the distance to it.
-NEAR_FOLD_SHARE = 0.001
-# Relative stress above this has come with maps that are wrong by a percent or more; below 0.001 all is well. Metrics
-# from noise have a stress of their own (`Observation.length_noise`).
-SUSPICIOUS_STRESS = 0.012
-# Without convergence, doubts begin here.
-UNSETTLED_STRESS = 3e-4
 # Reach of the samples over the narrowest spread of the landmarks, beyond which small errors become large ones.
 LEVERAGE = 25.0
 # Beyond this the landmarks are not used in that direction.
 MOST_LEVERAGE = 1000.0
-# A layout with more than this share of its samples on top of others is suspicious.
-OVERLAPPING = 0.01
-# One unit of length on both sides: a larger deviation of the landmarks' spread is suspicious.
-SCALE_TOLERANCE = 0.02
 # Samples of one side this many spacings away from all of the other side have no counterpart there ...
 NO_COUNTERPART = 3.0
 # ... and more than this share of them means that the domains differ.
@@ -95,14 +80,14 @@ def diagnose_isometric(
         )
     for name, chart in (("A", a), ("B", b)):
         stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
-        if stress > max(SUSPICIOUS_STRESS, chart.observation.length_noise):
+        if is_suspicious(stress, chart.observation.length_noise):
             worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
             problems.append(
                 f"on side {name} the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
                 f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
                 f"domain is curved; add neurons{or_samples(chart.observation)}"
             )
-        elif not chart.embedding.converged_ and stress > UNSETTLED_STRESS:
+        elif not chart.embedding.converged_ and stress > UNSETTLED:
             problems.append(
                 f"on side {name} the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
                 f"{stress:.4f}): a thin or sparse domain; use more samples"
@@ -178,12 +163,6 @@ def regression_problems(misfit: float, model: ResidualModel | None) -> list[str]
     ]
 
 
-def near_folds(observation: Observation) -> IntArray:
-    """Samples whose smallest stretch is below 1 % of its median."""
-    smallest = observation.singular_values[:, observation.dim - 1]
-    return np.flatnonzero(smallest < NEAR_FOLD * np.median(smallest))
-
-
 def _misfit(alignment: Alignment) -> float:
     return alignment.left_out if np.isfinite(alignment.left_out) else alignment.residual
 
@@ -248,7 +227,7 @@ def left_out_problems(name: str, rows: IntArray) -> list[str]:
 def fold_problems(name: str, observation: Observation) -> list[str]:
     """Samples at which the stretch in some direction nearly vanishes."""
     rows = near_folds(observation)
-    if len(rows) <= NEAR_FOLD_SHARE * len(observation):
+    if not folds(len(rows), len(observation)):
         return []
     return [
         f"on side {name} the Jacobian nearly vanishes in some direction at {len(rows)} samples ({rows_text(rows)}): the "

@@ -18,10 +18,7 @@ LANDMARKS_PER_COORDINATE = 2
 LEFT_OUT_ONE_BY_ONE = 50
 # A variance is trusted to be in scale, before any landmark is seen, as if this many landmarks had shown it.
 PRIOR_LANDMARKS = 3.0
-# Relative error of an aligned map per squared relative stress: on forty pairs of trained networks within a factor of
-# about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.
-DOUBT_PER_SQUARED_STRESS = 100.0
-# Share of that doubt which falls on a regression that has the coordinates among its inputs.
+# Share of the doubt of an aligned map which falls on a regression that has the coordinates among its inputs.
 DOUBT_OF_INPUTS = 0.1
 # Queries evaluated at once: bounds the memory to this many times the number of landmarks.
 CHUNK = 8192
@@ -195,11 +192,6 @@ def learn_residual(
         dual=np.stack([row.dual for row in rows]),
         errors={kind: float(np.linalg.norm(miss)) / size if size > 0.0 else 0.0 for kind, miss in misses.items()},
     )
-
-
-def doubt_of_stress(*stresses: float) -> float:
-    """Relative error to suspect of an aligned map from the relative stress of its charts; at most 1."""
-    return min(1.0, DOUBT_PER_SQUARED_STRESS * max(stresses) ** 2)
 
 
 def left_out_coordinates(

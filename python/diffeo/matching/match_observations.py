@@ -20,6 +20,7 @@ from diffeo.charts.diffusion import common_coordinates, diffusion_chart
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.measured import MeasuredChart
 from diffeo.diffusion.kernel import automatic_epsilon
+from diffeo.isometry.trust import doubt_of_stress, is_chart, is_one_to_one, keeps_lengths
 from diffeo.matching.diagnostics import (
     diagnose_diffusion,
     diagnose_isometric,
@@ -27,19 +28,15 @@ from diffeo.matching.diagnostics import (
     regression_problems,
     spectral_scale,
 )
-from diffeo.matching.landmark_correction import doubt_of_stress, learn_residual, left_out_coordinates
+from diffeo.matching.landmark_correction import learn_residual, left_out_coordinates
 from diffeo.matching.pair_map import better_of, enough_landmarks
 from diffeo.matching.pairs import landmark_points, parse_landmarks, parse_observables
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 
-# Beyond this relative stress no isometric chart exists, and coordinates="auto" takes diffusion coordinates.
-NOT_ISOMETRIC = 0.05
 # Landmarks off a manifold are left out while they are at most this share.
 STRAY_LANDMARKS = 0.1
-# A layout in which more than this share of the samples lies on another sheet is not one to one: the domain is closed.
-TWO_SHEETS = 0.1
 
 
 def match(
@@ -266,8 +263,7 @@ def _check_open(a: IsometricChart, b: IsometricChart) -> None:
 
 def _is_chart(side: IsometricChart) -> bool:
     """Whether the layout keeps lengths and is one to one."""
-    most = max(NOT_ISOMETRIC, side.observation.length_noise)
-    return side.embedding.stress_ <= most and side.embedding.overlap_ <= TWO_SHEETS
+    return is_chart(side.embedding.stress_, side.embedding.overlap_, side.observation.length_noise)
 
 
 def _no_chart(a: IsometricChart, b: IsometricChart) -> list[str]:
@@ -276,8 +272,8 @@ def _no_chart(a: IsometricChart, b: IsometricChart) -> list[str]:
         f"side {name} has no isometric coordinates (relative stress {side.embedding.stress_:.3f}): noise, a curved domain, "
         "neurons that do not embed, or a thin domain whose layout was caught on the way"
         for name, side in (("A", a), ("B", b))
-        if side.embedding.stress_ > max(NOT_ISOMETRIC, side.observation.length_noise)
-        and side.embedding.overlap_ <= TWO_SHEETS
+        if not keeps_lengths(side.embedding.stress_, side.observation.length_noise)
+        and is_one_to_one(side.embedding.overlap_)
     ]
 
 

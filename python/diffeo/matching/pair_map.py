@@ -14,9 +14,10 @@ from diffeo._support.wording import percent
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
-from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems, near_folds
+from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems
 from diffeo.matching.landmark_correction import ResidualModel, learn_residual
 from diffeo.matching.transformation import Transformation
+from diffeo.observation.folds import near_folds
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
 LANDMARKS_PER_DIMENSION = 10

@@ -10,18 +10,17 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
 from diffeo._support.threads import threads
-from diffeo.alignment.linear import Alignment, align_isometric
+from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
 from diffeo.charts.chart import landmark_coordinates
 from diffeo.charts.isometric import IsometricChart, isometric_chart
-from diffeo.matching.landmark_correction import ResidualModel, doubt_of_stress, learn_residual, left_out_coordinates
+from diffeo.isometry.trust import doubt_of_stress
+from diffeo.matching.landmark_correction import ResidualModel, learn_residual, left_out_coordinates
 from diffeo.observation.observation import Observation
 
 # Fewer known outputs than this per coordinate, and one more, hide how far off they are: even their left-out error does.
 KNOWN_PER_COORDINATE = 5
 # Left-out errors above this are named.
 DOUBTFUL_ERROR = 0.1
-# With a known unit the known inputs lie this much nearer or farther than the coordinates at most.
-SCALE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from diffeo._support.arrays import FloatArray, IntArray, integer, seeded
 from diffeo._support.wording import rows_text
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
+from diffeo.observation.folds import folds, nearly_vanishing
 from diffeo.observation.observation import Observation
 
 # Random sets to start from, beside the greedy one: exchanges can be caught.
@@ -24,8 +25,6 @@ EXCHANGE_GAIN = 0.99
 TIE = 1e-9
 # Measurements of far inputs nearer than this share of a spacing nearly cross.
 LIMIT_SEPARATION = 0.25
-# A smallest stretch below this share of its median, at more than that share of the samples, is a fold.
-NEAR_FOLD, NEAR_FOLD_SHARE = 0.01, 0.001
 # Neighbours in the layer whose inputs are farther apart than this many spacings are no neighbours; a share of 1 % is a
 # layer that gives different inputs one measurement.
 FALSE_NEIGHBOR, FALSE_NEIGHBOR_SHARE = 4.0, 0.01
@@ -312,8 +311,8 @@ def _measures(cost: Cost, chosen: list[int]) -> tuple[float, float, float]:
 
 
 def _fold_problems(what: str, smallest: FloatArray, rows: IntArray) -> list[str]:
-    folded = np.flatnonzero(smallest < NEAR_FOLD * np.median(smallest))
-    if len(folded) <= NEAR_FOLD_SHARE * len(rows):
+    folded = nearly_vanishing(smallest)
+    if not folds(len(folded), len(rows)):
         return []
     return [
         f"the Jacobian of {what} nearly vanishes in some direction at {len(folded)} of {len(rows)} samples "

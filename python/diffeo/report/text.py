@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diffeo.verdict.report import Report
 
 # Changes when a name in the JSON form changes its meaning or goes.
-SCHEMA = "diffeo.verdict.report/1"
+SCHEMA = "diffeo.report/1"
 WIDTH, MAX_LINES = 100, 30
 HEADLINES = {
     EQUIVALENT: "Equivalent: the same up to a change of coordinates",

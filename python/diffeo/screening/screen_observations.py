@@ -13,7 +13,7 @@ from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo.charts.isometric import IsometricChart, isometric_chart
-from diffeo.matching.match_observations import NOT_ISOMETRIC, TWO_SHEETS
+from diffeo.isometry.trust import is_chart
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
@@ -292,11 +292,10 @@ def _overlaid(
 
 
 def _is_flat(chart: IsometricChart | None) -> bool:
-    """Whether the layout keeps lengths and is one to one (`diffeo.matching.match_observations`)."""
+    """Whether a side was laid out, keeps lengths, and is one to one."""
     if chart is None:
         return False
-    most = max(NOT_ISOMETRIC, chart.observation.length_noise)
-    return chart.embedding.stress_ <= most and chart.embedding.overlap_ <= TWO_SHEETS
+    return is_chart(chart.embedding.stress_, chart.embedding.overlap_, chart.observation.length_noise)
 
 
 def _rank_shares(obs: Observation) -> FloatArray:

@@ -16,29 +16,20 @@ from diffeo._support.wording import rows_text
 from diffeo.alignment.curved.atlas import AtlasMap, atlas
 from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
-from diffeo.alignment.linear import Alignment
+from diffeo.alignment.linear import CONTRADICTION, Alignment
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.diffusion.independent import joint_blocks
+from diffeo.isometry.trust import DOUBTFUL, is_isometry
 from diffeo.observation.observation import Observation
 
 # Rounds of placing samples anew that were caught folded over.
 UNTANGLING_ROUNDS = 5
 # Gaps between eigenvalues, beyond what sampling scatters, that may separate blocks.
 BLOCK_RATIOS = (1.0, 1.05, 1.2)
-# Beyond this relative stress there is no isometry, and no registration.
-NOT_ISOMETRIC = 0.05
-# Noisy lengths disagree by their own errors, on both sides; this many times the error of A's are still an isometry, ...
-NOISE_FACTOR = 3.0
-# ... up to here.
-NOISY_ISOMETRIC = 0.2
-# Relative stress above this has come with maps that are wrong by a fraction of a percent or more.
-SUSPICIOUS_STRESS = 0.004
 # More than this share of B's samples without a counterpart means that the domains differ.
 UNCOVERED_SHARE = 0.02
 # More than this share of A's samples left folded over is a problem.
 CAUGHT_SHARE = 5e-4
-# Landmarks that miss their partners by more than this share of their spread contradict the isometry.
-CONTRADICTION = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +101,7 @@ class Registration:
     def problems(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> list[str]:
         """What speaks against the map, as sentences; landmarks as measurements (L, m_a) and (L, m_b)."""
         found = []
-        if self.stress > SUSPICIOUS_STRESS:
+        if self.stress > DOUBTFUL:
             worst = np.argsort(-np.where(np.isfinite(self.misfit), self.misfit, 0.0), kind="stable")[:5]
             found.append(
                 f"A's lengths cannot all be kept on B (relative stress {self.stress:.4f}, worst around A's "
@@ -129,7 +120,7 @@ class Registration:
                 "landmarks"
             )
         missed = self.misses(landmarks_a, landmarks_b)
-        wrong = np.flatnonzero(missed > CONTRADICTION)
+        wrong = np.flatnonzero(missed > CONTRADICTION["isometric"])
         if len(wrong):
             found.append(
                 f"no isometry joins {len(wrong)} of {len(missed)} landmarks ({rows_text(wrong)}), which miss their partners by "
@@ -284,7 +275,7 @@ def registered_charts(
             f"{', '.join(f'{one.misfit:.3f}' for one in found)}): the domain has a symmetry that {len(points[0])} landmarks "
             "leave open; the first was taken, all are in t.candidates; add a landmark away from the symmetry planes"
         )
-    if registration.stress > max(NOT_ISOMETRIC, min(NOISE_FACTOR * registration.noise, NOISY_ISOMETRIC)):
+    if not is_isometry(registration.stress, registration.noise):
         problems.append(
             f"no isometry joins the two sides (relative stress {registration.stress:.3f} between their lengths): noise, "
             "neurons that do not embed, or domains that differ; only the alignment of diffusion coordinates was used, which "

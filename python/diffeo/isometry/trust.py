@@ -1,0 +1,88 @@
+"""Is this a chart? Every threshold of that question, in one ladder, and the rules that ask it."""
+
+from __future__ import annotations
+
+# Relative stress of a layout, sqrt(sum (norm(X_i - X_j) - l_ij)^2 / sum l_ij^2), in rising order. Where a chart exists,
+# 1e-4 to 5e-3 were measured; where false edges stayed in, 0.02 to 0.07.
+
+# Above this the graph is searched anew in the layout, and edges are weighed by how far they agree.
+SECOND_LOOK = 2e-4
+# A layout that had not settled is a problem above this.
+UNSETTLED = 3e-4
+# Above this the layout is compared with one from the local frames. A registration of two samples, whose stress is between
+# lengths on both sides, has come with maps that are wrong by a fraction of a percent or more.
+DOUBTFUL = 0.004
+# Above this, maps have been wrong by a percent or more, and a problem says so; below 0.001 all is well.
+SUSPICIOUS = 0.012
+# Above this the estimator warns: no isometric coordinates.
+DISTORTED = 0.015
+# Above this a layout that has not settled is folded, or a chart does not exist, and Gauss-Newton steps do no good; nor is
+# it one to start others from.
+FOLDED = 0.02
+# Beyond this there is no isometric chart, and no isometry between two samples; other coordinates are taken.
+NOT_ISOMETRIC = 0.05
+# Noisy lengths disagree by their own errors, on both sides of a registration: this many times the error of A's are still
+# an isometry, ...
+NOISE_FACTOR = 3.0
+# ... up to here.
+NOISY_ISOMETRIC = 0.2
+
+# Share of the samples that lie on others which are not near them: below 0.01 where a layout is one to one, 0.3 to 0.5
+# where a domain is flattened.
+
+# Above this a layout is looked at again, and a problem says so.
+OVERLAPPING = 0.01
+# Above this a layout lies in two sheets: it is not one to one, the domain is closed.
+SHEETS = 0.1
+
+# Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
+STRAYS = 0.01
+
+# Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
+# factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.
+DOUBT_PER_SQUARED_STRESS = 100.0
+
+
+def is_doubtful(stress: float, overlap: float, settled: bool) -> bool:
+    """Whether a layout is to be compared with one that was found in another way."""
+    return stress > DOUBTFUL or overlap > OVERLAPPING or not settled
+
+
+def is_distorted(stress: float, overlap: float, length_noise: float) -> bool:
+    """Whether a layout fails to keep lengths beyond what their noise explains, or lies in sheets."""
+    return not (stress <= max(DISTORTED, length_noise) and overlap <= SHEETS)
+
+
+def is_suspicious(stress: float, length_noise: float) -> bool:
+    """Whether lengths are kept worse, beyond what their noise explains, than where maps are right to a percent."""
+    return stress > max(SUSPICIOUS, length_noise)
+
+
+def keeps_lengths(stress: float, length_noise: float) -> bool:
+    """Whether a layout is isometric, as far as the noise of the lengths allows."""
+    return stress <= max(NOT_ISOMETRIC, length_noise)
+
+
+def is_one_to_one(overlap: float) -> bool:
+    """Whether a layout lies in one sheet."""
+    return overlap <= SHEETS
+
+
+def is_chart(stress: float, overlap: float, length_noise: float) -> bool:
+    """Whether a layout keeps lengths and is one to one."""
+    return keeps_lengths(stress, length_noise) and is_one_to_one(overlap)
+
+
+def is_isometry(stress: float, length_noise: float) -> bool:
+    """Whether a registration of two samples, both of noisy lengths, keeps them."""
+    return not stress > max(NOT_ISOMETRIC, min(NOISE_FACTOR * length_noise, NOISY_ISOMETRIC))
+
+
+def too_many_strays(count: int, n_samples: int) -> bool:
+    """Whether so many samples outside of the largest piece of a graph are too many to leave out."""
+    return count > STRAYS * n_samples
+
+
+def doubt_of_stress(*stresses: float) -> float:
+    """Relative error to suspect of an aligned map from the relative stress of its charts; at most 1."""
+    return min(1.0, DOUBT_PER_SQUARED_STRESS * max(stresses) ** 2)
