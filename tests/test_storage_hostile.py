@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from diffeo import errors
-from diffeo.files import storage
+from diffeo.files import charts
 from forgeries import forge, refused
 from stored import DISTINCT, assert_same, parts
 
@@ -211,12 +211,12 @@ def test_models_that_would_exhaust_memory_or_time_are_refused(side, copy_of):
 
 def test_copies_of_nodes_are_counted_before_they_are_made(monkeypatch):
     nodes = np.vstack([np.zeros(9), np.full(9, 0.9)])
-    storage._check_periods(np.eye(9)[:8], nodes, "periods")
+    charts._check_periods(np.eye(9)[:8], nodes, "periods")
     with pytest.raises(errors.InputError, match="9 periods in 9 dimensions are too many"):
-        storage._check_periods(np.eye(9), nodes, "periods")
+        charts._check_periods(np.eye(9), nodes, "periods")
     monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", str(3**8 * nodes.nbytes - 1))
     with pytest.raises(errors.MemoryLimitError, match="13122 copies"):
-        storage._check_periods(np.eye(9)[:8], nodes, "periods")
+        charts._check_periods(np.eye(9)[:8], nodes, "periods")
 
 
 def test_name_in_both_tables_is_refused(copy_of):

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
-    from diffeo.files.storage import load as load
+    from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
@@ -68,7 +68,7 @@ _HOME = {
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
     "compare_layers": "verdict.layers",
-    "load": "files.storage",
+    "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
     "observe": "networks.observe_networks",

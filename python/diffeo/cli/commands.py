@@ -14,7 +14,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo.files.arrays import Arrays, read_arrays, read_observation, read_pairs, write_arrays
-from diffeo.files.storage import write_text
+from diffeo.files.saved import write_text
 from diffeo.observation.observation import Observation
 from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
 

@@ -53,7 +53,7 @@ def read_observation(path: str | os.PathLike[str]) -> Observation:
     """
     name = os.fsdecode(path)
     if _starts(name) not in (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM"):
-        from diffeo.files.storage import load
+        from diffeo.files.saved import load
 
         found = load(name)
         if not isinstance(found, Observation):

@@ -116,3 +116,8 @@ def take(content: Content, at: str, schema: dict[str, str], sizes: dict[str, int
 def holds(content: Content, at: str) -> bool:
     """Whether any name in the content begins like this."""
     return any(name.startswith(at) for name in content)
+
+
+def fields_of(at: str, holder: Any, rules: dict[str, str]) -> Content:
+    """What the rules name of an object, under names that begin like this."""
+    return {at + name: getattr(holder, name) for name in rules}

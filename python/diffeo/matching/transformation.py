@@ -134,7 +134,7 @@ class Transformation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
-        from diffeo.files.storage import save_transformation
+        from diffeo.files.saved import save_transformation
 
         save_transformation(self, path)
 

@@ -278,6 +278,6 @@ class Observation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
-        from diffeo.files.storage import save_observation
+        from diffeo.files.saved import save_observation
 
         save_observation(self, path)

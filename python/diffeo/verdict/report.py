@@ -82,7 +82,7 @@ class Report:
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page: no network, no scripts, made to be read on screen, on a phone and on paper."""
-        from diffeo.files.storage import write_text
+        from diffeo.files.saved import write_text
         from diffeo.report.page import page
 
         write_text(page(self), path)
@@ -98,7 +98,7 @@ class Report:
         """
         import json
 
-        from diffeo.files.storage import write_text
+        from diffeo.files.saved import write_text
         from diffeo.report.text import as_json
 
         text = json.dumps(as_json(self, arrays=arrays), indent=1, allow_nan=False, ensure_ascii=False)
@@ -106,7 +106,7 @@ class Report:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
-        from diffeo.files.storage import save_report
+        from diffeo.files.saved import save_report
 
         save_report(self, path)
 

@@ -1,0 +1,29 @@
+"""What a file holds of an observation, and the observation made from it again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffeo import errors
+from diffeo.files import schema
+from diffeo.files.container import Content
+from diffeo.files.schema import fields_of, take
+from diffeo.observation.observation import Observation
+
+
+def observation_content(at: str, observation: Observation) -> Content:
+    """Arrays and entries of an observation, whose names begin like this."""
+    return fields_of(at, observation, schema.OBSERVATION)
+
+
+def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Observation:
+    """The observation, from content that may be anything; the lengths of its axes go to `sizes`."""
+    taken = take(content, at, schema.OBSERVATION, sizes)
+    values, deficient = taken["singular_values"], taken["deficient"]
+    if taken["dim"] != sizes["d"] or sizes["d"] > min(sizes["m"], sizes["r"]):
+        raise errors.ShapeError(f"{at}dim = {taken['dim']} does not fit whitening or singular_values")
+    if (values < 0).any() or (np.diff(values, axis=1) > 0).any():
+        raise errors.InputError(f"{at}singular_values are negative or not in descending order")
+    if len(np.unique(deficient)) != len(deficient):
+        raise errors.InputError(f"{at}deficient lists a sample twice")
+    return Observation(**taken)

@@ -1,0 +1,96 @@
+"""Saving and loading: one safetensors file an object, no pickle, written atomically, read with distrust.
+
+Names in a file are dotted paths such as ``a.observation.points``. Kernels, search trees, atlases and factors of kernel
+matrices are not stored but made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from diffeo import errors
+from diffeo.files.container import Content, decode, encode, read, write
+from diffeo.files.observation import build_observation, observation_content
+from diffeo.files.report import build_report, report_content
+from diffeo.files.transformation import build_transformation, transformation_content
+from diffeo.matching.transformation import Transformation
+from diffeo.observation.observation import Observation
+from diffeo.verdict.report import Report
+
+
+def save_observation(observation: Observation, path: str | os.PathLike[str]) -> None:
+    """Write an observation to one file; on failure raise StorageError and leave an old file as it was."""
+    _save(lambda: observation_content("", observation), "observation", path)
+
+
+def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
+    """Write a transformation, with both observations, to one file; errors as in `save_observation`."""
+    _save(lambda: transformation_content(transformation), transformation.coordinates, path)
+
+
+def save_report(report: Report, path: str | os.PathLike[str]) -> None:
+    """Write a report to one file; errors as in `save_observation`."""
+    _save(lambda: report_content(report), "report", path)
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file in UTF-8, in one step; errors as in `save_observation`."""
+    name = os.fsdecode(path)
+    with _refusing(name, " was not written"):
+        write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
+
+
+def load(path: str | os.PathLike[str]) -> Observation | Transformation | Report:
+    """Read what ``.save`` wrote, bit for bit. Nothing in a file is executed.
+
+    Kernels and trees of a transformation are made again; its maps give the same bits as when it was saved.
+
+    Raises
+    ------
+    StorageError
+        The file is missing, not one of diffeo's, of a newer format, truncated, altered or inconsistent.
+    MemoryLimitError
+        The file, or a kernel made from it, would take more memory than `mahalanobis_kernel` allows.
+    """
+    name = os.fsdecode(path)
+    with _refusing(name):
+        content, kind = decode(read(name))
+        return _build(content, kind, assemble=True)
+
+
+def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) -> None:
+    name = os.fsdecode(path)
+    with _refusing(name, " was not written"):
+        content = {key: x.item() if isinstance(x, np.generic) else x for key, x in make().items()}
+        _build(dict(content), kind, assemble=False)  # what could not be read back is not written
+        write(encode(content, kind), name)
+
+
+@contextlib.contextmanager
+def _refusing(name: str, what: str = "") -> Iterator[None]:
+    """Turn what a path, a file or its content provokes into StorageError; MemoryLimitError stays."""
+    try:
+        yield
+    except OSError as error:
+        raise errors.StorageError(error.errno, error.strerror, name) from error
+    except (errors.DataTypeError, ValueError, IndexError, OverflowError, RuntimeError) as error:
+        raise errors.StorageError(f"{name}{what}: {error}") from error
+
+
+def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Transformation | Report:
+    """The object, from content that may be anything, with its kernels if asked; nothing may be left over."""
+    if kind == "observation":
+        built: Observation | Transformation | Report = build_observation(content, "", {})
+    elif kind in ("isometric", "diffusion", "regression"):
+        built = build_transformation(content, kind, assemble)
+    elif kind == "report":
+        built = build_report(content)
+    else:
+        raise errors.InputError(f"it holds an object of unknown kind, {kind!r:.60}")
+    if content:
+        raise errors.InputError(f"unexpected entries: {', '.join(sorted(content))!r:.300}")
+    return built
