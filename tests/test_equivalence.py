@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import errors, relative_error
-from diffeo.verdict.error_bounds import LEAST_PAIRS, error_bounds, judge, verdict
+from diffeo.verdict.error_bounds import LEAST_PAIRS, bootstrap_bounds, judge, verdict
 
 NONE = np.zeros(3)
 
@@ -20,7 +20,7 @@ def simulated(error, count, freedom, rng):
 def shares(count, freedom, trials=400):
     """How often the bounds at 5 % lie on the wrong side of the true error, and the upper one under twice the error."""
     rng = np.random.default_rng(count)
-    found = np.array([error_bounds(*simulated(0.05, count, freedom, rng), NONE, 0.05) for _ in range(trials)])
+    found = np.array([bootstrap_bounds(*simulated(0.05, count, freedom, rng), NONE, 0.05) for _ in range(trials)])
     return (found[:, 2] < 0.05).mean(), (found[:, 1] > 0.05).mean(), (found[:, 2] < 0.1).mean()
 
 
@@ -36,10 +36,10 @@ def test_the_bounds_cover_heavy_tails_and_are_near_their_level():
 
 def test_the_error_is_that_of_the_definition():
     predicted, true = simulated(0.3, 60, 5, np.random.default_rng(0))
-    error, lower, upper = error_bounds(predicted, true, true.mean(axis=0), 0.05)
+    error, lower, upper = bootstrap_bounds(predicted, true, true.mean(axis=0), 0.05)
     assert error == pytest.approx(relative_error(predicted, true), rel=1e-12)
     assert 0 < lower < error < upper
-    shifted, _, _ = error_bounds(predicted, true, true.mean(axis=0) + 2.0, 0.05)
+    shifted, _, _ = bootstrap_bounds(predicted, true, true.mean(axis=0) + 2.0, 0.05)
     spread = np.linalg.norm(true - true.mean(axis=0) - 2.0)
     assert shifted == pytest.approx(np.linalg.norm(predicted - true) / spread, rel=1e-12)
 
@@ -49,7 +49,7 @@ def test_bounds_widen_with_a_stricter_level_and_narrow_with_more_pairs():
     predicted, true = simulated(0.1, 800, 8, rng)
     widths = []
     for count, level in ((100, 0.05), (100, 0.005), (800, 0.05)):
-        _, lower, upper = error_bounds(predicted[:count], true[:count], NONE, level)
+        _, lower, upper = bootstrap_bounds(predicted[:count], true[:count], NONE, level)
         widths.append(np.log(upper / lower))
     assert widths[1] > 1.2 * widths[0]
     assert widths[2] < 0.6 * widths[0]
@@ -58,19 +58,19 @@ def test_bounds_widen_with_a_stricter_level_and_narrow_with_more_pairs():
 @pytest.mark.parametrize("unit", [1e-160, 1e-3, 1e160])
 def test_bounds_do_not_depend_on_the_unit(unit):
     predicted, true = simulated(0.1, 50, 5, np.random.default_rng(2))
-    assert error_bounds(unit * predicted, unit * true, NONE, 0.05) == pytest.approx(
-        error_bounds(predicted, true, NONE, 0.05), rel=1e-9
+    assert bootstrap_bounds(unit * predicted, unit * true, NONE, 0.05) == pytest.approx(
+        bootstrap_bounds(predicted, true, NONE, 0.05), rel=1e-9
     )
 
 
 def test_bounds_are_the_same_bits_again():
     predicted, true = simulated(0.1, 50, 5, np.random.default_rng(2))
-    assert error_bounds(predicted, true, NONE, 0.05) == error_bounds(predicted, true, NONE, 0.05)
+    assert bootstrap_bounds(predicted, true, NONE, 0.05) == bootstrap_bounds(predicted, true, NONE, 0.05)
 
 
 def test_more_pairs_than_are_drawn_at_once():
     predicted, true = simulated(0.1, 30_000, 8, np.random.default_rng(3))
-    _, lower, upper = error_bounds(predicted, true, NONE, 0.05)
+    _, lower, upper = bootstrap_bounds(predicted, true, NONE, 0.05)
     assert 0.098 < lower < 0.1 < upper < 0.105
 
 
@@ -78,34 +78,34 @@ def test_one_bad_prediction_among_exact_ones_is_not_believed_to_be_the_only_one(
     true = np.random.default_rng(4).normal(size=(50, 3))
     predicted = true.copy()
     predicted[0] += 1.0
-    error, lower, upper = error_bounds(predicted, true, NONE, 0.05)
+    error, lower, upper = bootstrap_bounds(predicted, true, NONE, 0.05)
     assert 0.0 <= lower < 0.5 * error
     assert 2.0 * error < upper < np.inf
 
 
 def test_exact_predictions_have_no_error():
     true = np.random.default_rng(4).normal(size=(50, 3))
-    assert error_bounds(true, true, NONE, 0.05) == (0.0, 0.0, 0.0)
+    assert bootstrap_bounds(true, true, NONE, 0.05) == (0.0, 0.0, 0.0)
     # A handful of them prove nothing.
     assert judged(true[:19], true[:19]).status == "undetermined"
 
 
 def test_the_mean_as_prediction_has_error_one():
     true = np.random.default_rng(4).normal(size=(50, 3))
-    error, lower, upper = error_bounds(np.zeros_like(true), true, NONE, 0.05)
+    error, lower, upper = bootstrap_bounds(np.zeros_like(true), true, NONE, 0.05)
     assert (error, lower) == (1.0, 1.0)
     assert upper >= 1.0
 
 
 def test_a_single_pair_bounds_nothing():
     true = np.ones((1, 3))
-    assert error_bounds(1.1 * true, true, NONE, 0.05)[1:] == (0.0, np.inf)
+    assert bootstrap_bounds(1.1 * true, true, NONE, 0.05)[1:] == (0.0, np.inf)
 
 
 def test_truth_without_spread_is_refused():
     true = np.ones((30, 3))
     with pytest.raises(errors.InputError, match="do not deviate"):
-        error_bounds(true, true, np.ones(3), 0.05)
+        bootstrap_bounds(true, true, np.ones(3), 0.05)
 
 
 def judged(predicted, true, margin=0.05):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import random_orthogonal, smooth_map, square
 from diffeo import Observation, errors, match, relative_error
-from diffeo.alignment.curved.atlas import AtlasMap, atlas, gradients, local_weights, monomials, powers
+from diffeo.alignment.curved.atlas import AtlasMap, atlas_of, gradients, local_weights, monomials, powers
 from diffeo.alignment.curved.eigenmatch import correspondences
 from diffeo.diffusion.independent import joint_blocks
 from diffeo.matching.match_observations import _match_diffusion
@@ -91,7 +91,7 @@ def test_monomials_and_their_gradients(dim):
 
 def chords():
     """The atlas of a sphere, both ends of its edges, and their true lengths."""
-    charts = atlas(spheres()[0], 1)
+    charts = atlas_of(spheres()[0], 1)
     x = surface(N, 0)[0][charts.rows]
     i, j = np.repeat(np.arange(N), 8), charts.neighbors[:, :8].ravel()
     i, j = i[j >= 0], j[j >= 0]
@@ -123,7 +123,7 @@ def test_tangents_are_the_derivatives_of_lengths():
 
 def test_lengths_do_not_depend_on_the_gauge():
     charts, i, j, _ = chords()
-    turned = atlas(observed(A, *surface(N, 0), turn=7), 1)
+    turned = atlas_of(observed(A, *surface(N, 0), turn=7), 1)
     here = np.zeros((len(i), 2))
     one, other = (c.geodesics(i, here, c.points[j])[0] for c in (charts, turned))
     np.testing.assert_allclose(one, other, rtol=1e-6)
@@ -132,7 +132,7 @@ def test_lengths_do_not_depend_on_the_gauge():
 def test_lengths_of_a_linear_map_are_exact():
     x = square(400, 3)
     linear = np.random.default_rng(0).normal(size=(5, 3))
-    charts = atlas(Observation.from_jacobians(x @ linear.T, np.broadcast_to(linear, (400, 5, 3)).copy()), 1)
+    charts = atlas_of(Observation.from_jacobians(x @ linear.T, np.broadcast_to(linear, (400, 5, 3)).copy()), 1)
     i, j = np.arange(400), charts.neighbors[:, 5]
     lengths = charts.geodesics(i, np.zeros((400, 3)), charts.points[j])[0]
     np.testing.assert_allclose(lengths, np.linalg.norm(x[charts.rows[i]] - x[charts.rows[j]], axis=1), rtol=1e-8)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from diffeo.report import figures, svg
-from diffeo.report.page import page
+from diffeo.report.page import report_page
 from diffeo.verdict.baselines import Baseline
 from reports import VERDICTS, report
 
@@ -62,7 +62,7 @@ VARIANTS = {verdict: report(verdict) for verdict in VERDICTS} | {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_page_is_well_formed_and_loads_nothing(name):
-    text = page(VARIANTS[name])
+    text = report_page(VARIANTS[name])
     tree = Tree(text)
     assert text.startswith("<!doctype html>")
     assert not {"script", "link", "iframe", "img", "object", "image", "use"} & {tag for tag, _ in tree.elements}
@@ -80,7 +80,7 @@ def test_page_is_well_formed_and_loads_nothing(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_page_can_be_read_without_eyes_and_without_a_mouse(name):
-    tree = Tree(page(VARIANTS[name]))
+    tree = Tree(report_page(VARIANTS[name]))
     names = [attributes["id"] for _, attributes in tree.elements if "id" in attributes]
     assert len(names) == len(set(names))
     # Every figure has a title and a description.
@@ -106,7 +106,7 @@ def test_page_can_be_read_without_eyes_and_without_a_mouse(name):
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_verdict_and_reason_come_first_in_words(verdict):
     given = report(verdict)
-    tree = Tree(page(given))
+    tree = Tree(report_page(given))
     body = tree.text[tree.text.index("Verdict on two") :]
     headline = given.summary().splitlines()[0]
     assert headline in body[:200]
@@ -131,8 +131,8 @@ def test_hostile_texts_are_escaped():
         settings={"command": evil, "layer": evil, "warnings": [evil], evil: {evil: evil}},
         coordinates=evil,
     )
-    text = page(given)
-    clean = Tree(page(report("a_to_b")))
+    text = report_page(given)
+    clean = Tree(report_page(report("a_to_b")))
     tree = Tree(text)
     assert "<script" not in text
     assert "\x1b" not in text
@@ -146,7 +146,7 @@ def test_hostile_texts_are_escaped():
 
 def test_bars_and_numbers_of_baselines():
     given = report(baselines=[Baseline("affine", 0.31, 1.7, ""), Baseline("none", None, float("nan"), "why")])
-    text = page(given)
+    text = report_page(given)
     rows = re.findall(r"<tr class=\"[a-z]*\"><th scope=\"row\">(.*?)</th>(.*?)</tr>", text)
     assert [name for name, _ in rows] == ["diffeo (isometric)", "affine", "none"]
     assert re.findall(r"width:([\d.]+)%", rows[1][1]) == ["31.0", "100.0"]
@@ -155,10 +155,10 @@ def test_bars_and_numbers_of_baselines():
 
 
 def test_sides_without_common_coordinates_are_said_to_have_none():
-    text = Tree(page(report("a_to_b", coordinates="regression"))).text
+    text = Tree(report_page(report("a_to_b", coordinates="regression"))).text
     assert "The two sides have no common coordinates: a regression on the landmarks joins them." in text
     assert "A, roughly moved onto B: 900 samples" in text
-    assert "no common coordinates" not in Tree(page(report("a_to_b"))).text
+    assert "no common coordinates" not in Tree(report_page(report("a_to_b"))).text
 
 
 def positions(drawn):
@@ -271,4 +271,4 @@ def test_large_reports_stay_small_pages():
     given = report(
         forward=one, backward=one, held_out=(at, at), embeddings=(rng.random((2000, 2)), rng.random((2000, 2)))
     )
-    assert len(page(given).encode()) < 1_000_000
+    assert len(report_page(given).encode()) < 1_000_000

@@ -9,7 +9,7 @@ import diffeo
 import numpy as np
 import pytest
 from diffeo import errors
-from diffeo.report.page import page
+from diffeo.report.page import report_page
 from forgeries import forge, refused
 from reports import VERDICTS, report
 from stored import assert_same, parts
@@ -27,7 +27,7 @@ def test_report_comes_back_equal_in_every_field(verdict, dim, path, tmp_path):
     saved.save(path)
     loaded = diffeo.load(path)
     assert_same(saved, loaded)
-    assert page(loaded) == page(saved)
+    assert report_page(loaded) == report_page(saved)
     assert loaded.summary() == saved.summary()
     loaded.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 from conftest import smooth_map, square
 from diffeo import Observation, Screening, errors, screen
 from diffeo.charts.isometric import isometric_chart
-from diffeo.screening.overlay import overlay
+from diffeo.screening.overlay import lay_over
 from domains import closed, seen, sphere
 
 N = 400
@@ -228,7 +228,7 @@ def test_a_domain_without_symmetry_is_laid_over_itself():
         x = x[x.sum(axis=1) < 1.0] * [0.3, 0.4]
         sides.append((x, isometric_chart(Observation.from_jacobians(*smooth_map(2, 5, seed)(x)), "AB"[seed], None)))
     (x_a, a), (x_b, b) = sides
-    found = overlay(a, b, np.random.default_rng(0), None)
+    found = lay_over(a, b, np.random.default_rng(0), None)
     moved = found.transformation.alignment.forward(a.coordinates)
     nearest = np.linalg.norm(moved[:, None] - b.coordinates, axis=2).argmin(axis=1)
     assert np.median(np.linalg.norm(x_a - x_b[nearest], axis=1)) < 0.02

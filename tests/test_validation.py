@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from diffeo import errors
 from diffeo._support.arrays import float_array, index_array, integer, real, seed
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo._support.wording import rows_text
 
 
@@ -234,13 +234,13 @@ def test_reals_at_their_bounds():
 
 @pytest.mark.parametrize(("n_jobs", "expected"), [(None, 0), (-1, 0), (1, 1), (np.int64(4), 4)])
 def test_threads(n_jobs, expected):
-    assert threads(n_jobs) == expected
+    assert thread_count(n_jobs) == expected
 
 
 @pytest.mark.parametrize("n_jobs", [0, -2, 1.0, True, "all"])
 def test_numbers_of_threads_that_mean_nothing(n_jobs):
     with pytest.raises(errors.ParameterError, match="n_jobs must be None, -1 or a positive integer"):
-        threads(n_jobs)
+        thread_count(n_jobs)
 
 
 def test_seeds():

@@ -25,7 +25,7 @@ _asked: ContextVar[int] = ContextVar("diffeo_workers", default=0)
 @contextmanager
 def working(n_jobs: int | None) -> Iterator[None]:
     """Within, `workers` answers as `n_jobs` asks, and BLAS works in one thread (in all of the process, meanwhile)."""
-    token = _asked.set(threads(n_jobs))
+    token = _asked.set(thread_count(n_jobs))
     try:
         with _controller(len(sys.modules)).limit(limits=1, user_api="blas"):
             yield
@@ -44,7 +44,7 @@ def _controller(n_modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def threads(n_jobs: Any) -> int:
+def thread_count(n_jobs: Any) -> int:
     """Number of threads for the core: None and -1 mean all that OpenMP gives (0 for the core), k >= 1 means k."""
     if n_jobs is None:
         return 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo._support.wording import rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
@@ -31,7 +31,7 @@ def landmark_coordinates(chart: Chart, landmarks: Any, name: str, n_jobs: int | 
         return coordinates
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", errors.OutOfDomainWarning)
-        coordinates = chart.intrinsic(landmarks, threads(n_jobs))
+        coordinates = chart.intrinsic(landmarks, thread_count(n_jobs))
     for warning in caught:
         if issubclass(warning.category, errors.OutOfDomainWarning):
             raise errors.LandmarkError(f"landmarks on side {name}: {warning.message}; remove these landmarks")

@@ -14,7 +14,7 @@ from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import threads, working
+from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
@@ -202,7 +202,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return int(self.embedding_.shape[1])
 
     def _solve(self, kernel: Kernel, n_components: int, alpha: float, tol: float, start: int) -> None:
-        n_threads = threads(self.n_jobs)
+        n_threads = thread_count(self.n_jobs)
         sizes = kernel.component_sizes()
         self.n_connected_components_ = len(sizes)
         if len(sizes) > 1:
@@ -272,7 +272,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self, points: FloatArray, whitening: FloatArray | None, caller_rows: IntArray | None = None
     ) -> FloatArray:
         """Nystroem extension; `caller_rows` are the row numbers to name in a warning."""
-        rows = self.kernel_.cross(points, whitening, threads(self.n_jobs))
+        rows = self.kernel_.cross(points, whitening, thread_count(self.n_jobs))
         lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
         weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])

@@ -14,7 +14,7 @@ from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, real
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import threads, working
+from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve, choose_epsilon
 from diffeo.observation.observation import Observation
@@ -197,7 +197,7 @@ def mahalanobis_kernel(
         observation = float_array(observation, "points", 2, axes="(n, m)")
         check_units(observation, "points")
     truncation = real(truncation, "truncation", above=0.0, below=1.0)
-    n_threads = threads(n_jobs)
+    n_threads = thread_count(n_jobs)
     automatic = isinstance(epsilon, str)
     if automatic and epsilon != "auto":
         raise errors.ParameterError(f'epsilon must be a positive number or "auto", not {epsilon!r}')
@@ -229,7 +229,7 @@ def mahalanobis_kernel(
 
 def automatic_epsilon(observation: Observation, n_jobs: int | None = None, truncation: float = 1e-4) -> float:
     """The bandwidth that epsilon="auto" chooses, without assembling the kernel."""
-    n_threads = threads(n_jobs)
+    n_threads = thread_count(n_jobs)
     return choose_epsilon(build_tree(observation, n_threads), observation, truncation, n_threads)[0]
 
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, check_units, float_array, integer
 from diffeo._support.progress import showing
-from diffeo._support.threads import threads, working
+from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
@@ -146,7 +146,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """
         check_is_fitted(self)
         observation, _ = self._checked(X, reset=False)
-        located = self._chart.locate(observation.points, threads(self.n_jobs))
+        located = self._chart.locate(observation.points, thread_count(self.n_jobs))
         if len(located.outside):
             errors.warn(
                 f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
@@ -160,7 +160,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         check_is_fitted(self)
         d = self.embedding_.shape[1]
         coordinates = float_array(X, "coordinates", 2, shape=(None, d), axes="(count, d)")
-        return self._chart.measurements(coordinates, threads(self.n_jobs))
+        return self._chart.measurements(coordinates, thread_count(self.n_jobs))
 
     @property
     def _n_features_out(self) -> int:
@@ -178,7 +178,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
 
     def _fit(self, observation: Observation, is_array: bool, n_neighbors: int) -> None:
-        n_threads = threads(self.n_jobs)
+        n_threads = thread_count(self.n_jobs)
         if not is_array:
             observation = smoothed(observation, n_jobs=self.n_jobs)
         if len(observation.usable) < 2:

@@ -17,7 +17,7 @@ from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
 from diffeo.matching.landmark_correction import ResidualModel
 from diffeo.observation.curvature import or_samples
-from diffeo.observation.folds import folds, near_folds
+from diffeo.observation.folds import many_near_folds, near_folds
 from diffeo.observation.observation import Observation
 
 # A regression on the landmarks with this relative error says nothing.
@@ -227,7 +227,7 @@ def left_out_problems(name: str, rows: IntArray) -> list[str]:
 def fold_problems(name: str, observation: Observation) -> list[str]:
     """Samples at which the stretch in some direction nearly vanishes."""
     rows = near_folds(observation)
-    if not folds(len(rows), len(observation)):
+    if not many_near_folds(len(rows), len(observation)):
         return []
     return [
         f"on side {name} the Jacobian nearly vanishes in some direction at {len(rows)} samples ({rows_text(rows)}): the "

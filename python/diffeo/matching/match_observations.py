@@ -10,7 +10,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, seed
 from diffeo._support.progress import showing
-from diffeo._support.threads import threads, working
+from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Side, isometric_candidates
 from diffeo.alignment.curved.registration import registered_charts
@@ -185,7 +185,7 @@ def _match_isometric(
 ) -> Transformation:
     """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
     known_unit = a.observation.known_unit and b.observation.known_unit
-    n_threads = threads(n_jobs)
+    n_threads = thread_count(n_jobs)
     landmarks, dropped = _without_strays(a, b, landmarks, n_threads)
     at_a = landmark_coordinates(a, landmarks[0], "A", n_jobs)
     at_b = landmark_coordinates(b, landmarks[1], "B", n_jobs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo._support.wording import percent
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.isometric import IsometricChart
@@ -103,7 +103,7 @@ def regressed(
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.OutOfDomainWarning)  # the error at the landmarks counts
-        at_a, at_b = (side.intrinsic(y, threads(n_jobs)) for side, y in zip((a, b), landmarks, strict=True))
+        at_a, at_b = (side.intrinsic(y, thread_count(n_jobs)) for side, y in zip((a, b), landmarks, strict=True))
     forward = learn_residual(landmarks[0], a.features(at_a), landmarks[1])
     backward = None
     if a.observation.dim == b.observation.dim:

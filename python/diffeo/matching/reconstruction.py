@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
 from diffeo.charts.chart import landmark_coordinates
 from diffeo.charts.isometric import IsometricChart, isometric_chart
@@ -60,7 +60,7 @@ class Reconstruction:
             Points off the measured manifold or outside of its sampled domain.
         """
         y = float_array(points, "points", 2, shape=(None, self.chart.observation.points.shape[1]), axes="(count, m)")
-        coordinates = self.chart.intrinsic(y, threads(self.n_jobs))
+        coordinates = self.chart.intrinsic(y, thread_count(self.n_jobs))
         if self.alignment is None:
             return self.model.predict(y, self.chart.features(coordinates))
         aligned = self.alignment.forward(coordinates)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart
@@ -81,7 +81,7 @@ class Transformation:
         OutOfDomainWarning
             Points off A's measured manifold or outside of its sampled domain.
         """
-        y, n_threads = self._points_a(points_a), threads(self.n_jobs)
+        y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
         if self.registration is not None:
             return self.registration.transform(y)
         if self.coordinates == "regression":
@@ -108,7 +108,7 @@ class Transformation:
             )
         if self.registration is not None:
             return self.registration.inverse_transform(y)
-        n_threads = threads(self.n_jobs)
+        n_threads = thread_count(self.n_jobs)
         if self.coordinates == "regression":
             return _regressed(self.backward, self.b, y, n_threads)
         common = self.b.intrinsic(y, n_threads)
@@ -122,7 +122,7 @@ class Transformation:
 
         Where a regression joins the sides there are none: these are A's, roughly moved to where B's are.
         """
-        y, n_threads = self._points_a(points_a), threads(self.n_jobs)
+        y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
         if self.registration is not None:
             return self.b.intrinsic(self.registration.transform(y), n_threads)
         return self.b.wrapped(self.alignment.forward(self.a.intrinsic(y, n_threads)))

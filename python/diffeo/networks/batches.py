@@ -25,7 +25,7 @@ N_COPIES = 32
 MASK = "attention_mask"
 
 
-def batches(inputs: Any, batch_size: int) -> Iterator[Any]:
+def in_batches(inputs: Any, batch_size: int) -> Iterator[Any]:
     """Cut an array or tensor into batches; pass on the batches of another iterable."""
     import torch
 

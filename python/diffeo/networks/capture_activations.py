@@ -19,10 +19,10 @@ from diffeo.networks.batches import (
     N_COPIES,
     Batch,
     arguments,
-    batches,
     check_dense,
     check_smooth,
     host,
+    in_batches,
     raise_non_finite,
     smoothed,
 )
@@ -271,7 +271,7 @@ def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar
         few = inputs[:TRIAL_ROWS]
         needs = [network.tried(arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]
         batch_size = min(batch_size, rows_within(limit, needs, total, keeps=networks[0].folder is None))
-    for raw in batches(inputs, batch_size):
+    for raw in in_batches(inputs, batch_size):
         for network in networks:
             batch = arguments(raw, network.place, network.dtype, row)
             if row == 0 and not total and batch.positional:

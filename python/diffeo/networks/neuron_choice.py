@@ -13,7 +13,7 @@ from diffeo._support.arrays import FloatArray, IntArray, integer, seeded
 from diffeo._support.wording import rows_text
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
-from diffeo.observation.folds import folds, nearly_vanishing
+from diffeo.observation.folds import many_near_folds, nearly_vanishing
 from diffeo.observation.observation import Observation
 
 # Random sets to start from, beside the greedy one: exchanges can be caught.
@@ -312,7 +312,7 @@ def _measures(cost: Cost, chosen: list[int]) -> tuple[float, float, float]:
 
 def _fold_problems(what: str, smallest: FloatArray, rows: IntArray) -> list[str]:
     folded = nearly_vanishing(smallest)
-    if not folds(len(folded), len(rows)):
+    if not many_near_folds(len(folded), len(rows)):
         return []
     return [
         f"the Jacobian of {what} nearly vanishes in some direction at {len(folded)} of {len(rows)} samples "

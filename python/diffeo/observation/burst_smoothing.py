@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import stage
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
 
@@ -73,7 +73,7 @@ def smoothed(observation: Observation, *, n_neighbors: int | str = "auto", n_job
     Local linear fits: Fan and Gijbels, Local polynomial modelling and its applications, 1996. Smoothing what a first
     smoothing leaves: "twicing", Tukey, Exploratory data analysis, 1977.
     """
-    n_threads = threads(n_jobs)
+    n_threads = thread_count(n_jobs)
     rows = observation.usable
     n = len(rows)
     chosen = None if n_neighbors == "auto" else integer(n_neighbors, "n_neighbors", 1)

@@ -24,6 +24,6 @@ def near_folds(observation: Observation) -> IntArray:
     return nearly_vanishing(observation.singular_values[:, observation.dim - 1])
 
 
-def folds(count: int, n_samples: int) -> bool:
+def many_near_folds(count: int, n_samples: int) -> bool:
     """Whether so many near-folds among the samples are more than steep places."""
     return count > NEAR_FOLD_SHARE * n_samples

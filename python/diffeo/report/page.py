@@ -18,7 +18,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 PAPER = "https://arxiv.org/abs/2007.05646"
 
 
-def page(report: Report) -> str:
+def report_page(report: Report) -> str:
     """The whole page as HTML; it loads nothing, and needs no script."""
     contents: list[tuple[str, str, Callable[[Report], str]]] = [
         ("errors", "How far each side determines the other", _errors),

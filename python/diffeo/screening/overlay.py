@@ -50,7 +50,7 @@ class Overlay:
     problems: list[str]
 
 
-def overlay(a: IsometricChart, b: IsometricChart, rng: np.random.Generator, n_jobs: int | None) -> Overlay:
+def lay_over(a: IsometricChart, b: IsometricChart, rng: np.random.Generator, n_jobs: int | None) -> Overlay:
     """Lay A's sample over B's by shape and density alone.
 
     Raises

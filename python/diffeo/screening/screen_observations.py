@@ -18,7 +18,7 @@ from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
 from diffeo.screening.findings import bent, density_problems, overlay_differences, spectral_differences
-from diffeo.screening.overlay import Overlay, overlay
+from diffeo.screening.overlay import Overlay, lay_over
 from diffeo.screening.spectra import Comparison, Fingerprints, compare_fingerprints
 
 # Samples of each side kept for pictures.
@@ -276,7 +276,7 @@ def _overlaid(
     if a is None or b is None or not all(flat) or obs_a.dim != obs_b.dim:
         return stress, None
     try:
-        found = overlay(a, b, np.random.default_rng([seed_value, 2]), n_jobs)
+        found = lay_over(a, b, np.random.default_rng([seed_value, 2]), n_jobs)
     except errors.DomainMismatchError as error:
         differences.append(str(error))
         return stress, None

@@ -13,7 +13,7 @@ from scipy.stats import f as fisher
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.observation import Observation
@@ -197,7 +197,7 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
         warnings.simplefilter("ignore", errors.DiffeoWarning)
-        with ThreadPoolExecutor(_core.n_threads(threads(n_jobs))) as pool:
+        with ThreadPoolExecutor(_core.n_threads(thread_count(n_jobs))) as pool:
             found = []
             for done in pool.map(one, jobs):
                 found.append(done)

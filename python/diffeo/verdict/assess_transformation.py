@@ -13,7 +13,7 @@ import scipy
 from diffeo import __version__, _core, errors
 from diffeo._support.arrays import FloatArray, IntArray, real
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import threads, working
+from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_residual
@@ -50,7 +50,7 @@ def assess(
     """Judge a transformation by held-out pairs: equivalent, one way only, or not, within a margin.
 
     Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of the
-    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.error_bounds`), map and
+    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.bootstrap_bounds`), map and
     landmarks held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is
     undetermined otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
 
@@ -89,7 +89,7 @@ def assess(
         )
     margin = real(margin, "margin", above=0.0, below=1.0)
     significance = real(significance, "significance", above=0.0, below=0.5)
-    threads(n_jobs)
+    thread_count(n_jobs)
     pairs = _checked_pairs(held_out, t)
     with showing(verbose), working(n_jobs), stage("assessing"):
         return _assess(t, pairs, margin, significance, baselines, n_jobs)
@@ -265,7 +265,7 @@ def _way_back(
         return np.tile(mean, (len(points_b), 1)), f"{dims}; without landmarks nothing can stand in but the mean", False
 
     def intrinsic(points: FloatArray) -> FloatArray:
-        return t.b.features(t.b.intrinsic(points, threads(t.n_jobs)))
+        return t.b.features(t.b.intrinsic(points, thread_count(t.n_jobs)))
 
     marks_a, marks_b = t.landmarks
     predicted, name = _stand_in(
@@ -336,7 +336,7 @@ def _moved(t: Transformation, coordinates: FloatArray) -> FloatArray:
 
 def _located(t: Transformation, pairs: Pair) -> Pair:
     """Intrinsic coordinates of the held-out pairs as each side sees them."""
-    n_threads = threads(t.n_jobs)
+    n_threads = thread_count(t.n_jobs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.OutOfDomainWarning)  # a problem already
         return _moved(t, t.a.intrinsic(pairs[0], n_threads)), t.b.wrapped(t.b.intrinsic(pairs[1], n_threads))

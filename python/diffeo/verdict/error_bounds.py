@@ -26,7 +26,7 @@ LEAST_DEVIATION = 0.05
 # Draws at once.
 CHUNK = 2_000_000
 # Squared error, over the largest that was seen, of the one pair that is added for the upper bound: 1 + this over the root
-# of the number of pairs, since fewer pairs see less of the tail. Chosen by simulation (see `error_bounds`).
+# of the number of pairs, since fewer pairs see less of the tail. Chosen by simulation (see `bootstrap_bounds`).
 UNSEEN = 3.0
 # Deviations below this many roundings of the values are none.
 ROUNDING = 8.0
@@ -65,8 +65,8 @@ class Direction:
 def judge(
     predicted: FloatArray, true: FloatArray, mean: FloatArray, how: str, *, margin: float, significance: float
 ) -> Direction:
-    """One direction by its held-out predictions; arguments as in `error_bounds`."""
-    error, lower, upper = error_bounds(predicted, true, mean, significance)
+    """One direction by its held-out predictions; arguments as in `bootstrap_bounds`."""
+    error, lower, upper = bootstrap_bounds(predicted, true, mean, significance)
     status = UNDETERMINED
     if len(true) >= LEAST_PAIRS:
         status = HOLDS if upper < margin else FAILS if lower > margin else UNDETERMINED
@@ -88,7 +88,7 @@ def verdict(forward: str, backward: str) -> str:
     return known.get((forward, backward), UNDETERMINED)
 
 
-def error_bounds(
+def bootstrap_bounds(
     predicted: FloatArray, true: FloatArray, mean: FloatArray, significance: float
 ) -> tuple[float, float, float]:
     """Relative error of predictions at held-out pairs with one-sided bounds.

@@ -83,9 +83,9 @@ class Report:
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page: no network, no scripts, made to be read on screen, on a phone and on paper."""
         from diffeo.files.saved import write_text
-        from diffeo.report.page import page
+        from diffeo.report.page import report_page
 
-        write_text(page(self), path)
+        write_text(report_page(self), path)
 
     def to_json(self, path: str | os.PathLike[str], *, arrays: bool = False) -> None:
         """Write all numbers as JSON (RFC 8259: what is not finite is null).

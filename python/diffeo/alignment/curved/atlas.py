@@ -161,7 +161,7 @@ class Atlas:
         return pulled
 
 
-def atlas(observation: Observation, n_threads: int) -> Atlas:
+def atlas_of(observation: Observation, n_threads: int) -> Atlas:
     """Fit a chart around every usable sample of an observation."""
     tree = build_tree(observation, n_threads)
     d = observation.dim

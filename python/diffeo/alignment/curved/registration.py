@@ -11,9 +11,9 @@ import numpy as np
 
 from diffeo import _core, errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.threads import threads
+from diffeo._support.threads import thread_count
 from diffeo._support.wording import rows_text
-from diffeo.alignment.curved.atlas import AtlasMap, atlas
+from diffeo.alignment.curved.atlas import AtlasMap, atlas_of
 from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
 from diffeo.alignment.linear import CONTRADICTION, Alignment
@@ -74,12 +74,12 @@ class Registration:
     @cached_property
     def forward(self) -> AtlasMap:
         """From measurements of A to those of B."""
-        return AtlasMap(atlas(self.observation, threads(self.n_jobs)), self.counterparts.points)
+        return AtlasMap(atlas_of(self.observation, thread_count(self.n_jobs)), self.counterparts.points)
 
     @cached_property
     def backward(self) -> AtlasMap:
         """From measurements of B to those of A."""
-        return AtlasMap(atlas(self.counterparts, threads(self.n_jobs)), self.observation.points)
+        return AtlasMap(atlas_of(self.counterparts, thread_count(self.n_jobs)), self.observation.points)
 
     def transform(self, points_a: FloatArray) -> FloatArray:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
@@ -173,8 +173,8 @@ def register(
     -------
     Registration
     """
-    n_threads = threads(n_jobs)
-    side_a, side_b = atlas(observation_a, n_threads), atlas(observation_b, n_threads)
+    n_threads = thread_count(n_jobs)
+    side_a, side_b = atlas_of(observation_a, n_threads), atlas_of(observation_b, n_threads)
     place_of = np.full(len(observation_b), -1)
     place_of[side_b.rows] = np.arange(len(side_b.rows))
     node = place_of[matched[side_a.rows]]
@@ -205,7 +205,7 @@ def _result(
     misfit[problem.a.rows] = np.sqrt(off / np.maximum(size, np.finfo(float).tiny))
     frame = np.linalg.cholesky(problem.b.inverse_metric(places.node, places.u))
     jacobians = np.ascontiguousarray(problem.b.derivatives(places.node, places.u) @ frame)
-    values, whitening = _core.whitening_from_jacobians(jacobians, problem.a.dim, threads(n_jobs))
+    values, whitening = _core.whitening_from_jacobians(jacobians, problem.a.dim, thread_count(n_jobs))
     m = b.points.shape[1]
     points, whitenings, singular = np.zeros((n, m)), np.zeros((n, m, problem.a.dim)), np.zeros((n, values.shape[1]))
     points[problem.a.rows], whitenings[problem.a.rows] = problem.measurements(places), whitening
