@@ -10,22 +10,19 @@ from dataclasses import dataclass
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from diffeo import _core, errors
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray
 from diffeo.charts.isometric import charts_kept
 from diffeo.demos.attempts import activations
-from diffeo.demos.family import pictures as pictures
+from diffeo.demos.family import pictures
+from diffeo.demos.family.compared import MARGIN, Compared, Judged, Member, Seen
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
-from diffeo.observation.observation import Observation
 from diffeo.report.plots import pyplot
 from diffeo.screening.screen_observations import screen
 from diffeo.verdict.assess_transformation import compare
@@ -35,7 +32,6 @@ from diffeo.verdict.error_bounds import EQUIVALENT, relative_error
 HIDDEN = "1"
 # Common inputs that align two networks (a map that a fold leaves to them alone takes 10 a dimension), and that judge.
 LANDMARKS, HELD_OUT = 60, 200
-MARGIN = 0.05
 # Widths and activations of the networks of each task.
 ARCHITECTURES: tuple[tuple[tuple[int, ...], str], ...] = (
     ((32, 32), "Tanh"),
@@ -60,64 +56,6 @@ class Size:
 
 FULL = Size(members=5, steps=500, polish=800, samples=700, screened=True)
 QUICK = Size(members=3, steps=500, polish=800, samples=500, screened=False)
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trained network: whether its task folds the input, what it is, and its held-out relative error at the task."""
-
-    folds: bool
-    name: str
-    network: Any
-    error: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is observed of a network, at inputs of its own, and at the common ones."""
-
-    observation: Observation
-    landmarks: FloatArray
-    held_out: FloatArray
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One pair (i, j): verdict, errors from i to j and back, and distance of the spectra (NaN where not screened)."""
-
-    i: int
-    j: int
-    verdict: str
-    forward: float
-    backward: float
-    distance: float
-
-
-@dataclass(frozen=True)
-class Compared:
-    """All pairs at one layer. Verdicts and distances are symmetric; errors[i, j] is that from i to j."""
-
-    errors: FloatArray
-    verdicts: dict[tuple[int, int], str]
-    distances: FloatArray
-
-    @property
-    def worse(self) -> FloatArray:
-        """The worse error of both directions (n, n)."""
-        worse: FloatArray = np.maximum(self.errors, self.errors.T)
-        return worse
-
-    @property
-    def tree(self) -> FloatArray:
-        """Complete linkage by the worse error: whatever is joined below the margin is within it pair by pair."""
-        found: FloatArray = linkage(squareform(self.worse, checks=False), method="complete", optimal_ordering=True)
-        return found
-
-    @property
-    def classes(self) -> IntArray:
-        """Number of the class of each network (n,): branches of the tree, cut at the margin."""
-        found: IntArray = fcluster(self.tree, MARGIN, criterion="distance").astype(np.int64)
-        return found
 
 
 def run(out: Path, *, quick: bool = False) -> None:

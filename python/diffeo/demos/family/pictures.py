@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from scipy.cluster.hierarchy import dendrogram
 
+from diffeo._support.arrays import FloatArray
+from diffeo.demos.family.compared import Compared, Member
 from diffeo.report.plots import COLOR_A, COLOR_B, pyplot
 from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALENT
-
-if TYPE_CHECKING:
-    from diffeo._support.arrays import FloatArray
-    from diffeo.demos.family.experiment import Compared, Member
 
 # Relative errors from nothing to no better than the mean; whatever is smaller is drawn like the smallest.
 LEAST, MOST = 1e-5, 1.0

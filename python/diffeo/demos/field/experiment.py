@@ -13,7 +13,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.demos.attempts import activations
-from diffeo.demos.field import pictures as pictures
+from diffeo.demos.field import pictures
 from diffeo.demos.field.oscillator import (
     STARTS,
     TIME,

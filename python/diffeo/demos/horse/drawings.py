@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
+from diffeo.demos.horse.turn import HeldOut, Turn
 from diffeo.demos.horse.turntable import Eye
 from diffeo.matching.transformation import Transformation
 from diffeo.report.plots import COLOR_A, COLOR_B, COLOR_PROBLEM, plot_neuron_sweep, pyplot
-
-if TYPE_CHECKING:
-    from diffeo.demos.horse.experiment import HeldOut, Turn
 
 # Around the turn from dark to light and back, cold on one way and warm on the other: in grey still a half turn is told.
 WHEEL = ("#2b1e6b", "#7d2a80", "#cf3f62", "#f0803c", "#f9d65a", "#a9d66b", "#3fa58c", "#23648f", "#2b1e6b")

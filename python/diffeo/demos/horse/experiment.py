@@ -15,6 +15,7 @@ from diffeo.demos.horse import drawings
 from diffeo.demos.horse.autoencoder import Architecture, train_autoencoder
 from diffeo.demos.horse.few_neurons import neurons_section
 from diffeo.demos.horse.solid import Camera, Solid, horse, inflated
+from diffeo.demos.horse.turn import HeldOut, Turn
 from diffeo.demos.horse.turntable import Eye, angles_of_codes, angles_on_circle, closest_approach, difference, observed
 from diffeo.demos.page import Page
 from diffeo.demos.training import import_torch
@@ -23,7 +24,6 @@ from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.report.plots import pyplot
 from diffeo.verdict.baselines import affine_fit
-from diffeo.verdict.error_bounds import relative_error
 
 # The angles at which both cameras saw the horse at once, in degrees: all that joins the two sides.
 LANDMARKS = np.radians([25.0, 145.0, 265.0])
@@ -59,52 +59,6 @@ class Size:
 
 FULL = Size(angles=480, bursts=4, steps=1200, held_out=180, draws=4)
 QUICK = Size(angles=300, bursts=4, steps=250, held_out=60, draws=2, independent=False)
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Angles around the turn that no network was trained on, with what is true there.
-
-    Attributes
-    ----------
-    angles : ndarray of shape (count,)
-    seen_a, seen_b : ndarray of shape (count, size, size)
-        What the cameras see.
-    codes_a : ndarray of shape (count, m_a)
-        What A makes of it.
-    own : ndarray of shape (count, size, size)
-        Drawn by B's decoder from B's own code.
-    curve : tuple of ndarray (k,) and (k, m_b)
-        Angles, and B's own codes there.
-    """
-
-    angles: FloatArray
-    seen_a: FloatArray
-    seen_b: FloatArray
-    codes_a: FloatArray
-    own: FloatArray
-    curve: tuple[FloatArray, FloatArray]
-
-    def picture_error(self, pictures: FloatArray) -> float:
-        """Relative error of pictures (count, size, size) beside what camera B sees."""
-        count = len(self.angles)
-        return relative_error(pictures.reshape(count, -1), self.seen_b.reshape(count, -1))
-
-
-@dataclass(frozen=True, eq=False)
-class Turn:
-    """What a map from A to B does around the turn.
-
-    Attributes
-    ----------
-    angle_errors : ndarray of shape (count,)
-        In degrees: the angle at which B's own code is nearest to the predicted one, less the true angle.
-    drawn : ndarray of shape (count, size, size)
-        By B's decoder from the predicted code.
-    """
-
-    angle_errors: FloatArray
-    drawn: FloatArray
 
 
 def run(out: Path, *, quick: bool = False) -> None:
