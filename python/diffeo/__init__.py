@@ -1,20 +1,23 @@
 """diffeo: do two neural networks see the same thing up to a smooth, invertible change of coordinates?
 
-The pipeline is the list of modules; each stage imports only earlier ones.
+Data flows one way, and the folders are the stages. Each imports only what stands above it in this list, and so do the
+modules within it, in the order that its own docstring gives; ``tests/test_house.py`` holds both to it.
 
-- What a network measures: capture, measuring -> observing -> observation (with neighborhoods, noise, shrinkage,
-  whitening, rank, smoothing), and neurons, which chooses what to measure.
-- Diffusion coordinates: bandwidth -> kernel -> diffusion_map -> selection.
-- Isometric coordinates: periods -> graph -> linear_systems, acceleration -> gauss_newton -> layout -> frames ->
-  development -> unfolding -> isometry, with interpolation both ways.
-- Joining two sides: charts -> landmarks -> alignment; where landmarks are few, freedom -> likeness -> extents ->
-  motions -> closed -> candidates; where the domain is curved, atlas -> correspondence -> placement -> registration;
-  then residual (what landmarks still teach) -> diagnostics -> transformation -> regression (maps from landmarks alone)
-  -> matching, and reconstruction.
-- Judging: baselines (what plain fits achieve), losses -> equivalence -> report (told by report_text, drawn by svg ->
-  report_figures -> report_page) -> reasons -> assessing; layer by layer, layer_comparison -> layers; without pairs,
-  fingerprints -> overlay -> evidence -> screening.
-- Files and commands: storage (with residual_storage, report_storage); array_files, saved_network -> commands -> cli.
+- errors: every error and warning; reference: the definitions in plain NumPy.
+- _support: checked arrays, wording, threads, progress, memory, and the compiled core.
+- observation: what a network measured, with its local metric.
+- networks: from torch modules to observations; the only folder that imports torch.
+- diffusion: diffusion coordinates, by a sparse kernel and its eigenpairs.
+- isometry: isometric coordinates, by a neighbour graph with Mahalanobis lengths.
+- charts: one observation with coordinates, both ways.
+- alignment: one sample laid on another, in coordinates.
+- matching: the change of coordinates between two observations, and its diagnostics.
+- verdict: whether two networks see the same thing, judged on held-out pairs.
+- screening: what two observations show without any pair.
+- report: a verdict as text, page and figures; and plots.
+- files: what is saved and loaded, and the arrays that people bring.
+- cli: the command ``diffeo``.
+- demos: experiments on networks trained on the spot.
 
 Names load when first used (PEP 562), so that ``import diffeo`` loads neither torch, scikit-learn nor matplotlib.
 """
@@ -22,8 +25,6 @@ Names load when first used (PEP 562), so that ``import diffeo`` loads neither to
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ __all__ = [*sorted(_HOME), "__version__", *_MODULES]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        # Looked up each time rather than stored: a stored function would shadow the submodule of its name.
-        return getattr(importlib.import_module(f"diffeo.{_HOME[name]}"), name)
+        globals()[name] = found = getattr(importlib.import_module(f"diffeo.{_HOME[name]}"), name)
+        return found
     if name in _MODULES:
         return importlib.import_module(f"diffeo.{name}")
     raise AttributeError(f"module 'diffeo' has no attribute {name!r}")
@@ -94,14 +95,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
-
-
-class _Package(ModuleType):
-    """Keeps ``diffeo.capture`` the function, although importing the submodule of that name would overwrite it."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,1 +1,4 @@
-"""What every stage leans on, and no stage owns: checked arrays, wording, threads, progress, memory."""
+"""What every stage leans on, and no stage owns.
+
+In order: wording, memory, arrays, threads, progress.
+"""

@@ -1,1 +1,4 @@
-"""One observation with intrinsic coordinates, both ways."""
+"""One observation with intrinsic coordinates, both ways: a `Chart`.
+
+In order: diffusion, isometric, measured -> chart.
+"""

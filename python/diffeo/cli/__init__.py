@@ -1,1 +1,4 @@
-"""The command ``diffeo``."""
+"""The command ``diffeo``.
+
+In order: commands -> parser.
+"""

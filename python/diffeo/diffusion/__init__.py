@@ -1,1 +1,4 @@
-"""Diffusion coordinates: bandwidth, kernel, eigenpairs, and the independent ones among them."""
+"""Diffusion coordinates: a `Kernel`, and the `DiffusionMap` of it.
+
+In order: bandwidth -> kernel -> diffusion_map -> independent.
+"""

@@ -1,1 +1,4 @@
-"""What is saved and loaded: containers, the form of each object, and the arrays that people bring."""
+"""What is saved and loaded: containers, what each holds of an object, and the arrays that people bring.
+
+In order: container -> schema -> observation, charts, landmark_correction, transformation, report -> saved -> arrays.
+"""

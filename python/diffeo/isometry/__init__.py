@@ -1,1 +1,5 @@
-"""Isometric coordinates: a neighbour graph with Mahalanobis lengths, laid out without distortion."""
+"""Isometric coordinates: an `IsometricEmbedding`, by a neighbour graph with Mahalanobis lengths, laid out without distortion.
+
+In order: trust, periods, laplacian, anderson -> graph -> gauss_newton, stress -> frames, frame_layout -> hermite ->
+layout_search -> embedding.
+"""

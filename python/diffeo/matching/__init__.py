@@ -1,1 +1,5 @@
-"""Two observations joined: the change of coordinates between them, and what is known of its trustworthiness."""
+"""Two observations joined: a `Transformation`, and what is known of its trustworthiness.
+
+In order: pairs, gaussian_process -> landmark_correction -> diagnostics -> transformation -> pair_map ->
+match_observations -> reconstruction.
+"""

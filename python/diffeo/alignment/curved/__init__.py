@@ -1,1 +1,4 @@
-"""Where the domain is curved: samples of one manifold placed on another."""
+"""Where the domain is curved: the samples of one manifold placed on another, a `Registration`.
+
+In order: atlas, eigenmatch -> placement -> registration.
+"""

@@ -1,1 +1,4 @@
-"""Ten networks of two tasks, compared in all pairs."""
+"""Ten networks of two tasks, compared in all pairs.
+
+In order: compared -> pictures -> experiment.
+"""

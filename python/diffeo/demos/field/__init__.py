@@ -1,1 +1,4 @@
-"""The paper's second experiment: networks that learned a vector field."""
+"""The paper's second experiment: networks that learned a vector field.
+
+In order: oscillator -> pictures, transfer -> experiment.
+"""

@@ -1,1 +1,4 @@
-"""The paper's third experiment: pictures of a rotating horse."""
+"""The paper's third experiment: pictures of a rotating horse.
+
+In order: solid, autoencoder -> turntable, turn -> drawings -> few_neurons -> experiment.
+"""

@@ -1,1 +1,4 @@
-"""The paper's first experiment: networks that learned scalar functions."""
+"""The paper's first experiment: networks that learned scalar functions.
+
+In order: reconstructed -> experiment.
+"""

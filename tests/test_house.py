@@ -1,0 +1,149 @@
+"""The house: folders are stages, and imports point to what stands above. See ``diffeo.__doc__`` for the order."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import diffeo
+import pytest
+
+HOME = Path(diffeo.__file__).parent
+MAX_MODULES, MAX_LINES, MAX_FIRST_LINE = 15, 400, 128
+
+# Imports inside of functions that point down, and why: a result saves, shows or tells itself.
+LATE = {
+    "observation.observation -> files.saved",
+    "matching.transformation -> files.saved",
+    "verdict.report -> files.saved",
+    "verdict.report -> report.page",
+    "verdict.report -> report.text",
+    "verdict.layer_comparison -> report.plots",
+}
+
+
+class Import(NamedTuple):
+    """One import of a module of ours by another, both as dotted names without ``diffeo.``."""
+
+    module: str
+    imported: str
+    late: bool
+
+
+def modules():
+    """Every module by its dotted name without ``diffeo.``; a folder by its own."""
+    found = {}
+    for path in sorted(HOME.rglob("*.py")):
+        parts = path.relative_to(HOME).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+FOLDERS = {name: path for name, path in MODULES.items() if path.name == "__init__.py"}
+
+
+def docstring(path):
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+
+
+def order_of(folder):
+    """What stands in a folder, in the order that its docstring gives."""
+    text = docstring(FOLDERS[folder])
+    if folder == "":
+        return [name for line in re.findall(r"^- (.*)$", text, re.MULTILINE) for name in re.findall(r"(\w+): ", line)]
+    listed = re.search(r"In order: (.*?)\.$", text, re.DOTALL | re.MULTILINE)
+    assert listed, f"{folder}/__init__.py does not say in which order its modules stand"
+    return re.findall(r"\w+", listed[1])
+
+
+def standing_in(folder):
+    """Modules and folders directly within a folder."""
+    prefix = f"{folder}." if folder else ""
+    names = {name.removeprefix(prefix).split(".")[0] for name in MODULES if name and name.startswith(prefix)}
+    return names - {"", "__main__", folder.rpartition(".")[2]} if not folder else names - {""}
+
+
+def imports():
+    """All imports among our modules, those of types included."""
+    found = []
+    for name, path in MODULES.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        within = {inner for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{name} imports relatively"
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for target in targets:
+                parts = target.split(".")[1:] if target.split(".")[0] == "diffeo" else []
+                while parts and ".".join(parts) not in MODULES:
+                    parts.pop()
+                if parts:
+                    found.append(Import(name, ".".join(parts), node in within))
+    return found
+
+
+def place(name):
+    """Where a module stands: its rank within each folder on the way to it."""
+    parts = name.split(".")
+    return [order_of(".".join(parts[:k])).index(part) for k, part in enumerate(parts)]
+
+
+def points_up(one):
+    """Whether what is imported stands above: earlier in the first folder in which both differ."""
+    return place(one.imported) < place(one.module)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_lists_what_stands_in_it(folder):
+    listed = order_of(folder)
+    assert sorted(listed) == sorted(set(listed))
+    assert set(listed) == standing_in(folder)
+
+
+def test_imports_point_up_and_late_ones_are_listed():
+    down = [one for one in imports() if one.module not in ("", "__main__") and not points_up(one)]
+    at_module_level = {f"{one.module} -> {one.imported}" for one in down if not one.late}
+    assert not at_module_level
+    assert {f"{one.module} -> {one.imported}" for one in down if one.late} == LATE
+
+
+def test_the_order_of_folders_is_enforced():
+    """An import that points down is found: the test above can fail."""
+    assert not points_up(Import("observation.observation", "matching.transformation", False))
+    assert not points_up(Import("observation.noise", "observation.observation", False))
+    assert points_up(Import("matching.transformation", "observation.observation", False))
+    assert points_up(Import("alignment.curved.registration", "alignment.linear", False))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_folder_outgrows_a_glance(folder):
+    assert len(list(FOLDERS[folder].parent.glob("*.py"))) <= MAX_MODULES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_described_by_its_first_line(name):
+    text = docstring(MODULES[name])
+    assert text, "no docstring"
+    assert len(text.splitlines()[0]) <= MAX_FIRST_LINE
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_is_named_like_what_it_holds(name):
+    own = name.rpartition(".")[2]
+    held = ast.parse(MODULES[name].read_text(encoding="utf-8")).body
+    assert own not in {node.name for node in held if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert not own.strip("_").startswith("util")
+
+
+def test_only_networks_and_demos_import_torch():
+    for name, path in MODULES.items():
+        if name.split(".")[0] not in ("networks", "demos"):
+            assert not re.search(r"^\s*(import|from) torch\b", path.read_text(encoding="utf-8"), re.MULTILINE), name
