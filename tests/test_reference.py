@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import random_orthogonal, smooth_map, smooth_observation, square, subspace_gap
 from diffeo import reference
+from support.samples import random_orthogonal, smooth_map, smooth_observation, square, subspace_gap
 
 
 def test_squared_distances_are_those_of_the_inputs_to_fourth_order():

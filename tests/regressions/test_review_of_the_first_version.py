@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import smooth_map, square
 from diffeo import DiffusionMap, IsometricEmbedding, Observation, errors, mahalanobis_kernel, match, relative_error
+from support.samples import smooth_map, square
 
 
 def test_a_forked_child_does_not_wait_for_threads_it_does_not_have():

@@ -1,0 +1,104 @@
+"""Maps learned from landmarks alone, where a side folds its domain and no coordinates join the two."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from diffeo import Observation, errors, match, relative_error
+from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
+from support.samples import smooth_map, square
+
+WHOLE, INNER = smooth_map(2, 5, 0), smooth_map(2, 5, 4)
+X = square(100, 2, 8)
+
+
+def fold(x):
+    """Measurements that are even in the first coordinate about 1/2."""
+    y, jacobians = INNER(np.column_stack([4.0 * (x[:, 0] - 0.5) ** 2, x[:, 1]]))
+    return y, jacobians * np.stack([8.0 * (x[:, 0] - 0.5), np.ones(len(x))], axis=1)[:, None]
+
+
+@functools.cache
+def sides():
+    return tuple(Observation.from_jacobians(*f(square(700, 2, seed)), dim=2) for seed, f in enumerate((WHOLE, fold)))
+
+
+def at(x):
+    return WHOLE(x)[0], fold(x)[0]
+
+
+@functools.cache
+def matched(count, swap=False):
+    step = -1 if swap else 1
+    return match(*sides()[::step], landmarks=at(square(count, 2, 7))[::step], n_jobs=1)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_the_keeping_side_determines_the_folding_one(swap):
+    found = matched(60, swap)
+    assert found.coordinates == "regression"
+    assert found.alignment.kind == "regression"
+    assert found.invertible
+    whole, folded = at(X)
+    there, back = (found.inverse_transform, found.transform) if swap else (found.transform, found.inverse_transform)
+    assert relative_error(there(whole), folded) < 0.02
+    # Not back: half of the places are wrong.
+    assert relative_error(back(folded), whole) > 0.2
+    kinds = [type(side) for side in (found.a, found.b)]
+    assert kinds == [IsometricChart, MeasuredChart][:: -1 if swap else 1]
+    assert "60 landmarks alone" in "; ".join(found.diagnostics.problems)
+    names = "AB"[:: -1 if swap else 1]
+    assert f"what {names[1]} measures does not determine what {names[0]} measures" in "; ".join(
+        found.diagnostics.problems
+    )
+
+
+def test_coordinates_of_the_folding_side_are_principal_components():
+    chart = matched(60).b
+    points = chart.observation.points
+    standard = (points - points.mean(axis=0)) / points.std(axis=0)
+    assert chart.coordinates.shape == (700, 2)
+    # The largest variance that two orthogonal directions can have.
+    assert (chart.coordinates**2).sum() == pytest.approx((np.linalg.svd(standard)[1][:2] ** 2).sum())
+    back = chart.measurements(chart.coordinates, 1)
+    assert np.allclose(chart.intrinsic(back, 1), chart.coordinates)
+    assert chart.features(chart.coordinates).shape == (700, 0)
+    # For pictures, A's are moved as near as a motion can.
+    assert matched(60).intrinsic(at(X)[0]).shape == (100, 2)
+
+
+def test_too_few_landmarks_carry_no_map():
+    few = at(square(19, 2, 7))
+    with pytest.raises(errors.DisconnectedError):
+        match(*sides(), landmarks=few, n_jobs=1)
+
+
+@pytest.mark.parametrize("coordinates", ["isometric", "diffusion"])
+def test_coordinates_that_were_asked_for_are_not_replaced(coordinates):
+    with pytest.raises(errors.DisconnectedError):
+        match(*sides(), landmarks=at(square(60, 2, 7)), coordinates=coordinates, n_jobs=1)
+
+
+def test_a_side_that_keeps_the_input_is_matched_by_coordinates():
+    y, jacobians = smooth_map(2, 4, 9)(square(700, 2, 3))
+    other = Observation.from_jacobians(y, jacobians)
+    x = square(60, 2, 7)
+    found = match(sides()[0], other, landmarks=(WHOLE(x)[0], smooth_map(2, 4, 9)(x)[0]), n_jobs=1)
+    assert found.coordinates == "isometric"
+    assert found.diagnostics.problems == []
+
+
+def test_both_sides_fold_something_else():
+    y, jacobians = INNER(np.column_stack([square(700, 2, 5)[:, 0], 4.0 * (square(700, 2, 5)[:, 1] - 0.5) ** 2]))
+    slopes = np.stack([np.ones(700), 8.0 * (square(700, 2, 5)[:, 1] - 0.5)], axis=1)
+    other = Observation.from_jacobians(y, jacobians * slopes[:, None], dim=2)
+    x = square(60, 2, 7)
+    measured = INNER(np.column_stack([x[:, 0], 4.0 * (x[:, 1] - 0.5) ** 2]))[0]
+    found = match(sides()[1], other, landmarks=(fold(x)[0], measured), n_jobs=1)
+    text = "; ".join(found.diagnostics.problems)
+    assert found.coordinates == "regression"
+    assert "what A measures does not determine what B measures" in text
+    assert "what B measures does not determine what A measures" in text
