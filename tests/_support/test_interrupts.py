@@ -69,7 +69,8 @@ work = lambda: IsometricEmbedding(n_jobs=THREADS).fit(observation)
 def interrupt(stage, after, threads):
     """Seconds from SIGINT to KeyboardInterrupt, for a stage `after` seconds under way; None if it was over by then."""
     code = SETUP + STAGES[stage].replace("THREADS", str(threads)) + AFTERWARDS
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as child:

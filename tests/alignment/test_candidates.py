@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from diffeo import errors
 from diffeo.alignment.candidates import Side, isometric_candidates
-from support.samples import random_orthogonal, square
-from test_motions import quadrilateral, wave
+from support.samples import quadrilateral, random_orthogonal, square, wave
 
 TURN = random_orthogonal(1, 2, 6)[0]
 NO_PERIODS = np.empty((0, 2))

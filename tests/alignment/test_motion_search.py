@@ -7,15 +7,9 @@ import pytest
 from diffeo import errors
 from diffeo.alignment.motion import freedom
 from diffeo.alignment.motion_search import motions
-from support.samples import random_orthogonal, square
+from support.samples import quadrilateral, random_orthogonal, square, wave
 
 SHIFT = np.array([2.0, -3.0, 0.5])
-
-
-def quadrilateral(n, seed):
-    """Uniform points of a quadrilateral without symmetry."""
-    x = square(4 * n, 2, seed)
-    return x[(x[:, 1] < 0.5 + 0.5 * x[:, 0]) & (x[:, 0] > 0.1 * x[:, 1])][:n]
 
 
 def disc(n, seed):
@@ -168,10 +162,6 @@ def test_nothing_fits_other_shapes():
 
 
 # --- observables --------------------------------------------------------------------------------------------
-
-
-def wave(x):
-    return (np.sin(3 * x[:, 0] + 2 * x[:, 1]) + np.cos(4 * x[:, 1] - x[:, 0]))[:, None]
 
 
 @pytest.mark.parametrize("domain", [box(1.0, 1.0), disc])

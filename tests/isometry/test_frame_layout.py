@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo.isometry.frame_layout import develop
+from diffeo.isometry.frame_layout import _lattice, develop
 from diffeo.isometry.graph import NeighborGraph, neighbor_graph, pieces, supported
 from diffeo.isometry.layout_search import unfold
 from diffeo.isometry.periods import nearest_zero, reduced_basis
@@ -85,8 +85,25 @@ def test_an_annulus_has_no_periods(n):
     assert np.linalg.norm(found @ (u @ vt) - true) < 2e-3 * np.linalg.norm(true)
 
 
-def test_false_edges_give_no_period():
-    # Edges planted between the same two places have the same sum around their loops, but are few beside a cut.
+def test_few_sums_that_agree_are_no_period():
+    # Around a period of 2 close as many loops as edges cross a cut; a few false edges between two places have the same
+    # sum, too, as where sheets cross.
+    rng = np.random.default_rng(0)
+
+    def scattered(total, count):
+        return rng.choice([-1.0, 1.0], (count, 1)) * total + 0.02 * rng.normal(size=(count, 2))
+
+    real, false = scattered([2.0, 0.1], 250), scattered([0.7, 0.3], 15)
+    for sums in (real, np.vstack([real, false]), np.vstack([false, real])):
+        np.testing.assert_allclose(gram(_lattice(sums, 9.0)), gram([[2.0, 0.1]]), rtol=1e-2)
+    # As many as of the first are a second period.
+    second = scattered([0.7, 0.3], 200)
+    np.testing.assert_allclose(
+        gram(_lattice(np.vstack([real, second]), 9.0)), gram([[2.0, 0.1], [0.7, 0.3]]), atol=0.05
+    )
+
+
+def test_edges_that_turn_frames_at_random_are_declined():
     x, observation = closed(2000, [[2.0, 0.0]], 1.0)
     graph = neighbor_graph(observation, 12, 1)
     place = x[graph.rows]
@@ -98,9 +115,12 @@ def test_false_edges_give_no_period():
         np.concatenate([graph.lengths, np.full(15, np.median(graph.lengths))]),
     )
     points = np.ascontiguousarray(observation.points[graph.rows])
-    found = develop(false, points, observation.whitening[graph.rows])
-    # Their transports are those of nobody, and at worst the development declines; it must not close up at 0.7.
-    assert found is None or np.linalg.norm(found[1][2000:], axis=1).min(initial=2.0) > 1.5
+    whitening = observation.whitening[graph.rows]
+    closed_up, layout = develop(graph, points, whitening)
+    assert closed_up.n_periods == 1
+    assert np.linalg.norm(layout[len(graph.rows) :]) == pytest.approx(2.0, rel=0.05)
+    # The planted edges join places 0.7 apart: a spanning tree that runs over them turns all frames behind.
+    assert develop(false, points, whitening) is None
 
 
 def test_sheets_that_cross_close_up_at_their_period():

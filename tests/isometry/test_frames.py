@@ -8,8 +8,8 @@ from diffeo import Observation, _core
 from diffeo.isometry.frames import BELIEVABLE, FRAME_ROUNDS, corrected_lengths, extended, gradients_along, local_frames
 from diffeo.isometry.graph import neighbor_graph
 from support.domains import closed
+from support.graphs import true_graph
 from support.samples import smooth_map, square
-from test_gauss_newton import true_graph
 
 CASES = [(1, 3), (2, 2), (2, 5), (3, 7), (4, 9)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from diffeo import errors  # noqa: E402
+from diffeo import errors, observe  # noqa: E402
 from diffeo.networks.capture_activations import capture  # noqa: E402
-from diffeo.networks.measurement import measure  # noqa: E402
+from diffeo.networks.measurement import Measurement, measure  # noqa: E402
 from support.networks import Call, Square, full_jacobian, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -282,3 +283,28 @@ def test_large_inputs_can_be_burst():
     found = measure(nn.Flatten(), x, covariances="bursts", n_bursts=3, neurons=4)
     assert found.bursts.shape == (6, 3, 4)
     np.testing.assert_array_equal(found.points, x.reshape(6, 100)[:, found.neurons])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scale": None}, "bursts need the scale"),
+        ({"bursts": None}, "either jacobians or bursts"),
+        ({"jacobians": np.ones((6, 2, 1))}, "either jacobians or bursts"),
+        ({"jacobians": np.ones((6, 2, 1)), "bursts": None}, "Jacobians have none"),
+    ],
+)
+def test_a_measurement_without_its_scale_is_refused(change, message):
+    whole = Measurement(np.ones((6, 2)), None, np.ones((6, 5, 2)), 0.1, None, np.arange(2))
+    with pytest.raises(errors.InputError, match=message):
+        dataclasses.replace(whole, **change)
+
+
+def test_the_scale_of_bursts_is_that_of_the_observation(x):
+    # In units of the input: the same network in other units has other derivatives.
+    for scale in (1e-3, 2e-3):
+        found = observe(mlp(3, 8, 4), x, covariances="bursts", n_bursts=256, scale=scale, dim=3)
+        assert found.scale == scale
+        exact = observe(mlp(3, 8, 4), x, dim=3)
+        ratio = np.median(found.singular_values[:, 0] / exact.singular_values[:, 0])
+        assert ratio == pytest.approx(1.0, abs=0.1)

@@ -76,3 +76,14 @@ def dense_operator(fitted, alpha=1.0):
     else:
         k = reference.euclidean_kernel(observation, fitted.epsilon_)
     return reference.normalise(k, alpha)
+
+
+def quadrilateral(n, seed):
+    """Uniform points of a quadrilateral without symmetry."""
+    x = square(4 * n, 2, seed)
+    return x[(x[:, 1] < 0.5 + 0.5 * x[:, 0]) & (x[:, 0] > 0.1 * x[:, 1])][:n]
+
+
+def wave(x):
+    """A smooth quantity of points of the plane, (n, 1)."""
+    return (np.sin(3 * x[:, 0] + 2 * x[:, 1]) + np.cos(4 * x[:, 1] - x[:, 0]))[:, None]

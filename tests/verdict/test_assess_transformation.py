@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import re
 
 import diffeo
 import numpy as np
 import pytest
 from diffeo import Observation, assess, errors, match, relative_error
+from diffeo.alignment.curved.atlas import AtlasMap
+from diffeo.diffusion.kernel import Kernel
+from diffeo.isometry.hermite import HermiteChart
 from diffeo.verdict.assess_transformation import compare
 from diffeo.verdict.sentences import swapped
+from support import stored
 from support.samples import smooth_map, square
 
 # Of the square [0, 1]^2: all of it, its first coordinate, and its first coordinate folded at 1/2.
@@ -289,3 +294,25 @@ def test_reports_are_the_same_bits_again_for_any_number_of_threads():
         assert (one.error, one.lower, one.upper) == (other.error, other.lower, other.upper)
         assert np.array_equal(one.predicted, other.predicted)
     assert np.array_equal(again.backward.loss.rows, first.backward.loss.rows)
+
+
+@pytest.mark.parametrize("kind", ["isometric", "diffusion", "sphere", "projection", "regression"])
+def test_the_number_of_threads_reaches_charts_and_registrations(kind, monkeypatch):
+    found, asked = stored.matched(kind), []  # matched with two threads
+
+    def listen(owner, name):
+        original = getattr(owner, name)
+        signature = inspect.signature(original)
+
+        def listening(*arguments, **named):
+            asked.append(signature.bind(*arguments, **named).arguments["n_threads"])
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, listening)
+
+    for owner in (HermiteChart, AtlasMap):
+        listen(owner, "locate")
+    listen(HermiteChart, "measurements")
+    listen(Kernel, "cross")
+    assess(found, stored.at(kind, stored.new_inputs(kind)), baselines=False, n_jobs=1)
+    assert set(asked) == {1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import errors, relative_error
-from diffeo.verdict.error_bounds import LEAST_PAIRS, bootstrap_bounds, judge, verdict
+from diffeo.verdict.error_bounds import CHUNK, LEAST_PAIRS, _all_weights, _few_weights, bootstrap_bounds, judge, verdict
 
 NONE = np.zeros(3)
 
@@ -65,13 +65,35 @@ def test_bounds_do_not_depend_on_the_unit(unit):
 
 def test_bounds_are_the_same_bits_again():
     predicted, true = simulated(0.1, 50, 5, np.random.default_rng(2))
-    assert bootstrap_bounds(predicted, true, NONE, 0.05) == bootstrap_bounds(predicted, true, NONE, 0.05)
+    first = bootstrap_bounds(predicted, true, NONE, 0.05)
+    _few_weights.cache_clear()  # drawn again, after others
+    bootstrap_bounds(predicted[:30], true[:30], NONE, 0.05)
+    assert bootstrap_bounds(predicted, true, NONE, 0.05) == first
 
 
-def test_more_pairs_than_are_drawn_at_once():
+@pytest.mark.parametrize(("count", "total"), [(50, 4000), (6000, 1000)])
+def test_resamples_draw_as_many_pairs_with_equal_chances(count, total):
+    # 50 pairs fit in one block of draws, 6,000 do not.
+    blocks = list(_all_weights(count, total))
+    assert (len(blocks) > 1) == (count * total > CHUNK)
+    weights = np.concatenate(blocks)
+    assert weights.shape == (total, count)
+    assert (weights.sum(axis=1) == count).all()
+    assert len(np.unique(weights[:, : min(count, 50)], axis=0)) > 0.99 * total
+    # Multinomial counts: mean 1, variance 1 - 1 / count, and no two pairs go together.
+    assert abs(weights.mean(axis=0) - 1.0).max() < 5.5 / np.sqrt(total)
+    assert weights.var() == pytest.approx(1.0 - 1.0 / count, rel=0.02)
+    assert np.corrcoef(weights[:, 0], weights[:, 1])[0, 1] == pytest.approx(0.0, abs=5.0 / np.sqrt(total))
+
+
+def test_many_pairs_have_the_bounds_of_the_normal_approximation():
     predicted, true = simulated(0.1, 30_000, 8, np.random.default_rng(3))
-    _, lower, upper = bootstrap_bounds(predicted, true, NONE, 0.05)
-    assert 0.098 < lower < 0.1 < upper < 0.105
+    error, lower, upper = bootstrap_bounds(predicted, true, NONE, 0.05)
+    a, b = ((predicted - true) ** 2).sum(axis=1), (true**2).sum(axis=1)
+    # The ratio of two means by linearisation; the error is its root.
+    deviation = 0.5 * np.std(a / a.mean() - b / b.mean()) / np.sqrt(len(a))
+    assert np.log(error / lower) == pytest.approx(1.645 * deviation, rel=0.1)
+    assert 1.645 * deviation < np.log(upper / error) < 2.5 * deviation
 
 
 def test_one_bad_prediction_among_exact_ones_is_not_believed_to_be_the_only_one():

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import workers
 from diffeo.alignment.motion import Motion
 from diffeo.isometry.periods import nearest_zero, turns, wrapped
 
@@ -107,7 +108,7 @@ def closed_motions_by_observables(
         shifts = centre + fractions @ periods_b
         misfits = np.empty(len(shifts))
         for i, shift in enumerate(shifts):
-            nearest = tree.query(wrapped(turned + shift, periods_b))[1]
+            nearest = tree.query(wrapped(turned + shift, periods_b), workers=workers())[1]
             misfits[i] = np.sqrt((((values_b[nearest] - values_a[chosen]) / spread) ** 2).mean())
         # An observable may repeat itself within a period: every local minimum on the periodic grid is a start.
         lowest = minimum_filter(misfits.reshape((SHIFTS,) * len(periods_b)), size=3, mode="wrap").ravel()

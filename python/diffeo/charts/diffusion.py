@@ -44,7 +44,7 @@ class DiffusionChart:
 
     def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
         """Intrinsic coordinates (count, c) of new measurements (count, m), by Nystroem extension."""
-        extended: FloatArray = self.diffusion_map.transform(points) @ self.selection.mixing
+        extended: FloatArray = self.diffusion_map._transform(points, n_threads) @ self.selection.mixing
         return extended[:, : self.coordinates.shape[1]]
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:

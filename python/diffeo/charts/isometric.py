@@ -37,12 +37,12 @@ class IsometricChart:
 
     def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
         """Intrinsic coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant."""
-        coordinates: FloatArray = self.embedding.transform(points)
+        coordinates: FloatArray = self.embedding._transform(points, n_threads)
         return coordinates
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
-        return self.embedding.inverse_transform(coordinates)
+        return self.embedding._inverse_transform(coordinates, n_threads)
 
     def strays(self, landmarks: Any, n_threads: int) -> IntArray:
         """Which landmarks, rows (L,) or measurements (L, m), are not on the measured manifold."""

@@ -12,6 +12,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
+from diffeo.networks.capture_activations import capture
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit
@@ -110,8 +111,6 @@ def _opponents(
 
 def activations(network: Any, inputs: FloatArray, layer: str | None, neurons: Any) -> FloatArray:
     """Activations (n, len(neurons)) of one layer."""
-    from diffeo.networks.capture_activations import capture
-
     name = layer or ""
     measured: FloatArray = np.asarray(capture(network, inputs, [name])[name], dtype=np.float64)[:, neurons]
     return np.ascontiguousarray(measured)

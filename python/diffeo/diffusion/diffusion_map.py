@@ -170,21 +170,24 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         OutOfDomainWarning
             Points without a sample in the kernel's reach take the embedding of the nearest sample.
         """
+        return self._transform(X, thread_count(self.n_jobs))
+
+    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         data = checked_input(self, X, reset=False)
         if not isinstance(data, Observation):
-            return self._extend(data, None)
+            return self._extend(data, None, n_threads)
         if isinstance(self.kernel_.observation, Observation) and data.dim != self.kernel_.observation.dim:
             raise errors.DimensionMismatchError(
                 f"the observation has dim = {data.dim}, the fit had {self.kernel_.observation.dim}"
             )
         if not isinstance(self.kernel_.observation, Observation):
-            return self._extend(data.points, None)
+            return self._extend(data.points, None, n_threads)
         result = np.empty((len(data), self.embedding_.shape[1]))
         rows = data.usable
-        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]), rows)
+        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows)
         if len(data.deficient):
-            result[data.deficient] = self._extend(data.points[data.deficient], None, data.deficient)
+            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient)
         return result
 
     @property
@@ -266,20 +269,23 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         left_out[kernel.rows] = False
         missing = np.flatnonzero(left_out)
         if len(missing):
-            self.embedding_[missing] = self._extend(np.ascontiguousarray(kernel.points[missing]), None, missing)
+            points = np.ascontiguousarray(kernel.points[missing])
+            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing)
 
     def _extend(
-        self, points: FloatArray, whitening: FloatArray | None, caller_rows: IntArray | None = None
+        self, points: FloatArray, whitening: FloatArray | None, n_threads: int, caller_rows: IntArray | None = None
     ) -> FloatArray:
         """Nystroem extension; `caller_rows` are the row numbers to name in a warning."""
-        rows = self.kernel_.cross(points, whitening, thread_count(self.n_jobs))
+        rows = self.kernel_.cross(points, whitening, n_threads)
         lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
         weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])
         with np.errstate(invalid="ignore", divide="ignore"):
             extended: FloatArray = weighted[:, :-1] / weighted[:, -1:] / self.eigenvalues_[1:]
         if len(lost):
-            distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(points[lost])
+            distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(
+                points[lost], workers=n_threads or -1
+            )
             extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
             named = lost if caller_rows is None else caller_rows[lost]
             errors.warn(

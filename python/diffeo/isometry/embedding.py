@@ -144,9 +144,12 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         OutOfDomainWarning
             Points off the measured manifold or outside of the sampled domain.
         """
+        return self._transform(X, thread_count(self.n_jobs))
+
+    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         observation, _ = self._checked(X, reset=False)
-        located = self._chart.locate(observation.points, thread_count(self.n_jobs))
+        located = self._chart.locate(observation.points, n_threads)
         if len(located.outside):
             errors.warn(
                 f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
@@ -157,10 +160,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     def inverse_transform(self, X: Any) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included)."""
+        return self._inverse_transform(X, thread_count(self.n_jobs))
+
+    def _inverse_transform(self, X: Any, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         d = self.embedding_.shape[1]
         coordinates = float_array(X, "coordinates", 2, shape=(None, d), axes="(count, d)")
-        return self._chart.measurements(coordinates, thread_count(self.n_jobs))
+        return self._chart.measurements(coordinates, n_threads)
 
     @property
     def _n_features_out(self) -> int:

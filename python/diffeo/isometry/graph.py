@@ -255,7 +255,7 @@ def joined(graph: NeighborGraph, points: FloatArray, labels: Any) -> NeighborGra
     for label in np.unique(labels[~inside]):
         members = np.flatnonzero(labels == label)
         known = np.flatnonzero(inside)
-        distance, nearest = cKDTree(points[known]).query(points[members])
+        distance, nearest = cKDTree(points[known]).query(points[members], workers=workers())
         closest = int(distance.argmin())
         i.append(np.array([members[closest]]))
         j.append(known[nearest[closest : closest + 1]])

@@ -83,7 +83,7 @@ class Transformation:
         """
         y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
         if self.registration is not None:
-            return self.registration.transform(y)
+            return self.registration.transform(y, n_threads)
         if self.coordinates == "regression":
             return _regressed(self.forward, self.a, y, n_threads)
         common = self.alignment.forward(self.a.intrinsic(y, n_threads))
@@ -106,9 +106,9 @@ class Transformation:
                 f"A has {self.a.observation.dim} intrinsic dimensions and B only {self.b.observation.dim}: what B discards "
                 "cannot be had back from it"
             )
-        if self.registration is not None:
-            return self.registration.inverse_transform(y)
         n_threads = thread_count(self.n_jobs)
+        if self.registration is not None:
+            return self.registration.inverse_transform(y, n_threads)
         if self.coordinates == "regression":
             return _regressed(self.backward, self.b, y, n_threads)
         common = self.b.intrinsic(y, n_threads)
@@ -124,7 +124,7 @@ class Transformation:
         """
         y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
         if self.registration is not None:
-            return self.b.intrinsic(self.registration.transform(y), n_threads)
+            return self.b.intrinsic(self.registration.transform(y, n_threads), n_threads)
         return self.b.wrapped(self.alignment.forward(self.a.intrinsic(y, n_threads)))
 
     def _points_a(self, points_a: Any) -> FloatArray:

@@ -52,6 +52,12 @@ class Measurement:
     layer: str | None
     neurons: IntArray
 
+    def __post_init__(self) -> None:
+        if (self.jacobians is None) == (self.bursts is None):
+            raise errors.InputError("a measurement has either jacobians or bursts")
+        if (self.scale is None) != (self.bursts is None):
+            raise errors.InputError("bursts need the scale of their perturbations, and Jacobians have none")
+
 
 def measure(
     model: torch.nn.Module,

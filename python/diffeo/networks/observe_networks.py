@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from diffeo import errors
+from diffeo.networks.measurement import Measurement, check_measured, measure, measure_layers
 from diffeo.observation.noise import rounding_of_lengths
 from diffeo.observation.observation import Observation
-
-if TYPE_CHECKING:
-    from diffeo.networks.measurement import Measurement
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
@@ -95,8 +93,6 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples.
     """
-    from diffeo.networks.measurement import measure
-
     _check_shrinkage(shrinkage, covariances)
     measured = measure(
         model,
@@ -159,8 +155,6 @@ def observe_layers(
     LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
         As in `observe`; of errors of one layer the message begins with its name.
     """
-    from diffeo.networks.measurement import measure_layers
-
     _check_shrinkage(shrinkage, covariances)
     measured = measure_layers(
         model,
@@ -190,14 +184,12 @@ def observe_layers(
 
 def observed(measured: Measurement, dim: int | None, shrinkage: str | float | None = None) -> Observation:
     """The observation that a measurement makes."""
-    from diffeo.networks.measurement import check_measured
-
     check_measured(measured)
-    if measured.jacobians is not None:
+    if measured.scale is None:
         built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
     else:
         built = Observation.from_bursts(
-            measured.points, measured.bursts, scale=measured.scale or 1.0, dim=dim, shrinkage=shrinkage
+            measured.points, measured.bursts, scale=measured.scale, dim=dim, shrinkage=shrinkage
         )
     _warn_of_rounding(built)
     return replace(built, layer=measured.layer, neurons=measured.neurons)

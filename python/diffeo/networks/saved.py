@@ -10,8 +10,6 @@ from typing import Any
 
 from diffeo import errors
 
-DTYPES = ("float32", "float64")
-
 
 def load_network(specification: str, weights: str | os.PathLike[str], dtype: str | None = None) -> Any:
     """Make the module that MODULE:FACTORY names, and give it these weights.

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import workers
 
 # Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
 # root mean squares of 0.6 to 1.4 were measured over hidden layers of three networks (2 to 5 layers, 24 to 256 wide).
@@ -37,7 +38,7 @@ def rounding_of_lengths(points: FloatArray, whitening: FloatArray) -> float:
     """
     rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), TRIAL_SAMPLES)).astype(np.int64))
     k = min(len(points), 1 + TRIAL_NEIGHBORS)
-    near = cKDTree(points).query(points[rows], k)[1].reshape(len(rows), k)
+    near = cKDTree(points).query(points[rows], k, workers=workers())[1].reshape(len(rows), k)
     offset = points[near] - points[rows, None]
     lengths = np.linalg.norm(np.einsum("nkm,nmd->nkd", offset, whitening[rows]), axis=2)[:, 1:]
     moved = np.sqrt(2.0 * np.einsum("nmd,m->nd", whitening[rows] ** 2, rounding(points) ** 2).mean(axis=1))

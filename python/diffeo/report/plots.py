@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.verdict.layer_comparison import percent
 
 # One colour a network throughout, told apart in grey by their lightness too.
 COLOR_A = "#1b4f8f"
@@ -152,8 +153,6 @@ def plot_layers(comparison: Any, ax: Any, *, title: str = "") -> Any:
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
-
-    from diffeo.verdict.layer_comparison import percent
 
     worst = 100.0 * np.fmax(comparison.forward, comparison.backward)
     norm = LogNorm(min(0.01, np.nanmin(worst, initial=1.0)), 100.0, clip=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,7 @@ from diffeo.verdict.error_bounds import (
     UNDETERMINED,
     Direction,
 )
-
-if TYPE_CHECKING:
-    from diffeo.verdict.report import Report
+from diffeo.verdict.report import Report
 
 # Changes when a name in the JSON form changes its meaning or goes.
 SCHEMA = "diffeo.report/1"

@@ -13,6 +13,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
 from diffeo.charts.isometric import charts_kept
+from diffeo.networks.capture_activations import capture
+from diffeo.networks.measurement import measure_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
@@ -176,9 +178,6 @@ def _side(
     options: dict[str, Any],
 ) -> _Side:
     """Observe the layers of one network, and capture them at the landmarks and held-out inputs."""
-    from diffeo.networks.capture_activations import capture
-    from diffeo.networks.measurement import measure_layers
-
     side = _Side([], {}, {}, {}, {}, {})
     chosen: Any = neurons
     wanted: Any = layers
@@ -206,8 +205,6 @@ def _suggested(
     side: _Side, model: Any, inputs: Any, layers: Any, dim: int | None, rng: int, options: dict[str, Any]
 ) -> dict[str, IntArray]:
     """Neurons of each layer that can be observed; why the others cannot goes to the side."""
-    from diffeo.networks.measurement import measure_layers
-
     rows = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), MOST_FOR_CHOICE)).astype(np.int64))
     tangents = options["tangents"]
     some = {**options, "tangents": None if tangents is None else tangents[rows]}

@@ -154,11 +154,11 @@ def test_local_weights_reproduce_polynomials():
 def test_values_are_interpolated_and_strangers_told():
     charts, *_ = chords()
     chart = AtlasMap(charts, surface(N, 0)[0])
-    values, outside = chart(A(NEW))
+    values, outside = chart(A(NEW), 1)
     assert len(outside) == 0
     assert relative_error(values, NEW) < 2e-3
     # Points inside of the ball are not on the sphere.
-    assert len(chart(A(0.5 * NEW))[1]) == len(NEW)
+    assert len(chart(A(0.5 * NEW), 1)[1]) == len(NEW)
 
 
 # --- matching by eigenfunctions -----------------------------------------------------------------------------

@@ -315,20 +315,20 @@ class AtlasMap:
         self._units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
         self._tree = cKDTree(charts.points * self._units)
 
-    def __call__(self, points: FloatArray) -> tuple[FloatArray, IntArray]:
+    def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:
         """Values (N, v) at measurements (N, m), and which of them lie off the manifold or outside of the samples."""
-        node, u, outside = self.locate(points)
+        node, u, outside = self.locate(points, n_threads)
         around, weights = local_weights(self.charts, node, u, DEGREE)
         values = np.einsum("nk,nkv->nv", weights, self.values[self.charts.rows[around]])
         return values, np.flatnonzero(outside)
 
-    def locate(self, points: FloatArray) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
+    def locate(self, points: FloatArray, n_threads: int) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
         """Chart (N,) and local coordinates (N, d) of measurements (N, m), and whether they are not on any.
 
         Sheets that pass near each other are told apart by what each leaves of the measurements.
         """
         starts = min(STARTS, len(self.charts.rows))
-        distance, nearest = self._tree.query(points * self._units, starts)
+        distance, nearest = self._tree.query(points * self._units, starts, workers=n_threads or -1)
         check_finite(distance, "distances from the points to the samples")
         nearest = nearest.reshape(len(points), starts).astype(np.int64)
         best = np.full(len(points), np.inf)

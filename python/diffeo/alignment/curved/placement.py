@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
 from diffeo.alignment.curved.atlas import Atlas, AtlasMap, local_weights
 from diffeo.isometry.laplacian import factored
 
@@ -64,7 +65,7 @@ class Placement:
         # Errors of lengths grow with a power of them: short edges count more.
         self.weights = self.median / np.maximum(self.lengths, 0.1 * self.median)
         # Each landmark is a combination of the samples around it.
-        node, u, _ = self.chart.locate(self.landmarks_a)
+        node, u, _ = self.chart.locate(self.landmarks_a, workers())
         self.around, self.shares = local_weights(self.a, node, u, 3)
 
     def on_manifold(self, places: Places, points: FloatArray) -> Places:

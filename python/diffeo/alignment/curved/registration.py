@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -70,30 +69,30 @@ class Registration:
     n_iter: int
     converged: bool
     n_jobs: int | None = field(default=None, repr=False)
+    _maps: dict[str, AtlasMap] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
-    def forward(self) -> AtlasMap:
-        """From measurements of A to those of B."""
-        return AtlasMap(atlas_of(self.observation, thread_count(self.n_jobs)), self.counterparts.points)
-
-    @cached_property
-    def backward(self) -> AtlasMap:
-        """From measurements of B to those of A."""
-        return AtlasMap(atlas_of(self.counterparts, thread_count(self.n_jobs)), self.observation.points)
-
-    def transform(self, points_a: FloatArray) -> FloatArray:
+    def transform(self, points_a: FloatArray, n_threads: int) -> FloatArray:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
-        return _mapped(self.forward, points_a)
+        return _mapped(self._map("forward", n_threads), points_a, n_threads)
 
-    def inverse_transform(self, points_b: FloatArray) -> FloatArray:
+    def inverse_transform(self, points_b: FloatArray, n_threads: int) -> FloatArray:
         """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
-        return _mapped(self.backward, points_b)
+        return _mapped(self._map("backward", n_threads), points_b, n_threads)
+
+    def _map(self, way: str, n_threads: int) -> AtlasMap:
+        """From measurements of one side to those of the other; its atlas is made once, by the first who asks."""
+        if way not in self._maps:
+            source, target = self.observation, self.counterparts
+            if way == "backward":
+                source, target = target, source
+            self._maps[way] = AtlasMap(atlas_of(source, n_threads), target.points)
+        return self._maps[way]
 
     def misses(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> FloatArray:
         """Distance (L,) of each mapped landmark from its partner, relative to the spread of B's measurements."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", errors.OutOfDomainWarning)
-            missed = np.linalg.norm(self.transform(landmarks_a) - landmarks_b, axis=1)
+            missed = np.linalg.norm(self.transform(landmarks_a, thread_count(self.n_jobs)) - landmarks_b, axis=1)
         points = self.counterparts.points[self.counterparts.usable]
         relative: FloatArray = missed / np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean())
         return relative
@@ -130,8 +129,8 @@ class Registration:
         return found
 
 
-def _mapped(chart: AtlasMap, points: FloatArray) -> FloatArray:
-    values, outside = chart(points)
+def _mapped(chart: AtlasMap, points: FloatArray, n_threads: int) -> FloatArray:
+    values, outside = chart(points, n_threads)
     if len(outside):
         errors.warn(
             f"{len(outside)} of {len(points)} points lie off the measured manifold or outside of the sampled domain "

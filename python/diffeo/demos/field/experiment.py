@@ -31,6 +31,7 @@ from diffeo.demos.field.transfer import transfer_section
 from diffeo.demos.page import Page
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
+from diffeo.networks.measurement import measure
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
@@ -192,8 +193,6 @@ def learned_pair(size: Size) -> tuple[Learned, Learned]:
 
 def check_outputs(side: Learned, n: int = 2000) -> OneToOne:
     """Whether the outputs of a network embed the state."""
-    from diffeo.networks.capture_activations import measure
-
     jacobians = measure(side.observed, states(n, np.random.default_rng(3))).jacobians
     return one_to_one(np.asarray(jacobians), side.field(side.coordinates(border(200))))
 
