@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo import Observation, _core, reference
+from diffeo import Observation, reference
+from diffeo._support import core
 
 from bench.floor import whitening_floor
 
@@ -40,7 +41,7 @@ def numpy_svd(matrices: np.ndarray) -> None:
 def test_whitening_from_jacobians(contest, opponent, record, size, n, m, p):
     n = size(n)
     jacobians = np.random.default_rng(0).normal(size=(n, m, p))
-    values, whitening = contest(_core.whitening_from_jacobians, jacobians, p, 0)
+    values, whitening = contest(core.whitening_from_jacobians, jacobians, p, 0)
     expected = reference.whitening_from_jacobians(jacobians[:COMPARED], p)
     np.testing.assert_allclose(values[:COMPARED], expected[0], rtol=1e-9)
     record(
@@ -71,7 +72,7 @@ def bursts_of(n: int, k: int, m: int, d: int) -> np.ndarray:
 def test_whitening_from_bursts(contest, opponent, record, size, n, k, m):
     full, n = size.is_full(n), size(n)
     bursts = bursts_of(n, k, m, 2)
-    whitening = contest(_core.whitening_from_bursts, bursts, 1.0, 2, 0)[1]
+    whitening = contest(core.whitening_from_bursts, bursts, 1.0, 2, 0)[1]
     expected = reference.whitening_from_bursts(bursts[:COMPARED], 1.0, 2)[1]
     svd = opponent("numpy.linalg.svd in batch", numpy_svd, bursts)
     record(

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from diffeo import _core
+from diffeo._support import core
 
 # Bytes of one stored entry of the kernel: a column (int32) and a value (float64).
 ENTRY_BYTES = 12
@@ -53,7 +53,7 @@ def measure_rates(quick: bool = False) -> Rates:
 
 
 def _bandwidth(mebibytes: int) -> float:
-    threads = _core.n_threads(0)
+    threads = core.n_threads(0)
     source = np.ones((threads, mebibytes * 2**20 // 8 // threads))
     target = np.zeros_like(source)
     with ThreadPoolExecutor(threads) as pool:  # copying releases the interpreter's lock

@@ -103,7 +103,7 @@ def _instructions() -> str:
 def _level_in_use() -> str:
     """The instruction-set level of diffeo's core, where the build has several."""
     try:
-        levels = importlib.import_module("diffeo._instruction_set")
+        levels = importlib.import_module("diffeo._support.instruction_set")
     except ImportError:
         return ""
     return f" (core: {levels.choose()})"

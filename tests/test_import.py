@@ -24,7 +24,7 @@ def run(code):
 def test_import_loads_no_heavy_package():
     heavy = run(
         "import sys, diffeo\n"
-        "names = ('torch', 'sklearn', 'matplotlib', 'scipy', 'numpy', 'diffeo._core')\n"
+        "names = ('torch', 'sklearn', 'matplotlib', 'scipy', 'numpy', 'diffeo._support.core')\n"
         "print(*[m for m in names if m in sys.modules])"
     )
     assert heavy == []

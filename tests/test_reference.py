@@ -159,7 +159,7 @@ def test_neighbours_recover_linear_maps():
 
 @pytest.mark.parametrize("degree", [1, 2])
 def test_local_polynomials_are_exact_on_their_degree(degree):
-    from diffeo import _core
+    from diffeo._support import core
 
     rng = np.random.default_rng(2)
     nodes, queries = rng.random((200, 2)), rng.random((40, 2))
@@ -172,6 +172,6 @@ def test_local_polynomials_are_exact_on_their_degree(degree):
     neighbors = np.ascontiguousarray(np.argsort(distance, axis=1)[:, :14], dtype=np.int64)
     fitted = reference.local_polynomial_fit(queries, nodes, polynomial(nodes), neighbors, degree)
     np.testing.assert_allclose(fitted, polynomial(queries), rtol=1e-8, atol=1e-8)
-    compiled = _core.local_polynomial_fit(queries, nodes, np.sin(5 * nodes), neighbors, degree, 2)
+    compiled = core.local_polynomial_fit(queries, nodes, np.sin(5 * nodes), neighbors, degree, 2)
     expected = reference.local_polynomial_fit(queries, nodes, np.sin(5 * nodes), neighbors, degree)
     np.testing.assert_allclose(compiled, expected, rtol=1e-8, atol=1e-9)

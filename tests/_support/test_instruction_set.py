@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pytest
-from diffeo import _core, _cpu, _instruction_set, errors
+from diffeo import errors
+from diffeo._support import _cpu, core, instruction_set
 
-AVAILABLE = _instruction_set.available()
+AVAILABLE = instruction_set.available()
 EXTENSIONS = ["_cpu", *("_core_" + level.replace("-", "_") for level in AVAILABLE)]
 
 # Registers that a level may not touch: those of 256 bits came with AVX, those of 512 bits with AVX-512.
@@ -21,7 +22,8 @@ FORBIDDEN = {"_cpu": ("%ymm", "%zmm"), "_core_x86_64": ("%ymm", "%zmm"), "_core_
 PIPELINE = """
 import sys
 import numpy as np
-from diffeo import DiffusionMap, Observation, _core
+from diffeo import DiffusionMap, Observation
+from diffeo._support import core
 rng = np.random.default_rng(0)
 x = rng.random((3000, 2))
 points = np.column_stack([x, np.sin(x[:, 0]), x[:, 0] * x[:, 1]])
@@ -31,14 +33,14 @@ slopes[:, 2, 0] = np.cos(x[:, 0])
 slopes[:, 3] = x[:, ::-1]
 fits = [DiffusionMap(n_components=3, n_jobs=k).fit(Observation.from_jacobians(points, slopes)) for k in (1, 2, 3)]
 same = all(np.array_equal(fits[0].embedding_, other.embedding_) for other in fits)
-print(_core.INSTRUCTION_SET, _core.__name__, _core.MetricTree.__module__, same)
+print(core.INSTRUCTION_SET, core.__name__, core.MetricTree.__module__, same)
 np.save(sys.argv[1], fits[0].operator_.sorted_indices().data)
 """
 
 
 def run(code, level, *arguments):
     """What a fresh interpreter prints at the given level."""
-    environment = {**os.environ, _instruction_set.VARIABLE: level}
+    environment = {**os.environ, instruction_set.VARIABLE: level}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, env=environment
     )
@@ -47,63 +49,63 @@ def run(code, level, *arguments):
 
 
 def path_of(extension):
-    return importlib.util.find_spec(f"diffeo.{extension}").origin
+    return importlib.util.find_spec(f"diffeo._support.{extension}").origin
 
 
 def test_levels_are_listed_in_ascending_order():
     supported = _cpu.instruction_sets()
-    assert supported == [level for level in _instruction_set.LEVELS if level in supported]
+    assert supported == [level for level in instruction_set.LEVELS if level in supported]
     assert [level for level in supported if level in AVAILABLE] == AVAILABLE
     assert AVAILABLE
 
 
 def test_the_highest_level_is_chosen(monkeypatch):
-    monkeypatch.delenv(_instruction_set.VARIABLE, raising=False)
-    assert _instruction_set.choose() == AVAILABLE[-1]
-    monkeypatch.setenv(_instruction_set.VARIABLE, "")
-    assert _instruction_set.choose() == AVAILABLE[-1]
+    monkeypatch.delenv(instruction_set.VARIABLE, raising=False)
+    assert instruction_set.choose() == AVAILABLE[-1]
+    monkeypatch.setenv(instruction_set.VARIABLE, "")
+    assert instruction_set.choose() == AVAILABLE[-1]
 
 
 @pytest.mark.parametrize("level", AVAILABLE)
 def test_the_environment_forces_a_level(level, monkeypatch):
-    monkeypatch.setenv(_instruction_set.VARIABLE, level)
-    assert _instruction_set.choose() == level
+    monkeypatch.setenv(instruction_set.VARIABLE, level)
+    assert instruction_set.choose() == level
 
 
 def test_this_process_uses_the_level_that_its_environment_asks_for():
-    assert _instruction_set.choose() == _core.INSTRUCTION_SET
+    assert instruction_set.choose() == core.INSTRUCTION_SET
 
 
 def test_a_lesser_processor_gets_a_lower_level(monkeypatch):
-    monkeypatch.delenv(_instruction_set.VARIABLE, raising=False)
+    monkeypatch.delenv(instruction_set.VARIABLE, raising=False)
     for count in range(1, len(AVAILABLE) + 1):
         monkeypatch.setattr(_cpu, "instruction_sets", lambda count=count: AVAILABLE[:count])
-        assert _instruction_set.choose() == AVAILABLE[count - 1]
+        assert instruction_set.choose() == AVAILABLE[count - 1]
 
 
 def test_a_level_that_the_processor_lacks_is_refused(monkeypatch):
     monkeypatch.setattr(_cpu, "instruction_sets", lambda: AVAILABLE[:1])
-    monkeypatch.setenv(_instruction_set.VARIABLE, "x86-64-v9")
+    monkeypatch.setenv(instruction_set.VARIABLE, "x86-64-v9")
     with pytest.raises(
         errors.ParameterError, match=rf"'x86-64-v9' is not available here: choose {AVAILABLE[0]}, or unset"
     ):
-        _instruction_set.choose()
+        instruction_set.choose()
 
 
 def test_a_processor_that_runs_no_built_level(monkeypatch):
     monkeypatch.setattr(_cpu, "instruction_sets", lambda: ["abacus"])
-    monkeypatch.delenv(_instruction_set.VARIABLE, raising=False)
+    monkeypatch.delenv(instruction_set.VARIABLE, raising=False)
     with pytest.raises(
         errors.MissingDependencyError, match=rf"built for .*{AVAILABLE[-1]}, but this processor runs abacus"
     ):
-        _instruction_set.choose()
+        instruction_set.choose()
 
 
 def test_levels_agree_to_rounding_and_threads_to_the_bit(tmp_path):
     operators = []
     for level in AVAILABLE:
         file = tmp_path / f"{level}.npy"
-        assert run(PIPELINE, level, str(file)) == [level, "diffeo._core", "diffeo._core", "True"]
+        assert run(PIPELINE, level, str(file)) == [level, "diffeo._support.core", "diffeo._support.core", "True"]
         operators.append(np.load(file))
     for operator in operators:
         np.testing.assert_allclose(operator, operators[0], rtol=1e-9)
@@ -116,7 +118,7 @@ def test_extensions_export_their_initialiser_only(extension):
         ["nm", "-D", "--defined-only", path_of(extension)], capture_output=True, text=True, check=True
     ).stdout
     assert [line.split()[-1] for line in listed.splitlines()] == [
-        "PyInit__cpu" if extension == "_cpu" else "PyInit__core"
+        "PyInit__cpu" if extension == "_cpu" else "PyInit_core"
     ]
 
 

@@ -15,7 +15,8 @@ SETUP = """
 import signal
 import numpy as np
 from support.samples import smooth_observation
-from diffeo import DiffusionMap, IsometricEmbedding, Observation, _core, mahalanobis_kernel
+from diffeo import DiffusionMap, IsometricEmbedding, Observation, mahalanobis_kernel
+from diffeo._support import core
 signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 """
@@ -41,23 +42,23 @@ work = lambda: mahalanobis_kernel(points, epsilon=1.0, n_jobs=THREADS)
     "neighbours": """
 points = rng.normal(size=(60_000, 40))
 whitening = np.linalg.qr(rng.normal(size=(60_000, 40, 2)))[0]
-tree = _core.MetricTree(points, np.ascontiguousarray(whitening), 2)
+tree = core.MetricTree(points, np.ascontiguousarray(whitening), 2)
 work = lambda: tree.nearest_neighbors(12, THREADS)
 """,
     "whitening": """
 factors = rng.normal(size=(200, 640, 640))
 covariances = factors @ factors.transpose(0, 2, 1)
-work = lambda: _core.whitening_from_covariances(covariances, 40, THREADS)
+work = lambda: core.whitening_from_covariances(covariances, 40, THREADS)
 """,
     "bursts": """
 bursts = rng.normal(size=(2500, 96, 128))
-work = lambda: [_core.whitening_from_bursts(bursts, 1.0, 4, THREADS) for _ in range(30)]
+work = lambda: [core.whitening_from_bursts(bursts, 1.0, 4, THREADS) for _ in range(30)]
 """,
     "eigenpairs": """
 kernel = mahalanobis_kernel(rng.random((30_000, 2)), epsilon=5e-5, n_jobs=2)
 arrays = kernel.indptr, kernel.indices, kernel.values
-_, degree, scaling = _core.normalise(*arrays, 1.0, 2)
-work = lambda: _core.leading_eigenpairs(*arrays, scaling, np.sqrt(degree), 11, 1e-17, 10_000, 0, THREADS)
+_, degree, scaling = core.normalise(*arrays, 1.0, 2)
+work = lambda: core.leading_eigenpairs(*arrays, scaling, np.sqrt(degree), 11, 1e-17, 10_000, 0, THREADS)
 """,
     "isometry": """
 observation = smooth_observation(25_000, 2, 5)

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from diffeo import DiffusionMap, IsometricEmbedding, _core, mahalanobis_kernel, match
+from diffeo import DiffusionMap, IsometricEmbedding, mahalanobis_kernel, match
+from diffeo._support import core
 from diffeo._support.progress import showing, stage
 from support.samples import smooth_observation
 
@@ -71,9 +72,9 @@ def a_while():
 def reports():
     """What the core reports to this thread."""
     heard = []
-    _core.set_progress(lambda done, total: heard.append((done, total)))
+    core.set_progress(lambda done, total: heard.append((done, total)))
     yield heard
-    _core.set_progress(None)
+    core.set_progress(None)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -81,7 +82,7 @@ def test_the_core_reports_how_many_chunks_are_done(threads, reports):
     long_work(threads, until=lambda: len(reports) >= 3)
     assert all(0 <= done < total for done, total in reports)
     assert any(done > 0 for done, _ in reports)
-    _core.set_progress(None)
+    core.set_progress(None)
     heard = len(reports)
     long_work(until=a_while())
     assert len(reports) == heard
@@ -98,12 +99,12 @@ def test_an_exception_of_the_report_stops_the_work_and_is_raised():
     def report(done, total):
         raise ZeroDivisionError(f"{done} of {total}")
 
-    _core.set_progress(report)
+    core.set_progress(report)
     try:
         with pytest.raises(ZeroDivisionError, match=r"^\d+ of \d+$"):
             long_work()
     finally:
-        _core.set_progress(None)
+        core.set_progress(None)
     long_work(until=lambda: True)
 
 

@@ -108,7 +108,7 @@ def test_every_search_is_given_the_number_of_threads(result, monkeypatch):
     assert numbers == ({3} if result in SEARCHING else set())
 
 
-@pytest.mark.parametrize("imports", ["import torch, diffeo", "import diffeo._core, torch"])
+@pytest.mark.parametrize("imports", ["import torch, diffeo", "import diffeo._support.core, torch"])
 def test_the_same_bits_beside_torch(imports):
     pytest.importorskip("torch")
     here = Path(__file__).parent

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import diffeo
 import numpy
 import pytest
-from diffeo import _core, _instruction_set, errors
+from diffeo import errors
+from diffeo._support import core, instruction_set
 from diffeo.cli import parser
 
 
@@ -38,8 +39,8 @@ def test_info(capsys):
     assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}.")
     assert int(facts["threads"]) >= 1
     in_use, available = re.fullmatch(r"(\S+) \(available: (.+)\)", facts["instructions"]).groups()
-    assert in_use == _core.INSTRUCTION_SET
-    assert available.split(", ") == _instruction_set.available()
+    assert in_use == core.INSTRUCTION_SET
+    assert available.split(", ") == instruction_set.available()
     assert {"scipy", "scikit-learn", "torch", "matplotlib", "scikit-image"} <= set(facts)
 
 

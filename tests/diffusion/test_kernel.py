@@ -7,7 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from diffeo import DiffusionMap, Observation, _core, errors, mahalanobis_kernel, reference
+from diffeo import DiffusionMap, Observation, errors, mahalanobis_kernel, reference
+from diffeo._support import core
 from scipy.spatial import cKDTree
 from support.samples import random_orthogonal, smooth_map, smooth_observation, square
 
@@ -120,7 +121,7 @@ def test_block_form_of_the_reference_is_the_same_kernel():
 
 
 def test_gates_are_the_same_numbers_in_both_languages():
-    assert tuple(reference.GATES) == _core.GATES
+    assert tuple(reference.GATES) == core.GATES
 
 
 @pytest.mark.parametrize("n", [2, 7, 8, 9, 16, 17, 33, 65])
@@ -215,11 +216,11 @@ def test_matrix_is_the_same_for_every_order_of_rows():
 def test_compiled_permutation_checks_its_arguments():
     indptr, indices, values = np.arange(4), np.arange(3, dtype=np.int32), np.ones(3)
     with pytest.raises(ValueError, match="one entry more"):
-        _core.permute_rows(indptr, indices, values, np.arange(2), 3, 1)
+        core.permute_rows(indptr, indices, values, np.arange(2), 3, 1)
     with pytest.raises(ValueError, match="as many entries"):
-        _core.permute_rows(indptr, indices, values[:2], np.arange(3), 3, 1)
+        core.permute_rows(indptr, indices, values[:2], np.arange(3), 3, 1)
     with pytest.raises(ValueError, match="below n_rows"):
-        _core.permute_rows(indptr, indices, values, np.arange(3), 2, 1)
+        core.permute_rows(indptr, indices, values, np.arange(3), 2, 1)
 
 
 def test_rank_deficient_rows_stand_alone():
@@ -348,13 +349,13 @@ def test_parameters_out_of_range(name, value):
 def test_compiled_tree_checks_shapes():
     points = square(50)
     with pytest.raises(ValueError, match="whitening"):
-        _core.MetricTree(points, np.zeros((49, 2, 2)), 1)
+        core.MetricTree(points, np.zeros((49, 2, 2)), 1)
     with pytest.raises(ValueError, match="points"):
-        _core.MetricTree(np.zeros(3), None, 1)
-    tree = _core.MetricTree(points, None, 1)
+        core.MetricTree(np.zeros(3), None, 1)
+    tree = core.MetricTree(points, None, 1)
     with pytest.raises(ValueError, match="points"):
         tree.cross(0.1, 1e-4, np.zeros((3, 5)), None, 1)
     with pytest.raises(TypeError):
-        _core.MetricTree(points.astype(np.float32), None, 1)
+        core.MetricTree(points.astype(np.float32), None, 1)
     assert sorted(tree.order.tolist()) == list(range(50))
     np.testing.assert_array_equal(tree.position[tree.order], np.arange(50))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo import Observation, _core
+from diffeo import Observation
+from diffeo._support import core
 from diffeo.isometry.frames import BELIEVABLE, FRAME_ROUNDS, corrected_lengths, extended, gradients_along, local_frames
 from diffeo.isometry.graph import neighbor_graph
 from support.domains import closed
@@ -87,7 +88,7 @@ def test_forces_are_the_gradient_of_the_stress(periods):
     rng = np.random.default_rng(1)
     layout = layout + 0.05 * rng.normal(size=layout.shape)
     weights = rng.uniform(0.2, 1.0, len(graph.i))
-    forces = _core.Stress(len(graph.rows), graph.i, graph.j, graph.lengths, weights, graph.windings)
+    forces = core.Stress(len(graph.rows), graph.i, graph.j, graph.lengths, weights, graph.windings)
     gradient, stress = forces.gradient(layout, 1)
     step = graph.steps(layout)
     norm = np.linalg.norm(step, axis=1)
@@ -131,13 +132,13 @@ def test_shapes_are_checked():
     graph, layout, points, whitening = laid_out(2, 5, 100)
     steps = graph.steps(layout)
     with pytest.raises(ValueError, match="steps"):
-        _core.local_frames(points, whitening, graph.i, graph.j, steps[:-1], 1, 1)
+        core.local_frames(points, whitening, graph.i, graph.j, steps[:-1], 1, 1)
     with pytest.raises(ValueError, match="no such row"):
-        _core.local_frames(points, whitening, graph.i + 100, graph.j, steps, 1, 1)
+        core.local_frames(points, whitening, graph.i + 100, graph.j, steps, 1, 1)
     with pytest.raises(ValueError, match="lengths"):
-        _core.corrected_lengths(points, whitening, graph.i, graph.j, steps, graph.lengths[1:], 0.2, 1)
-    forces = _core.Stress(100, graph.i, graph.j, graph.lengths, graph.lengths, graph.windings)
+        core.corrected_lengths(points, whitening, graph.i, graph.j, steps, graph.lengths[1:], 0.2, 1)
+    forces = core.Stress(100, graph.i, graph.j, graph.lengths, graph.lengths, graph.windings)
     with pytest.raises(ValueError, match="layout"):
         forces.gradient(layout[1:], 1)
     with pytest.raises(ValueError, match="known"):
-        _core.extend_layout(points, whitening, graph.i, graph.j, np.ones(3, bool), layout, np.ones((100, 2, 2)), 1)
+        core.extend_layout(points, whitening, graph.i, graph.j, np.ones(3, bool), layout, np.ones((100, 2, 2)), 1)

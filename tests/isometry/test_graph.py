@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo import Observation, _core, reference
+from diffeo import Observation, reference
+from diffeo._support import core
 from diffeo.isometry import graph
 from diffeo.isometry.graph import (
     NeighborGraph,
@@ -28,7 +29,7 @@ def random_pairs(n, count, seed=0):
 
 
 def lengths_of(observation, i, j, threads=1):
-    return _core.edge_lengths(observation.points, observation.whitening, i, j, threads)
+    return core.edge_lengths(observation.points, observation.whitening, i, j, threads)
 
 
 def flat(x):
@@ -62,7 +63,7 @@ def test_lengths_depend_on_neither_signs_nor_order_of_the_directions(dim):
     rng = np.random.default_rng(0)
     order, signs = rng.permuted(np.tile(np.arange(dim), (100, 1)), axis=1), rng.choice([-1.0, 1.0], (100, 1, dim))
     turned = np.ascontiguousarray(np.take_along_axis(observation.whitening, order[:, None, :], axis=2) * signs)
-    changed = _core.edge_lengths(observation.points, turned, i, j, 1)
+    changed = core.edge_lengths(observation.points, turned, i, j, 1)
     for found, expected in zip(changed, lengths_of(observation, i, j), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
 
@@ -74,8 +75,8 @@ def test_lengths_are_free_of_the_gauge(dim):
     points, stretch = rng.normal(size=(60, dim + 2)), rng.uniform(0.5, 2.0, (60, 1, 1))
     whitening = np.linalg.qr(rng.normal(size=(60, dim + 2, dim)))[0] / stretch
     i, j = random_pairs(60, 200)
-    plain = _core.edge_lengths(points, np.ascontiguousarray(whitening), i, j, 1)
-    turned = _core.edge_lengths(points, np.ascontiguousarray(whitening @ random_orthogonal(60, dim)), i, j, 1)
+    plain = core.edge_lengths(points, np.ascontiguousarray(whitening), i, j, 1)
+    turned = core.edge_lengths(points, np.ascontiguousarray(whitening @ random_orthogonal(60, dim)), i, j, 1)
     y, jacobians = smooth_map(dim, dim + 3)(square(60, dim))
     one = lengths_of(Observation.from_jacobians(y, jacobians), i, j)
     two = lengths_of(Observation.from_jacobians(y, jacobians @ random_orthogonal(60, dim)), i, j)
@@ -135,7 +136,7 @@ def test_coincident_samples_have_length_zero():
     points = observation.points.copy()
     points[7] = points[3]
     i, j = np.array([3, 7, 5]), np.array([7, 3, 5])
-    lengths, off = _core.edge_lengths(points, observation.whitening, i, j, 1)
+    lengths, off = core.edge_lengths(points, observation.whitening, i, j, 1)
     assert (lengths == 0).all()
     assert (off == 0).all()
 
@@ -143,17 +144,17 @@ def test_coincident_samples_have_length_zero():
 def test_edges_that_do_not_fit_are_refused():
     y, w = square(10, 3), np.ones((10, 3, 2))
     i = np.array([0, 9])
-    assert _core.edge_lengths(y, w, i[:0], i[:0], 1)[0].shape == (0,)
+    assert core.edge_lengths(y, w, i[:0], i[:0], 1)[0].shape == (0,)
     for bad in (np.array([0, 10]), np.array([-1, 0])):
         for pair in ((bad, i), (i, bad)):
             with pytest.raises(ValueError, match="does not exist"):
-                _core.edge_lengths(y, w, *pair, 1)
+                core.edge_lengths(y, w, *pair, 1)
     with pytest.raises(ValueError, match="same shape"):
-        _core.edge_lengths(y, w, i, i[:1], 1)
+        core.edge_lengths(y, w, i, i[:1], 1)
     with pytest.raises(ValueError, match="whitening"):
-        _core.edge_lengths(y, np.ones((10, 2, 2)), i, i, 1)
+        core.edge_lengths(y, np.ones((10, 2, 2)), i, i, 1)
     with pytest.raises(ValueError, match="d <= m"):
-        _core.edge_lengths(y, np.ones((10, 3, 4)), i, i, 1)
+        core.edge_lengths(y, np.ones((10, 3, 4)), i, i, 1)
 
 
 # --- edges --------------------------------------------------------------------------------------------------

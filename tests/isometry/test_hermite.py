@@ -7,7 +7,8 @@ import itertools
 
 import numpy as np
 import pytest
-from diffeo import _core, reference
+from diffeo import reference
+from diffeo._support import core
 from diffeo.isometry.hermite import HermiteChart, nodes_of_a_cubic
 from scipy.spatial import cKDTree
 from support.samples import smooth_map, square
@@ -40,7 +41,7 @@ class Polynomials:
 
 
 def hermite(queries, nodes, k, degree, functions, threads=1):
-    return _core.local_hermite_fit(
+    return core.local_hermite_fit(
         queries,
         nodes,
         functions.values(nodes),
@@ -60,10 +61,10 @@ def test_polynomial_fit_equals_the_reference(dim, k, degree):
     nodes, queries = square(400, dim), square(60, dim, seed=1)
     values = np.cos(3 * nodes @ np.random.default_rng(2).normal(size=(dim, 4)))
     neighbors = neighbors_of(queries, nodes, k)
-    found = _core.local_polynomial_fit(queries, nodes, values, neighbors, degree, 2)
+    found = core.local_polynomial_fit(queries, nodes, values, neighbors, degree, 2)
     expected = reference.local_polynomial_fit(queries, nodes, values, neighbors, degree)
     np.testing.assert_allclose(found, expected, atol=1e-11)
-    one = _core.local_polynomial_fit(queries, nodes, values, neighbors, degree, 1)
+    one = core.local_polynomial_fit(queries, nodes, values, neighbors, degree, 1)
     assert found.tobytes() == one.tobytes()
 
 
@@ -74,7 +75,7 @@ def test_polynomial_fit_is_exact_on_polynomials_of_its_degree_and_not_beyond(dim
     neighbors = neighbors_of(queries, nodes, k)
     for order in (degree, degree + 1):
         functions = Polynomials(dim, order, 3)
-        fit = _core.local_polynomial_fit(queries, nodes, functions.values(nodes), neighbors, degree, 1)
+        fit = core.local_polynomial_fit(queries, nodes, functions.values(nodes), neighbors, degree, 1)
         miss = np.abs(fit - functions.values(queries)).max()
         assert miss < 1e-12 if order == degree else miss > 1e-6
 
@@ -84,17 +85,17 @@ def test_polynomial_fit_on_nodes_of_a_line_lowers_only_the_open_direction():
     t = np.linspace(0, 1, 40)
     nodes, queries = np.stack([t, t], axis=1), np.array([[0.31, 0.31], [0.77, 0.77]])
     values = np.stack([3 * t - 1, np.full(40, 2.0)], axis=1)
-    fit = _core.local_polynomial_fit(queries, nodes, values, neighbors_of(queries, nodes, 8), 1, 1)
+    fit = core.local_polynomial_fit(queries, nodes, values, neighbors_of(queries, nodes, 8), 1, 1)
     np.testing.assert_allclose(fit, [[3 * 0.31 - 1, 2.0], [3 * 0.77 - 1, 2.0]], atol=1e-12)
 
 
 def test_coincident_nodes_give_their_mean():
     nodes, values = np.zeros((6, 2)), np.arange(6.0)[:, None]
     neighbors = np.arange(6)[None].astype(np.int64)
-    fit = _core.local_polynomial_fit(np.zeros((1, 2)), nodes, values, neighbors, 1, 1)
+    fit = core.local_polynomial_fit(np.zeros((1, 2)), nodes, values, neighbors, 1, 1)
     np.testing.assert_allclose(fit, [[2.5]], atol=1e-12)
     slopes = np.zeros((6, 1, 2))
-    value, slope = _core.local_hermite_fit(np.zeros((1, 2)), nodes, values, slopes, neighbors, 3, 1)
+    value, slope = core.local_hermite_fit(np.zeros((1, 2)), nodes, values, slopes, neighbors, 3, 1)
     np.testing.assert_allclose(value, [[2.5]], atol=1e-12)
     assert np.isfinite(slope).all()
 
@@ -167,7 +168,7 @@ def test_degrees_that_do_not_exist(degree):
     with pytest.raises(ValueError, match="degree"):
         hermite(nodes, nodes, 8, degree, functions)
     with pytest.raises(ValueError, match="degree"):
-        _core.local_polynomial_fit(nodes, nodes, functions.values(nodes), neighbors_of(nodes, nodes, 8), degree, 1)
+        core.local_polynomial_fit(nodes, nodes, functions.values(nodes), neighbors_of(nodes, nodes, 8), degree, 1)
 
 
 # --- the chart ----------------------------------------------------------------------------------------------

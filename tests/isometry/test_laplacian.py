@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from diffeo import _core
+from diffeo._support import core
 from diffeo.isometry import laplacian
 from diffeo.isometry.laplacian import HeldLaplacian, MultigridLaplacian, anchored_solution, factored, graph_laplacian
 from scipy.spatial import cKDTree
@@ -107,7 +107,7 @@ def test_iterations_do_not_grow_with_the_sample():
     counts = []
     for n in (2000, 30_000):
         i, j, _, _ = wound_graph(n)
-        solver = _core.LaplacianSolver(n, i, j, np.ones(len(i)), None, 2)
+        solver = core.LaplacianSolver(n, i, j, np.ones(len(i)), None, 2)
         right = np.random.default_rng(0).normal(size=(n, 2))
         counts.append(solver.solve(right - right.mean(axis=0), 1e-10, 200)[1])
     assert counts[1] <= counts[0] + 6
@@ -143,12 +143,12 @@ def test_unsolvable_systems_are_errors():
 def test_arguments_of_the_core_are_checked():
     i = np.array([0, 1])
     with pytest.raises(ValueError, match="no such row"):
-        _core.LaplacianSolver(2, i, i + 1, np.ones(2), None, 1)
+        core.LaplacianSolver(2, i, i + 1, np.ones(2), None, 1)
     with pytest.raises(ValueError, match="same shape"):
-        _core.LaplacianSolver(3, i, i + 1, np.ones(3), None, 1)
+        core.LaplacianSolver(3, i, i + 1, np.ones(3), None, 1)
     with pytest.raises(ValueError, match="anchors"):
-        _core.LaplacianSolver(3, i, i + 1, np.ones(2), np.ones(2), 1)
-    solver = _core.LaplacianSolver(3, i, i + 1, np.ones(2), None, 1)
+        core.LaplacianSolver(3, i, i + 1, np.ones(2), np.ones(2), 1)
+    solver = core.LaplacianSolver(3, i, i + 1, np.ones(2), None, 1)
     for call in (solver.cycle, lambda right: solver.solve(right, 1e-9, 10)):
         with pytest.raises(ValueError, match="right"):
             call(np.ones((2, 2)))

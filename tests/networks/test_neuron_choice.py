@@ -289,7 +289,7 @@ class TestNetworks:
     @pytest.fixture(autouse=True)
     def torch_networks(self):
         pytest.importorskip("torch")
-        import networks
+        from support import networks
 
         self.networks = networks
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from diffeo import _core, reference
+from diffeo import reference
+from diffeo._support import core
 from scipy.spatial import cKDTree
 from support.samples import random_orthogonal, smooth_map, square
 
@@ -42,7 +43,7 @@ def projections(whitening):
 def test_jacobians_equal_the_reference(m, p):
     jacobians, _, true = spread_jacobians(100, m, p, seed=m)
     dim = min(m, p, 3)
-    s, w = _core.whitening_from_jacobians(jacobians, dim, 2)
+    s, w = core.whitening_from_jacobians(jacobians, dim, 2)
     expected_s, expected_w = reference.whitening_from_jacobians(jacobians, dim)
     np.testing.assert_allclose(s, expected_s, rtol=1e-13)
     np.testing.assert_allclose(s, true, rtol=1e-12)
@@ -57,7 +58,7 @@ def test_jacobians_equal_the_reference(m, p):
 def test_whitening_is_the_pseudo_inverse_of_the_covariance(m, p):
     jacobians, _, _ = spread_jacobians(50, m, p, seed=m + 1)
     r = min(m, p)
-    _, w = _core.whitening_from_jacobians(jacobians, r, 1)
+    _, w = core.whitening_from_jacobians(jacobians, r, 1)
     covariances = jacobians @ jacobians.transpose(0, 2, 1)
     expected = np.linalg.pinv(covariances, rcond=1e-10, hermitian=True)
     np.testing.assert_allclose(projections(w), expected, rtol=1e-10, atol=1e-10)
@@ -71,7 +72,7 @@ def test_lower_rank_takes_the_leading_directions(m, p):
     r = min(m, p)
     values = 10.0 ** -np.arange(r)
     jacobians = (u[:, :, :r] * values) @ v[:, :, :r].transpose(0, 2, 1)
-    _, w = _core.whitening_from_jacobians(jacobians, 1, 1)
+    _, w = core.whitening_from_jacobians(jacobians, 1, 1)
     np.testing.assert_allclose(np.abs(np.einsum("nm,nm->n", w[:, :, 0], u[:, :, 0])), 1.0, rtol=1e-12)
 
 
@@ -89,7 +90,7 @@ def test_small_singular_values_are_relatively_accurate(m, p, small):
         # The scaled directions sit in the rows here.
         jacobians = np.zeros((40, m, p))
         jacobians[:, np.arange(r), :] = values[:, None] * random_orthogonal(40, p, 3)[:, :r, :]
-    s, w = _core.whitening_from_jacobians(jacobians, r, 1)
+    s, w = core.whitening_from_jacobians(jacobians, r, 1)
     np.testing.assert_allclose(
         s, np.broadcast_to(values, s.shape), rtol=1e-9 if p <= m else 1e-6 if small > 1e-9 else 5e-3
     )
@@ -99,7 +100,7 @@ def test_small_singular_values_are_relatively_accurate(m, p, small):
 def test_vanishing_jacobians_give_zeros_not_infinities():
     jacobians = np.zeros((3, 4, 2))
     jacobians[1, 0, 0] = 1.0
-    s, w = _core.whitening_from_jacobians(jacobians, 2, 1)
+    s, w = core.whitening_from_jacobians(jacobians, 2, 1)
     np.testing.assert_array_equal(s, [[0, 0], [1, 0], [0, 0]])
     assert np.isfinite(w).all()
     assert np.abs(w[[0, 2]]).max() == 0.0
@@ -108,9 +109,9 @@ def test_vanishing_jacobians_give_zeros_not_infinities():
 @pytest.mark.parametrize("scale", [1e-120, 1e120])
 def test_extreme_units(scale):
     jacobians, _, true = spread_jacobians(20, 5, 2)
-    s, w = _core.whitening_from_jacobians(jacobians * scale, 2, 1)
+    s, w = core.whitening_from_jacobians(jacobians * scale, 2, 1)
     np.testing.assert_allclose(s / scale, true, rtol=1e-12)
-    plain = _core.whitening_from_jacobians(jacobians, 2, 1)[1]
+    plain = core.whitening_from_jacobians(jacobians, 2, 1)[1]
     np.testing.assert_allclose(np.abs(w * scale), np.abs(plain), rtol=1e-9, atol=1e-12)
 
 
@@ -122,7 +123,7 @@ def test_bursts_equal_the_reference(m, size, dim):
     bursts = np.einsum("nmp,nkp->nkm", jacobians, scale * rng.normal(size=(80, size, dim))) + rng.normal(
         size=(80, 1, m)
     )
-    s, w = _core.whitening_from_bursts(bursts, scale, dim, 2)
+    s, w = core.whitening_from_bursts(bursts, scale, dim, 2)
     expected_s, expected_w = reference.whitening_from_bursts(bursts, scale, dim)
     np.testing.assert_allclose(s[:, :dim], expected_s[:, :dim], rtol=1e-9)
     np.testing.assert_allclose(projections(w), projections(expected_w), rtol=1e-7, atol=1e-7 * np.abs(w).max() ** 2)
@@ -140,7 +141,7 @@ def test_squared_distances_from_bursts_are_unbiased(size, dim):
     n = 20_000
     jacobian = rng.normal(size=(4, dim)) + 2 * np.eye(4, dim)
     bursts = rng.normal(size=(n, size, dim)) @ jacobian.T
-    _, w = _core.whitening_from_bursts(bursts, 1.0, dim, 0)
+    _, w = core.whitening_from_bursts(bursts, 1.0, dim, 0)
     offset = rng.normal(size=dim)
     a = (np.einsum("nmd,m->nd", w, jacobian @ offset) ** 2).sum(axis=1) / (offset @ offset)
     error = a.std() / np.sqrt(n)
@@ -153,7 +154,7 @@ def test_squared_distances_from_bursts_are_unbiased(size, dim):
 def test_covariances_equal_the_reference(m, dim):
     jacobians, _, true = spread_jacobians(80, m, dim, seed=m)
     covariances = jacobians @ jacobians.transpose(0, 2, 1)
-    s, w = _core.whitening_from_covariances(covariances, dim, 2)
+    s, w = core.whitening_from_covariances(covariances, dim, 2)
     _, expected = reference.whitening_from_covariances(covariances, dim)
     np.testing.assert_allclose(s[:, :dim], true, rtol=1e-12)
     assert np.all(s[:, dim:] < 1e-7)
@@ -165,7 +166,7 @@ def test_neighbours_equal_the_reference(p, m, k):
     x = square(300, p, seed=p)
     y, _ = smooth_map(p, m, seed=1)(x)
     neighbors = np.ascontiguousarray(cKDTree(x).query(x, k)[1], dtype=np.int64)
-    jacobians, conditions = _core.jacobians_from_neighbors(y, x, neighbors, 2)
+    jacobians, conditions = core.jacobians_from_neighbors(y, x, neighbors, 2)
     np.testing.assert_allclose(jacobians, reference.jacobians_from_neighbors(y, x, neighbors), rtol=1e-9, atol=1e-10)
     assert np.all((conditions > 1e-3) & (conditions <= 1.0))
 
@@ -174,19 +175,19 @@ def test_neighbours_are_exact_on_linear_maps_and_say_when_they_are_flat():
     x = square(200, 2, seed=3)
     linear = np.random.default_rng(0).normal(size=(4, 2))
     neighbors = np.ascontiguousarray(cKDTree(x).query(x, 10)[1], dtype=np.int64)
-    jacobians, _ = _core.jacobians_from_neighbors(x @ linear.T + 1.0, x, neighbors, 1)
+    jacobians, _ = core.jacobians_from_neighbors(x @ linear.T + 1.0, x, neighbors, 1)
     np.testing.assert_allclose(jacobians, np.broadcast_to(linear, (200, 4, 2)), rtol=1e-10)
     flat = np.column_stack([x[:, 0], 2 * x[:, 0]])
-    _, conditions = _core.jacobians_from_neighbors(x @ linear.T, flat, neighbors, 1)
+    _, conditions = core.jacobians_from_neighbors(x @ linear.T, flat, neighbors, 1)
     assert conditions.max() < 1e-12
 
 
 def test_bits_do_not_depend_on_the_threads():
     jacobians, _, _ = spread_jacobians(1000, 6, 3)
     for call in (
-        lambda t: _core.whitening_from_jacobians(jacobians, 2, t),
-        lambda t: _core.whitening_from_bursts(jacobians.transpose(0, 2, 1).repeat(4, axis=1).copy(), 0.1, 2, t),
-        lambda t: _core.whitening_from_covariances(jacobians @ jacobians.transpose(0, 2, 1), 2, t),
+        lambda t: core.whitening_from_jacobians(jacobians, 2, t),
+        lambda t: core.whitening_from_bursts(jacobians.transpose(0, 2, 1).repeat(4, axis=1).copy(), 0.1, 2, t),
+        lambda t: core.whitening_from_covariances(jacobians @ jacobians.transpose(0, 2, 1), 2, t),
     ):
         first, *others = (call(t) for t in (1, 2, 3))
         for other in others:
@@ -197,12 +198,12 @@ def test_bits_do_not_depend_on_the_threads():
 def test_core_refuses_what_does_not_fit():
     jacobians = np.ones((4, 3, 2))
     with pytest.raises(ValueError, match="dim"):
-        _core.whitening_from_jacobians(jacobians, 3, 1)
+        core.whitening_from_jacobians(jacobians, 3, 1)
     with pytest.raises(ValueError):
-        _core.whitening_from_jacobians(jacobians[0], 1, 1)
+        core.whitening_from_jacobians(jacobians[0], 1, 1)
     with pytest.raises(ValueError, match="dim \\+ 3"):
-        _core.whitening_from_bursts(np.ones((4, 4, 3)), 1.0, 2, 1)
+        core.whitening_from_bursts(np.ones((4, 4, 3)), 1.0, 2, 1)
     with pytest.raises(ValueError):
-        _core.whitening_from_covariances(np.ones((4, 3, 2)), 1, 1)
+        core.whitening_from_covariances(np.ones((4, 3, 2)), 1, 1)
     with pytest.raises(TypeError):
-        _core.whitening_from_jacobians(jacobians.astype(np.float32), 1, 1)
+        core.whitening_from_jacobians(jacobians.astype(np.float32), 1, 1)

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 import diffeo  # noqa: E402
 from diffeo import errors  # noqa: E402
-from diffeo.charts import chart  # noqa: E402
+from diffeo.charts import isometric  # noqa: E402
 from diffeo.report import plots  # noqa: E402
 from diffeo.verdict.layer_comparison import NOT_MATCHED, percent  # noqa: E402
 from support.architectures import Rendered, Tokens, blobs, conv_net, trained  # noqa: E402
@@ -38,8 +38,8 @@ def compared():
     model = mlp(2, 12, 12, seed=3)
     with pytest.MonkeyPatch.context() as patch:
         fitted = []
-        fit = chart.IsometricEmbedding.fit
-        patch.setattr(chart.IsometricEmbedding, "fit", lambda self, obs: fitted.append(obs) or fit(self, obs))
+        fit = isometric.IsometricEmbedding.fit
+        patch.setattr(isometric.IsometricEmbedding, "fit", lambda self, obs: fitted.append(obs) or fit(self, obs))
         found = diffeo.compare_layers(
             model,
             Blind(),

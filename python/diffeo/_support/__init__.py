@@ -1,4 +1,4 @@
 """What every stage leans on, and no stage owns.
 
-In order: wording, memory, arrays, threads, progress.
+In order: wording, memory, instruction_set, core, arrays, threads, progress.
 """

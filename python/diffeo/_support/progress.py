@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from diffeo import _core
+from diffeo._support import core
 
 Report = Callable[[int, int], None]
 
@@ -48,12 +48,12 @@ def stage(name: str) -> Iterator[Report]:
             bar.update(0)
 
         token, outer = _active.set(report), _active.get()
-        _core.set_progress(report)
+        core.set_progress(report)
         try:
             yield report
             bar.n = 1.0
         finally:
-            _core.set_progress(outer)
+            core.set_progress(outer)
             _active.reset(token)
             bar.refresh()
 

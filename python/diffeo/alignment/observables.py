@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.motion import Motion, Residuals
 from diffeo.alignment.shape import COMPARED_SAMPLES, FINE_SAMPLES, SEARCH_SAMPLES
@@ -65,7 +65,7 @@ class Observables:
     def _fitted(self, queries: FloatArray, neighbors: NDArray[np.int64]) -> FloatArray:
         nodes, values = np.ascontiguousarray(self.samples_b), np.ascontiguousarray(self.values_b)
         rows = np.ascontiguousarray(neighbors, dtype=np.int64)
-        return _core.local_polynomial_fit(queries, nodes, values, rows, 2, self.n_threads)
+        return core.local_polynomial_fit(queries, nodes, values, rows, 2, self.n_threads)
 
     @property
     def coarse(self) -> tuple[Residuals, ...]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
@@ -65,7 +66,7 @@ class DiffusionChart:
         _, neighbors = tree.query(queries, k, workers=workers)
         neighbors = np.ascontiguousarray(neighbors.reshape(len(queries), k), dtype=np.int64)
         values = np.ascontiguousarray(self.observation.points[rows])
-        return _core.local_polynomial_fit(queries, nodes, values, neighbors, 1, n_threads)
+        return core.local_polynomial_fit(queries, nodes, values, neighbors, 1, n_threads)
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """The coordinates: there are no periods."""

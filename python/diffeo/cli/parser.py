@@ -221,14 +221,14 @@ def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _info() -> str:
-    from diffeo import _core, _instruction_set
+    from diffeo._support import core, instruction_set
 
-    levels = ", ".join(_instruction_set.available())
+    levels = ", ".join(instruction_set.available())
     lines = [
         f"diffeo       {__version__}",
         f"python       {platform.python_version()} on {platform.machine()}",
-        f"instructions {_core.INSTRUCTION_SET} (available: {levels})",
-        f"threads      {_core.n_threads(0)}",
+        f"instructions {core.INSTRUCTION_SET} (available: {levels})",
+        f"threads      {core.n_threads(0)}",
     ]
     for package in ("numpy", "scipy", "scikit-learn", "safetensors", "torch", "matplotlib", "scikit-image"):
         try:

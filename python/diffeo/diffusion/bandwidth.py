@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo.observation.observation import Observation
 
@@ -65,7 +66,7 @@ def target_row_sum(n: int) -> float:
 
 
 def choose_epsilon(
-    tree: _core.MetricTree, observation: Observation | FloatArray, truncation: float, n_threads: int
+    tree: core.MetricTree, observation: Observation | FloatArray, truncation: float, n_threads: int
 ) -> tuple[float, EpsilonCurve]:
     """Find the bandwidth whose median row sum meets the target, and keep all that was tried."""
     n = tree.size

@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
@@ -218,8 +219,8 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         _check_dense_memory(len(kernel.rows), n_components)
         arrays = (kernel.indptr, kernel.indices, kernel.values)
         with stage("eigenpairs"):
-            density, degree, scaling = _core.normalise(*arrays, alpha, n_threads)
-            values, vectors, residuals, iterations, _, converged, levels = _core.leading_eigenpairs(
+            density, degree, scaling = core.normalise(*arrays, alpha, n_threads)
+            values, vectors, residuals, iterations, _, converged, levels = core.leading_eigenpairs(
                 *arrays,
                 scaling,
                 np.sqrt(degree),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo.diffusion.diffusion_map import DiffusionMap
@@ -122,4 +122,4 @@ def _remainder(values: FloatArray, coordinates: FloatArray) -> FloatArray:
     own = neighbors == np.arange(len(nodes))[:, None]
     own[~own.any(axis=1), -1] = True
     others = np.ascontiguousarray(neighbors[~own].reshape(len(nodes), k), dtype=np.int64)
-    return values - _core.local_polynomial_fit(nodes, nodes, np.ascontiguousarray(values), others, 1, 0)
+    return values - core.local_polynomial_fit(nodes, nodes, np.ascontiguousarray(values), others, 1, 0)

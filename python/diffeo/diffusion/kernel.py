@@ -10,7 +10,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, real
 from diffeo._support.memory import memory_limit
 from diffeo._support.progress import showing, stage
@@ -61,7 +62,7 @@ class Kernel:
     rows: IntArray
     gated: NDArray[np.int32]
     n_gated: int
-    _tree: list[_core.MetricTree] = field(repr=False)
+    _tree: list[core.MetricTree] = field(repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # The tree is rebuilt on demand: it is a compiled object, and cheap beside the kernel.
@@ -98,7 +99,7 @@ class Kernel:
     def matrix(self) -> sp.csr_array:
         """The kernel in the caller's row order: symmetric, unit diagonal (alone in rank-deficient rows)."""
         n = self.n_samples
-        indptr, indices, values = _core.permute_rows(self.indptr, self.indices, self.values, self.rows, n, 0)
+        indptr, indices, values = core.permute_rows(self.indptr, self.indices, self.values, self.rows, n, 0)
         matrix = sp.csr_array((values, indices, indptr), shape=(n, n))
         matrix.has_sorted_indices = matrix.has_canonical_format = True
         return matrix
@@ -109,7 +110,7 @@ class Kernel:
         indptr = self.indptr.astype(np.int32) if self.nnz < 2**31 else self.indptr
         return sp.csr_array((self.values, self.indices, indptr), shape=(n, n))
 
-    def tree(self) -> _core.MetricTree:
+    def tree(self) -> core.MetricTree:
         """The search tree (rebuilt after unpickling)."""
         if not self._tree:
             self._tree.append(build_tree(self.observation, 0))
@@ -128,7 +129,7 @@ class Kernel:
     @cached_property
     def component_labels(self) -> NDArray[np.int32]:
         """Connected piece of the graph that each tree position belongs to, (n,)."""
-        labels: NDArray[np.int32] = _core.connected_components(self.indptr, self.indices, self.values)
+        labels: NDArray[np.int32] = core.connected_components(self.indptr, self.indices, self.values)
         return labels
 
     def component_sizes(self) -> IntArray:
@@ -233,7 +234,7 @@ def automatic_epsilon(observation: Observation, n_jobs: int | None = None, trunc
     return choose_epsilon(build_tree(observation, n_threads), observation, truncation, n_threads)[0]
 
 
-def _check_memory(tree: _core.MetricTree, epsilon: float, truncation: float, n_threads: int) -> None:
+def _check_memory(tree: core.MetricTree, epsilon: float, truncation: float, n_threads: int) -> None:
     """Estimate the number of entries from a few rows and refuse what would not fit."""
     limit = memory_limit()
     if BYTES_PER_ENTRY * tree.size**2 <= limit:  # even all pairs fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo.isometry.graph import NeighborGraph
@@ -23,7 +23,7 @@ def local_frames(graph: NeighborGraph, layout: FloatArray, points: FloatArray, w
     need the frames; so frames and averages are computed in turn.
     """
     steps = graph.steps(layout)
-    return _core.local_frames(points, whitening, graph.i, graph.j, steps, FRAME_ROUNDS, workers())
+    return core.local_frames(points, whitening, graph.i, graph.j, steps, FRAME_ROUNDS, workers())
 
 
 def extended(
@@ -41,7 +41,7 @@ def extended(
     n, d = len(graph.rows), layout.shape[1]
     whole, turns, there = np.zeros((n, d)), np.zeros((n, d, d)), np.zeros(n, dtype=bool)
     whole[known], turns[known], there[known] = layout, frames, True
-    return _core.extend_layout(points, whitening, graph.i, graph.j, there, whole, turns, workers())[0]
+    return core.extend_layout(points, whitening, graph.i, graph.j, there, whole, turns, workers())[0]
 
 
 def gradients_along(whitening: FloatArray, frames: FloatArray) -> FloatArray:
@@ -62,4 +62,4 @@ def corrected_lengths(
     order, so the errors of the layout do not matter to the lengths.
     """
     steps = graph.steps(layout)
-    return _core.corrected_lengths(points, gradients, graph.i, graph.j, steps, graph.lengths, BELIEVABLE, workers())
+    return core.corrected_lengths(points, gradients, graph.i, graph.j, steps, graph.lengths, BELIEVABLE, workers())

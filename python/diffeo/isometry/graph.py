@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
@@ -161,7 +161,7 @@ def _with_lengths(observation: Observation, rows: IntArray, neighbors: NDArray[A
     pairs.sort()
     i, j = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], max(n, 1))
     points, whitening = (np.ascontiguousarray(x[rows]) for x in (observation.points, observation.whitening))
-    lengths, off_tangent = _core.edge_lengths(points, whitening, i, j, n_threads)
+    lengths, off_tangent = core.edge_lengths(points, whitening, i, j, n_threads)
     limit = max(OFF_TANGENT, OFF_TANGENT_FACTOR * float(np.median(off_tangent))) if len(off_tangent) else 0.0
     kept = (off_tangent <= limit) & np.isfinite(lengths)
     return NeighborGraph(rows, i[kept], j[kept], lengths[kept])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.spatial import cKDTree
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, check_finite
 from diffeo._support.threads import workers
 from diffeo.isometry.periods import turns, wrapped
@@ -212,7 +212,7 @@ class HermiteChart:
         values, gradients = (
             (self.values[origin], self.gradients[origin]) if len(self.periods) else (self.values, self.gradients)
         )
-        value, slope = _core.local_hermite_fit(queries, self._images, values, gradients, neighbors, degree, n_threads)
+        value, slope = core.local_hermite_fit(queries, self._images, values, gradients, neighbors, degree, n_threads)
         nearest = origin[neighbors[:, 0]]
         far = np.flatnonzero(distance[:, 0] > OUTSIDE * self.spacing[nearest])
         if len(far):

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 
@@ -70,7 +71,7 @@ class MultigridLaplacian:
 
     def __init__(self, n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray) -> None:
         self._n = n
-        self._samples = _core.LaplacianSolver(n, i, j, np.ascontiguousarray(weights), None, workers())
+        self._samples = core.LaplacianSolver(n, i, j, np.ascontiguousarray(weights), None, workers())
         if windings.shape[1]:
             weighted = weights[:, None] * windings
             within = incidence_matrix(n, i, j, np.empty((len(i), 0)))
@@ -102,13 +103,13 @@ def anchored_solution(
 ) -> FloatArray:
     """Solution (n, b) where samples are also tied to the origin, with weights (n,); to 1e-6 where they are many."""
     if n > DIRECT_SIZE:
-        solver = _core.LaplacianSolver(n, i, j, weights, anchors, workers())
+        solver = core.LaplacianSolver(n, i, j, weights, anchors, workers())
         return solver.solve(np.ascontiguousarray(right), ROUGH, MAX_ITERATIONS)[0]
     incidence = incidence_matrix(n, i, j, np.empty((len(i), 0)))
     return factored((incidence.T @ sp.diags_array(weights) @ incidence + sp.diags_array(anchors)).tocsc())(right)
 
 
-def full_solution(solver: _core.LaplacianSolver, right: FloatArray) -> FloatArray:
+def full_solution(solver: core.LaplacianSolver, right: FloatArray) -> FloatArray:
     """By conjugate gradients to `FULL`; RuntimeError where these do not get near."""
     solution, iterations, residual = solver.solve(right, FULL, MAX_ITERATIONS)
     if not residual <= SOLVED:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 
-from diffeo import _core
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
@@ -91,7 +91,7 @@ def refine(
     n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
     laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings)
-    forces = _core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
+    forces = core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
 
     def centred(x: FloatArray) -> FloatArray:
         moved = x.copy()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
@@ -27,7 +28,7 @@ def fitted_jacobians(points: FloatArray, reference: FloatArray, n_neighbors: int
     if n_neighbors < p + 2:
         raise errors.SampleSizeError(f"n_neighbors = {n_neighbors} must be at least p + 2 = {p + 2}")
     jacobians: FloatArray
-    jacobians, conditions = _core.jacobians_from_neighbors(points, reference, _nearest(reference, n_neighbors), 0)
+    jacobians, conditions = core.jacobians_from_neighbors(points, reference, _nearest(reference, n_neighbors), 0)
     flat = np.flatnonzero(conditions < FLAT_REFERENCE)
     if len(flat):
         raise errors.RankError(
@@ -43,7 +44,7 @@ def unit_tangents(points: FloatArray, n_neighbors: int) -> FloatArray:
     Zero where all neighbours coincide.
     """
     neighborhoods = points[_nearest(points, n_neighbors)]
-    _, tangents = _core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
+    _, tangents = core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
     size = np.linalg.norm(tangents, axis=1, keepdims=True)
     return np.ascontiguousarray(tangents / np.where(size > 0.0, size, 1.0))
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
 from diffeo._support.wording import rows_text
 from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
@@ -48,7 +49,7 @@ def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
     limit = min(j.shape[1:])
     return _whitened(
         y,
-        lambda d: _core.whitening_from_jacobians(j, d, 0),
+        lambda d: core.whitening_from_jacobians(j, d, 0),
         dim,
         limit,
         SINGLE_FLOOR if single else JACOBIAN_FLOOR,
@@ -72,11 +73,11 @@ def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: 
     floor = burst_floor(y, b)
 
     def decompose(d: int) -> tuple[FloatArray, FloatArray]:
-        values, whitening = _core.whitening_from_bursts(b, scale, d, 0)
+        values, whitening = core.whitening_from_bursts(b, scale, d, 0)
         return (values, whitening) if level is None else without_noise(values, whitening, variance, size - 1)
 
     if level == "optimal":
-        values = _core.whitening_from_bursts(b, scale, 0, 0)[0]
+        values = core.whitening_from_bursts(b, scale, 0, 0)[0]
         signal = rank_by_gap(values, limit, floor) if dim is None else dim
         variance = noise_variance(values**2, y.shape[1], size - 1, signal)
     elif level is not None:
@@ -99,7 +100,7 @@ def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
             f"covariances of {len(bad)} samples are not symmetric ({rows_text(bad)}); pass (C + C^T)/2 if the "
             "difference is noise"
         )
-    smallest = _core.whitening_from_covariances(c, 0, 0)[0][:, -1]
+    smallest = core.whitening_from_covariances(c, 0, 0)[0][:, -1]
     negative = np.flatnonzero(-smallest * np.abs(smallest) > (1e-6 if single else 1e-10) * size)
     if len(negative):
         raise errors.InputError(
@@ -108,7 +109,7 @@ def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
         )
 
     def decompose(d: int) -> tuple[FloatArray, FloatArray]:
-        values, whitening = _core.whitening_from_covariances(c, d, 0)
+        values, whitening = core.whitening_from_covariances(c, d, 0)
         return np.maximum(values, 0.0), whitening
 
     return _whitened(y, decompose, dim, m, SINGLE_COVARIANCE_FLOOR if single else COVARIANCE_FLOOR, "covariances")
@@ -126,7 +127,7 @@ def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None)
     jacobians = fitted_jacobians(y, x, n_neighbors)
     return _whitened(
         y,
-        lambda d: _core.whitening_from_jacobians(jacobians, d, 0),
+        lambda d: core.whitening_from_jacobians(jacobians, d, 0),
         dim,
         min(jacobians.shape[1:]),
         NEIGHBOR_FLOOR,
@@ -159,5 +160,5 @@ def _by_own_neighbors(points: FloatArray, n_neighbors: int, dim: int | None) -> 
         )
     # Neighbours that all coincide have no tangent; the zero there is listed as rank-deficient.
     unit = unit_tangents(points, n_neighbors)
-    built = _whitened(points, lambda d: _core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
+    built = _whitened(points, lambda d: core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
     return replace(built, known_unit=False)

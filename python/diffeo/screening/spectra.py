@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import f as fisher
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import thread_count
@@ -197,7 +198,7 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
         warnings.simplefilter("ignore", errors.DiffeoWarning)
-        with ThreadPoolExecutor(_core.n_threads(thread_count(n_jobs))) as pool:
+        with ThreadPoolExecutor(core.n_threads(thread_count(n_jobs))) as pool:
             found = []
             for done in pool.map(one, jobs):
                 found.append(done)

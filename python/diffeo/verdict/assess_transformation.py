@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from diffeo import __version__, _core, errors
+from diffeo import __version__, errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, real
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
@@ -375,7 +376,7 @@ def _settings(t: Transformation, margin: float, significance: float) -> dict[str
     """What it takes to make the report again."""
     return {
         "diffeo": __version__,
-        "instruction_set": _core.INSTRUCTION_SET,
+        "instruction_set": core.INSTRUCTION_SET,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import rows_text
@@ -204,7 +205,7 @@ def _result(
     misfit[problem.a.rows] = np.sqrt(off / np.maximum(size, np.finfo(float).tiny))
     frame = np.linalg.cholesky(problem.b.inverse_metric(places.node, places.u))
     jacobians = np.ascontiguousarray(problem.b.derivatives(places.node, places.u) @ frame)
-    values, whitening = _core.whitening_from_jacobians(jacobians, problem.a.dim, thread_count(n_jobs))
+    values, whitening = core.whitening_from_jacobians(jacobians, problem.a.dim, thread_count(n_jobs))
     m = b.points.shape[1]
     points, whitenings, singular = np.zeros((n, m)), np.zeros((n, m, problem.a.dim)), np.zeros((n, values.shape[1]))
     points[problem.a.rows], whitenings[problem.a.rows] = problem.measurements(places), whitening

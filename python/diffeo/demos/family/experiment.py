@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffeo import _core, errors
+from diffeo import errors
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo.charts.isometric import charts_kept
 from diffeo.demos.attempts import activations
@@ -186,7 +187,7 @@ def compare_all(seen: dict[str, list[Seen]], size: Size) -> dict[str, Compared]:
     judged: dict[str, list[Judged]] = {place: [] for place in seen}
     # A fresh interpreter each: to fork one in which torch and OpenMP have threads may hang.
     with (
-        ProcessPoolExecutor(size.processes or _core.n_threads(0), get_context("spawn")) as pool,
+        ProcessPoolExecutor(size.processes or core.n_threads(0), get_context("spawn")) as pool,
         tqdm(total=total, desc="comparing pairs", leave=False, disable=None) as bar,
     ):
         waiting = {pool.submit(judge_row, seen[place], i, size.screened): place for place, i in rows}

@@ -1,6 +1,6 @@
 """Instruction-set levels: which the build holds, which this processor runs, and which one the process uses.
 
-The core is compiled once per level, into extensions that share no code; one of them becomes ``diffeo._core``. Results
+The core is compiled once per level, into extensions that share no code; one of them becomes ``diffeo._support.core``. Results
 have the same bits for any number of threads on one level. Between levels they differ by rounding, because longer vectors
 and fused multiply-adds sum in another order.
 """
@@ -11,7 +11,8 @@ import importlib.util
 import os
 from types import ModuleType
 
-from diffeo import _cpu, errors
+from diffeo import errors
+from diffeo._support import _cpu
 
 VARIABLE = "DIFFEO_INSTRUCTION_SET"
 
@@ -67,5 +68,5 @@ def _built() -> list[str]:
 
 def _find(level: str) -> str | None:
     """Path of the extension of a level; None if it was not built."""
-    spec = importlib.util.find_spec("diffeo._core_" + level.replace("-", "_"))
+    spec = importlib.util.find_spec("diffeo._support._core_" + level.replace("-", "_"))
     return None if spec is None else spec.origin
