@@ -172,6 +172,7 @@ def test_an_observable_decides_among_symmetric_positions(domain):
     assert error(found[0], a) < 5e-3
 
 
+@pytest.mark.slow
 def test_noise_of_an_observable_averages_out():
     a, b = box(1.0, 1.0)(300, 1), box(1.0, 1.0)(300, 2)
     rng = np.random.default_rng(4)

@@ -38,6 +38,7 @@ def test_targets_have_the_level_sets_of_their_task():
     assert np.linalg.norm(experiment.target(x, False, 3) - experiment.target(mirrored, False, 3)) > 1.0
 
 
+@pytest.mark.slow
 def test_two_classes_at_the_outputs_and_one_in_the_hidden_layer(tmp_path, capsys):
     members, found = experiment.run_sized(tmp_path, TINY)
     for (i, j), verdict in found["outputs"].verdicts.items():

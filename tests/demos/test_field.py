@@ -117,6 +117,7 @@ def test_where_inverts_a_network(bent):
     np.testing.assert_allclose(exact.where(exact.field(z), known), z, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_demo_at_a_very_small_size(tmp_path, capsys):
     found = experiment.run_sized(tmp_path, TINY)
     assert found["outputs"] < 0.03

@@ -84,6 +84,7 @@ def test_pictures_are_periodic_whole_and_smooth_in_the_angle(animal, camera):
     assert change.max() < 0.03
 
 
+@pytest.mark.slow
 def test_a_raised_camera_keeps_angles_apart_and_a_level_one_does_not(animal):
     angles = turn(60)
     black = replace(animal, coat=np.zeros_like(animal.coat))
@@ -168,6 +169,7 @@ class Links(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_a_tiny_run_writes_a_page_that_needs_nothing_else(tmp_path, monkeypatch, capsys):
     # Few points with large footprints: pictures that change slowly, so that a small sample is dense enough.
     monkeypatch.setattr(solid, "CELL", 0.05)

@@ -45,6 +45,7 @@ def test_a_smooth_residual_is_learned():
     assert found < 0.3 * aligned
 
 
+@pytest.mark.slow
 def test_left_out_error_tells_the_held_out_one():
     for count, wrong in ((50, False), (50, True), (200, False)):
         model, found, _, _ = learned(count, wrong)

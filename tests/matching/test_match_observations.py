@@ -288,6 +288,7 @@ def test_a_folded_side_is_named(coordinates):
     assert both_errors(found, measures, NEW)[1] > 0.3
 
 
+@pytest.mark.slow
 def test_a_smooth_fold_is_located():
     def squashed(x):
         y, jacobians = maps()[1](np.hstack([(x[:, :1] - 0.5) ** 2, x[:, 1:]]))

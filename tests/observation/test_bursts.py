@@ -105,6 +105,7 @@ def spiked(m, members, spikes, level, seed=0):
     return values[::-1], vectors[:, ::-1], frame
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "members"), [(100, 1000), (400, 400), (600, 300)])
 def test_shrinkage_finds_the_variance_of_the_signal(m, members):
     spikes, level = np.array([60.0, 25.0]), 1.5
