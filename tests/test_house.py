@@ -135,6 +135,19 @@ def test_a_module_is_described_by_its_first_line(name):
     assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
+def test_no_file_beside_the_package_is_longer():
+    """Tests, benchmarks and the core, where the tests stand in a copy of the whole tree."""
+    tree = Path(__file__).parents[1]
+    files = [
+        path
+        for kind in ("py", "cpp", "hpp")
+        for part in ("tests", "bench", "cpp")
+        for path in (tree / part).rglob(f"*.{kind}")
+    ]
+    assert Path(__file__) in files
+    assert not [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_no_module_is_named_like_what_it_holds(name):
     own = name.rpartition(".")[2]
