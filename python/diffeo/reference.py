@@ -1,4 +1,4 @@
-"""The plain NumPy baseline: slow, short, obviously right. Oracle of the tests, opponent of the benchmarks.
+"""The definitions in plain NumPy, gates included: slow, short, obviously right. Oracle of the tests, opponent of benchmarks.
 
 Every function here states a definition; the compiled core must equal it. Nothing here is fast or bounded in memory
 (n-by-n arrays), and inputs are trusted.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from diffeo import relative_error
 from diffeo.alignment.linear import align_isometric
-from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_residual, left_out_coordinates
+from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_correction, left_out_coordinates
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from support.samples import random_orthogonal, smooth_map, square
 
@@ -25,7 +25,7 @@ def learned(count, wrong=False, scale=1e-4, seed=0):
     """A model from `count` landmarks; held-out errors of it, and of the aligned map, and of the plain fits."""
     x, t = square(count, seed=seed), square(400, seed=seed + 100)
     a, b, test_a, test_b = MEASURE_A(x)[0], MEASURE_B(x)[0], MEASURE_A(t)[0], MEASURE_B(t)[0]
-    model = learn_residual(a, x, b, aligned_map(x, wrong, scale))
+    model = learn_correction(a, x, b, aligned_map(x, wrong, scale))
     base = aligned_map(t, wrong, scale)
     found = relative_error(model.predict(test_a, t, base), test_b)
     fits = [fit(a, b)(test_a) for fit in (gaussian_process_fit, affine_fit, procrustes_fit)]
@@ -56,7 +56,7 @@ def test_left_out_error_tells_the_held_out_one():
 def test_an_exact_map_is_left_alone():
     x = square(30)
     b = MEASURE_B(x)[0]
-    model = learn_residual(MEASURE_A(x)[0], x, b, b)
+    model = learn_correction(MEASURE_A(x)[0], x, b, b)
     t = square(50, seed=1)
     np.testing.assert_array_equal(model.predict(MEASURE_A(t)[0], t, MEASURE_B(t)[0]), MEASURE_B(t)[0])
     assert model.error == 0.0
@@ -64,7 +64,7 @@ def test_an_exact_map_is_left_alone():
 
 def test_far_from_the_landmarks_the_aligned_map_is_trusted():
     x = 0.3 * square(40)
-    model = learn_residual(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False))
+    model = learn_correction(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False))
     t = 0.3 * square(100, seed=1) + 0.7
     found = relative_error(model.predict(MEASURE_A(t)[0], t, aligned_map(t, False)), MEASURE_B(t)[0])
     regressed = relative_error(gaussian_process_fit(MEASURE_A(x)[0], MEASURE_B(x)[0])(MEASURE_A(t)[0]), MEASURE_B(t)[0])
@@ -81,7 +81,7 @@ def test_doubt_moves_the_trust_to_the_landmarks():
     broken = MEASURE_B(t + 0.2)[0]
     errors_ = []
     for doubt in (0.0, 0.05):
-        model = learn_residual(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False), doubt=doubt)
+        model = learn_correction(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False), doubt=doubt)
         errors_.append(relative_error(model.predict(MEASURE_A(t)[0], t, broken), MEASURE_B(t)[0]))
     assert errors_[1] < 0.3 * errors_[0]
 
@@ -96,13 +96,13 @@ def test_few_landmarks_teach_nothing(count):
 
 def test_repeated_landmarks_are_not_counted_twice():
     x = np.repeat(square(4), 10, axis=0)
-    model = learn_residual(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False))
+    model = learn_correction(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False))
     assert not model.learned
 
 
 def test_without_a_map_values_are_regressed():
     x, t = square(80), square(200, seed=7)
-    model = learn_residual(MEASURE_A(x)[0], x, MEASURE_B(x)[0])
+    model = learn_correction(MEASURE_A(x)[0], x, MEASURE_B(x)[0])
     assert relative_error(model.predict(MEASURE_A(t)[0], t), MEASURE_B(t)[0]) < 0.01
     assert model.kinds == ("process of coordinates", "process of both")
 
@@ -117,7 +117,7 @@ def test_constant_neurons_and_outputs_do_no_harm():
         return np.column_stack([MEASURE_B(z)[0], np.full(len(z), -2.0)])
 
     base = np.column_stack([aligned_map(x, False), np.full(30, -2.0)])
-    model = learn_residual(measure_a(x), x, measure_b(x), base)
+    model = learn_correction(measure_a(x), x, measure_b(x), base)
     found = model.predict(measure_a(t), t, np.column_stack([aligned_map(t, False), np.full(50, -2.0)]))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[:, -1], -2.0, rtol=1e-12)
@@ -127,15 +127,15 @@ def test_units_do_not_matter():
     x, t = square(30), square(50, seed=1)
     args, queries = (MEASURE_A(x)[0], x), (MEASURE_A(t)[0], t)
     b, base, there = MEASURE_B(x)[0], aligned_map(x, False), aligned_map(t, False)
-    found = learn_residual(*args, b, base).predict(*queries, there)
-    scaled = learn_residual(1e5 * args[0], x, 1e-120 * b, 1e-120 * base)
+    found = learn_correction(*args, b, base).predict(*queries, there)
+    scaled = learn_correction(1e5 * args[0], x, 1e-120 * b, 1e-120 * base)
     moved = scaled.predict(1e5 * queries[0], t, 1e-120 * there)
     np.testing.assert_allclose(1e120 * moved, found, atol=1e-6)
 
 
 def test_chunks_and_repetition_change_nothing(monkeypatch):
     x, t = square(30), square(50, seed=1)
-    models = [learn_residual(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False)) for _ in range(2)]
+    models = [learn_correction(MEASURE_A(x)[0], x, MEASURE_B(x)[0], aligned_map(x, False)) for _ in range(2)]
     query = (MEASURE_A(t)[0], t, aligned_map(t, False))
     whole = models[0].predict(*query)
     np.testing.assert_array_equal(models[1].predict(*query), whole)

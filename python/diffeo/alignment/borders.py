@@ -1,4 +1,4 @@
-"""Motions adjusted to the extents of two samples, which sharp borders fix to 1 / n."""
+"""Motions adjusted to the borders of two samples, whose extents fix them to 1 / n."""
 
 from __future__ import annotations
 

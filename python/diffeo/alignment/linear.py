@@ -1,4 +1,4 @@
-"""Joins the intrinsic coordinates of two observations by a linear map found from landmarks."""
+"""Linear maps between the coordinates of two observations, from landmarks: rigid motions, similarities, projections."""
 
 from __future__ import annotations
 

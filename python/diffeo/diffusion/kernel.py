@@ -1,4 +1,4 @@
-"""The sparse Mahalanobis kernel of an observation."""
+"""The sparse Mahalanobis kernel of an observation, assembled and gated by the core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file holds of a residual model, and the model made from it again."""
+"""What a file holds of what landmarks taught, and the correction made from it again."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from diffeo import errors
 from diffeo.files import schema
 from diffeo.files.container import Content
 from diffeo.files.schema import holds, take
-from diffeo.matching.landmark_correction import MAX_LANDMARKS, ResidualModel
+from diffeo.matching.landmark_correction import MAX_LANDMARKS, LandmarkCorrection
 
-# A residual model has a handful of predictors, each with a factor of landmarks by landmarks.
+# A correction has a handful of predictors, each with a factor of landmarks by landmarks.
 MAX_PREDICTORS = 16
 # Amplitude over noise of its processes, which search them within 1e17: beyond, factors are not found in bounded time.
 MAX_SIGNAL = 1e20
 
 
-def residual_content(at: str, model: ResidualModel) -> Content:
+def correction_content(at: str, model: LandmarkCorrection) -> Content:
     """Arrays and entries of a model, whose names begin like this."""
     known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
-    stored = {at + name: getattr(model, name) for name in schema.RESIDUAL}
+    stored = {at + name: getattr(model, name) for name in schema.CORRECTION}
     return stored | {f"{at}kinds": list(model.kinds)} | known
 
 
-def build_residual(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> ResidualModel | None:
+def build_correction(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> LandmarkCorrection | None:
     """The model, from content that may be anything; None where there is none, or it is only checked."""
     if not holds(content, at):
         return None
-    taken, known = take(content, at, schema.RESIDUAL, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
+    taken, known = take(content, at, schema.CORRECTION, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
     if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
         raise errors.ShapeError(
             f"{at}kinds and {at}landmarks: {sizes['j']} predictors and {sizes['L']} landmarks do not fit"
@@ -44,4 +44,4 @@ def build_residual(content: Content, at: str, sizes: dict[str, int], assemble: b
     if not assemble:
         return None
     relative = dict(zip(known["names"], known["values"].tolist(), strict=True))
-    return ResidualModel(**taken | {"kinds": tuple(taken["kinds"])}, errors=relative)
+    return LandmarkCorrection(**taken | {"kinds": tuple(taken["kinds"])}, errors=relative)

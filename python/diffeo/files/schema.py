@@ -40,10 +40,10 @@ ALIGNMENT = {"linear": "F au", "shift": "F u"}  # of each: their orders in memor
 REGISTRATION = {  # misfits are infinite for samples left out
     "stress": ">=0", "misfit": "F* n", "scale": ">0", "noise": ">=0", "uncovered": "I x<w", "caught": "I y<n",
     "n_iter": "int 0", "converged": "bool"}
-RESIDUAL = {
+CORRECTION = {
     "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
     "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm"}
-ERRORS = {"names": "texts", "values": "F e"}  # of a residual model, in their order
+ERRORS = {"names": "texts", "values": "F e"}  # of a correction, in their order
 LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
 FOLDS = {"near_folds": "I f<n"}
 SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS

@@ -10,7 +10,7 @@ from diffeo.alignment.linear import Alignment
 from diffeo.files import schema
 from diffeo.files.charts import RESIDUAL_FLOOR, chart_builder, chart_content, n_features, orthogonality_gap
 from diffeo.files.container import Content
-from diffeo.files.landmark_correction import build_residual, residual_content
+from diffeo.files.landmark_correction import build_correction, correction_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import fields_of, holds, take
 from diffeo.matching.diagnostics import Diagnostics
@@ -39,7 +39,7 @@ def transformation_content(t: Transformation) -> Content:
     if t.registration is not None:
         content |= _registration_content(t.registration, t.a.observation)
     for at, model in (("forward.", t.forward), ("backward.", t.backward)):
-        content |= {} if model is None else residual_content(at, model)
+        content |= {} if model is None else correction_content(at, model)
     if t.landmarks is not None:
         content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content
@@ -80,7 +80,7 @@ def build_transformation(content: Content, kind: str, assemble: bool) -> Transfo
         if not holds(content, "forward.") or holds(content, "backward.") != (lost == 0):
             raise errors.InputError("a regression has a model forward, and one backward if there is a way back")
     forward, backward = (
-        build_residual(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
+        build_correction(content, at, {"f": features + source["m"], "m": target["m"]}, assemble)
         for at, features, source, target in (
             ("forward.", features_a, sizes_a, sizes_b),
             ("backward.", features_b, sizes_b, sizes_a),

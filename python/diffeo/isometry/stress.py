@@ -1,4 +1,4 @@
-"""Layouts of neighbour graphs in the plane or in space: a start, and its refinement by stress."""
+"""Layouts of neighbour graphs: a start from graph distances, and the stress minimised from there."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from diffeo.alignment.linear import CONTRADICTION, SCALE_TOLERANCE, Alignment
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
-from diffeo.matching.landmark_correction import ResidualModel
+from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.folds import many_near_folds, near_folds
 from diffeo.observation.observation import Observation
@@ -146,7 +146,7 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
     )
 
 
-def regression_problems(misfit: float, model: ResidualModel | None) -> list[str]:
+def regression_problems(misfit: float, model: LandmarkCorrection | None) -> list[str]:
     """Where no rigid motion fits the landmarks: whether the landmarks carry the map themselves."""
     if model is None or misfit <= CONTRADICTION["isometric"]:
         return []

@@ -27,7 +27,7 @@ MAX_LANDMARKS = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualModel:
+class LandmarkCorrection:
     """Combination of k predictors of the same m measurements, weighted at each query by their precisions there.
 
     Predictor j is ``base[j] * prediction + offset[j] + k_j(query, landmarks) @ dual[j]`` with a squared-exponential
@@ -125,14 +125,14 @@ class ResidualModel:
         return mean, left[:, None] * self.spread[j] ** 2 + self.doubt[j] ** 2
 
 
-def learn_residual(
+def learn_correction(
     points: FloatArray,
     coordinates: FloatArray,
     values: FloatArray,
     prediction: FloatArray | None = None,
     *,
     doubt: float = 0.0,
-) -> ResidualModel:
+) -> LandmarkCorrection:
     """Learn from landmarks what an aligned map still misses, so that the result is the best at every number of them.
 
     With few landmarks nothing comes near the aligned map, with hundreds a regression overtakes it, and where the
@@ -156,7 +156,7 @@ def learn_residual(
 
     Returns
     -------
-    ResidualModel
+    LandmarkCorrection
         With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks.
     """
     seen = np.linspace(0, len(points) - 1, min(len(points), MAX_LANDMARKS)).astype(np.int64)
@@ -179,7 +179,7 @@ def learn_residual(
     size = float(np.linalg.norm(values - values.mean(axis=0)))
     misses = {row.kind: row.misses for row in rows}
     misses["combined"] = _combine([row.misses for row in rows], [row.variances for row in rows])
-    return ResidualModel(
+    return LandmarkCorrection(
         landmarks=landmarks,
         kinds=tuple(row.kind for row in rows),
         base=np.array([float(row.kind.startswith("aligned")) for row in rows]),

@@ -28,7 +28,7 @@ from diffeo.matching.diagnostics import (
     regression_problems,
     spectral_scale,
 )
-from diffeo.matching.landmark_correction import learn_residual, left_out_coordinates
+from diffeo.matching.landmark_correction import learn_correction, left_out_coordinates
 from diffeo.matching.pair_map import better_of, enough_landmarks
 from diffeo.matching.pairs import landmark_points, parse_landmarks, parse_observables
 from diffeo.matching.transformation import Transformation
@@ -214,12 +214,12 @@ def _match_isometric(
         left_out = alignment.forward(at_a)
         if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
             left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=known_unit)
-        forward = learn_residual(
+        forward = learn_correction(
             y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), doubt=doubt
         )
         if alignment.kind != "projection":
             back = a.measurements(alignment.backward(at_b), n_threads)
-            backward = learn_residual(y_b, b.features(at_b), y_a, back, doubt=doubt)
+            backward = learn_correction(y_b, b.features(at_b), y_a, back, doubt=doubt)
     diagnostics = diagnose_isometric(a, b, alignment, at_b, known_unit)
     diagnostics.problems[:0] = dropped + problems
     diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward))

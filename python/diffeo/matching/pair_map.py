@@ -15,7 +15,7 @@ from diffeo.alignment.linear import Alignment
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.diagnostics import USELESS, Diagnostics, fold_problems
-from diffeo.matching.landmark_correction import ResidualModel, learn_residual
+from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.folds import near_folds
 
@@ -104,10 +104,10 @@ def regressed(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.OutOfDomainWarning)  # the error at the landmarks counts
         at_a, at_b = (side.intrinsic(y, thread_count(n_jobs)) for side, y in zip((a, b), landmarks, strict=True))
-    forward = learn_residual(landmarks[0], a.features(at_a), landmarks[1])
+    forward = learn_correction(landmarks[0], a.features(at_a), landmarks[1])
     backward = None
     if a.observation.dim == b.observation.dim:
-        backward = learn_residual(landmarks[1], b.features(at_b), landmarks[0])
+        backward = learn_correction(landmarks[1], b.features(at_b), landmarks[0])
     alignment = _roughly_aligned(at_a, at_b)
     problems = [*reasons, _learned_problem(len(landmarks[0]), forward, backward)]
     for name, side in (("A", a), ("B", b)):
@@ -118,7 +118,7 @@ def regressed(
     return Transformation(*joined, forward=forward, backward=backward, landmarks=landmarks)
 
 
-def _learned_problem(count: int, forward: ResidualModel, backward: ResidualModel | None) -> str:
+def _learned_problem(count: int, forward: LandmarkCorrection, backward: LandmarkCorrection | None) -> str:
     """How good the regressions are, and what that says."""
     ways = [f"{percent(forward.error)} from A to B"]
     if backward is not None:

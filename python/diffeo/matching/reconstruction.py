@@ -14,7 +14,7 @@ from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
 from diffeo.charts.chart import landmark_coordinates
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.isometry.trust import doubt_of_stress
-from diffeo.matching.landmark_correction import ResidualModel, learn_residual, left_out_coordinates
+from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
 from diffeo.observation.observation import Observation
 
 # Fewer known outputs than this per coordinate, and one more, hide how far off they are: even their left-out error does.
@@ -35,7 +35,7 @@ class Reconstruction:
         "input" or "output".
     alignment : Alignment or None
         From isometric coordinates to inputs; None for an output.
-    model : ResidualModel
+    model : LandmarkCorrection
         What the known values teach beyond the alignment; all of it, for an output.
     error : float
         Relative error at the known values, each predicted from the others; infinite when there are too few to tell.
@@ -46,7 +46,7 @@ class Reconstruction:
     chart: IsometricChart
     kind: str
     alignment: Alignment | None
-    model: ResidualModel
+    model: LandmarkCorrection
     error: float
     problems: list[str]
     n_jobs: int | None = field(default=None, repr=False)
@@ -73,7 +73,7 @@ def reconstruct(
     """Reconstruct a network's input, or its output, from the neurons that were observed.
 
     The isometric coordinates of an observation are its inputs up to a rigid motion, so that d + 1 known inputs fix them
-    up to the error of the embedding; more known inputs repair part of that, too (`learn_residual`). An output is some
+    up to the error of the embedding; more known inputs repair part of that, too (`learn_correction`). An output is some
     smooth function of the input: a Gaussian process on the coordinates learns it from a few tens of known values. After
     Bertalan, Dietrich and Kevrekidis, Chaos 34 (2024), 10.1063/5.0206406, who regress on diffusion coordinates.
 
@@ -137,14 +137,14 @@ def reconstruct(
     stress = chart.embedding.stress_
     if kind == "output":
         # Around a closed domain an output is as smooth at the edge of the cell as anywhere.
-        model = learn_residual(points, chart.features(at), targets)
+        model = learn_correction(points, chart.features(at), targets)
         return Reconstruction(
             chart, kind, None, model, model.error, _problems(model.error, len(targets), stress), n_jobs
         )
     known_unit = observation.known_unit
     alignment = align_isometric(at, targets, known_unit=known_unit)
     left_out = left_out_coordinates(at, targets, alignment, known_unit=known_unit)
-    model = learn_residual(points, alignment.forward(at), targets, left_out, doubt=doubt_of_stress(stress))
+    model = learn_correction(points, alignment.forward(at), targets, left_out, doubt=doubt_of_stress(stress))
     error = model.error if len(targets) > d + 1 else np.inf
     problems = _problems(error, len(targets), stress)
     if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:

@@ -13,7 +13,7 @@ from diffeo.alignment.linear import Alignment
 from diffeo.charts.chart import Chart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.diagnostics import Diagnostics
-from diffeo.matching.landmark_correction import ResidualModel
+from diffeo.matching.landmark_correction import LandmarkCorrection
 
 if TYPE_CHECKING:
     import os
@@ -36,7 +36,7 @@ class Transformation:
     diagnostics : Diagnostics
     registration : Registration or None
         On curved domains: A's samples placed on B's manifold so that all lengths agree.
-    forward, backward : ResidualModel or None
+    forward, backward : LandmarkCorrection or None
         What the landmarks teach beyond the alignment, for `transform` and `inverse_transform`.
     landmarks : tuple of ndarray of shape (L, m_a), (L, m_b), or None
         Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
@@ -50,8 +50,8 @@ class Transformation:
     diagnostics: Diagnostics
     n_jobs: int | None = field(default=None, repr=False)
     registration: Registration | None = field(default=None, repr=False)
-    forward: ResidualModel | None = field(default=None, repr=False)
-    backward: ResidualModel | None = field(default=None, repr=False)
+    forward: LandmarkCorrection | None = field(default=None, repr=False)
+    backward: LandmarkCorrection | None = field(default=None, repr=False)
     landmarks: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -139,7 +139,7 @@ class Transformation:
         save_transformation(self, path)
 
 
-def _regressed(model: ResidualModel | None, chart: Chart, points: FloatArray, n_threads: int) -> FloatArray:
+def _regressed(model: LandmarkCorrection | None, chart: Chart, points: FloatArray, n_threads: int) -> FloatArray:
     """Measurements by a model of one side's measurements and of its own coordinates, where it has some."""
     if model is None:
         raise errors.InputError("the transformation is a regression on landmarks, and lacks it")

@@ -1,4 +1,4 @@
-"""The first stage: from torch modules and inputs to activations, in memory or streamed to the disk."""
+"""capture: from torch modules and inputs to activations, in memory or streamed to the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as a function of a batch: which of its modules are listened to, at which call, and whether rows stand alone."""
+"""Forward hooks: a network as a function of a batch, listened to at some of its modules, at one call of each."""
 
 from __future__ import annotations
 

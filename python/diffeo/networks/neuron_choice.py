@@ -1,4 +1,4 @@
-"""Which neurons of a layer to measure: a small set that conditions, bends little and separates."""
+"""suggest_neurons: which neurons of a layer to measure, a small set that conditions, bends little and separates."""
 
 from __future__ import annotations
 

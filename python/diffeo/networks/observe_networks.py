@@ -1,4 +1,4 @@
-"""From a network and inputs to an observation of some of its neurons, of one layer or of several in the same passes."""
+"""observe: from a network and inputs to an observation of some neurons, of one layer or of several in the same passes."""
 
 from __future__ import annotations
 

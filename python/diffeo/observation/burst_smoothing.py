@@ -1,4 +1,4 @@
-"""Local metrics averaged over neighbouring samples, which takes most of the noise out of burst covariances."""
+"""Metrics averaged over neighbouring samples, which takes most of the noise out of burst covariances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the estimators share: their input, an observation or a plain array, checked as scikit-learn expects it."""
+"""What estimators take: an observation or a plain array, checked as scikit-learn expects it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
-from diffeo.matching.landmark_correction import learn_residual
+from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import match
 from diffeo.matching.pairs import landmark_points, parse_landmarks
 from diffeo.matching.transformation import Transformation
@@ -278,7 +278,7 @@ def _way_back(
 def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[FloatArray, str]:
     """The regression on landmarks (points, coordinates) that predicts left-out ones best, at queries; and its name."""
     points, coordinates = landmarks
-    model = learn_residual(points, coordinates, values)
+    model = learn_correction(points, coordinates, values)
     missed = np.empty_like(values)
     for fold in range(min(FOLDS, len(points))):
         out = np.arange(len(points)) % FOLDS == fold
