@@ -1,4 +1,4 @@
-"""Is this a chart? Every threshold of that question, in one ladder, and the rules that ask it."""
+"""Is a layout a chart, and when does coordinates="auto" leave it? Every threshold of that question, in one ladder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user says of both sides together: landmarks, and observables."""
+"""What the user says of both sides together, parsed: landmarks, and observables."""
 
 from __future__ import annotations
 

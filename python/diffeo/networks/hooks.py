@@ -1,4 +1,4 @@
-"""Forward hooks: a network as a function of a batch, listened to at some of its modules, at one call of each."""
+"""Forward hooks: a network as a function of a batch, listened to at some modules, at one call of each."""
 
 from __future__ import annotations
 

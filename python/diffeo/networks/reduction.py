@@ -1,4 +1,4 @@
-"""What a module returned as one row of numbers a sample: which tensor stands for it, and how positions are reduced.
+"""From whatever a module returned, a tensor, a tuple or a mapping, to one row of numbers a sample, or an error.
 
 The rules for `reduce`, which `capture` and `observe` share:
 

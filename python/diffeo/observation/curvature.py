@@ -1,4 +1,4 @@
-"""What `suggest_neurons` weighs: how far a set of neurons turns between neighbours, and how near far samples come."""
+"""The cost of a set of neurons: how far it turns between neighbours, and how near far samples come to each other."""
 
 from __future__ import annotations
 

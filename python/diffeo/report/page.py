@@ -1,4 +1,4 @@
-"""The report as one self-contained page: verdict and reason first, then the evidence, then what reproduces it."""
+"""The report as one self-contained page: its layout, and the words that no other form of it has."""
 
 from __future__ import annotations
 

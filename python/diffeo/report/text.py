@@ -1,4 +1,4 @@
-"""A report in words: the sentences that terminal and page share, the summary, and the JSON form."""
+"""The words of a report but for its reason: what terminal and page share, the summary, and the JSON form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verdict in words, and a report with its sides swapped."""
+"""The reason for a verdict, in words; and a report told from the other side."""
 
 from __future__ import annotations
 
