@@ -2,7 +2,7 @@
 #include "bindings.hpp"
 #include "diffeo/components.hpp"
 #include "diffeo/eigenpairs.hpp"
-#include "diffeo/hierarchy.hpp"
+#include "diffeo/kernel_levels.hpp"
 #include "diffeo/operator.hpp"
 
 namespace diffeo::bindings {
@@ -41,7 +41,7 @@ py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, cons
   expect(scaling.ndim() == 1 && scaling.shape(0) == kernel.n, "scaling must have shape (n,)");
   expect(trivial.ndim() == 1 && trivial.shape(0) == kernel.n, "trivial must have shape (n,)");
   expect(tree == nullptr || tree->size() == kernel.n, "the tree must hold the samples of the kernel");
-  const Geometry geometry{tree, {epsilon, truncation}, alpha};
+  const KernelGeometry geometry{tree, {epsilon, truncation}, alpha};
   Eigenpairs pairs;
   {
     const py::gil_scoped_release release;  // safe: see normalised

@@ -1,3 +1,4 @@
+// Connected pieces by breadth-first search.
 #include "diffeo/components.hpp"
 
 namespace diffeo {

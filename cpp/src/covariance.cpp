@@ -1,3 +1,4 @@
+// Whitening of all samples, eight at a time, from each source of local covariances.
 #include "diffeo/covariance.hpp"
 
 #include <algorithm>
@@ -5,11 +6,11 @@
 #include <stdexcept>
 #include <vector>
 
-#include "diffeo/burst_decomposition.hpp"
-#include "diffeo/local_fit.hpp"
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
-#include "diffeo/small_eigen.hpp"
+#include "diffeo/small/burst_decomposition.hpp"
+#include "diffeo/small/decomposition.hpp"
+#include "diffeo/small/eigen.hpp"
+#include "diffeo/small/local_fit.hpp"
 
 namespace diffeo {
 namespace {

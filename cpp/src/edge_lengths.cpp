@@ -1,3 +1,4 @@
+// The trapezoidal rule on eight edges at a time.
 #include "diffeo/edge_lengths.hpp"
 
 #include <algorithm>
@@ -5,9 +6,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "diffeo/lanes.hpp"
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
+#include "diffeo/small/decomposition.hpp"
+#include "diffeo/small/lanes.hpp"
 
 namespace diffeo {
 namespace {

@@ -1,3 +1,4 @@
+// The block eigensolver: nested iteration, its preconditioner, and the small cases it leaves to a dense solve.
 #include "diffeo/eigenpairs.hpp"
 
 #include <Eigen/Eigenvalues>
@@ -9,7 +10,7 @@
 #include <utility>
 
 #include "diffeo/components.hpp"
-#include "diffeo/multigrid.hpp"
+#include "diffeo/kernel_multigrid.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
 
@@ -32,7 +33,7 @@ constexpr Index kNestedIterations = 3;
 constexpr double kNestedTolerance = 3e-4;
 
 // Interpolation by averages flattens what it carries, so that corrections come out too small by about this much: the
-// measured growth (see Multigrid) is lowered by it. 0.9 and 1 take one iteration in ten more.
+// measured growth (see KernelMultigrid) is lowered by it. 0.9 and 1 take one iteration in ten more.
 constexpr double kFlattening = 0.95;
 
 // Multigrid that reduces the residual by less than this factor in so many iterations gives way to Chebyshev iteration.
@@ -77,11 +78,11 @@ void report_decades(double first, double now, double tolerance) {
 
 class Solver {
  public:
-  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options, const Geometry* geometry,
-         RowMatrix&& known)
+  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
+         const KernelGeometry* geometry, RowMatrix&& known)
       : options_(options), known_(std::move(known)), threads_(op.threads()),
         block_(options.n_wanted + guard_vectors(options.n_wanted)),
-        levels_(build_hierarchy(op.kernel(), op.scaling(), trivial, geometry, op.threads())),
+        levels_(build_kernel_levels(op.kernel(), op.scaling(), trivial, geometry, op.threads())),
         multigrid_(levels_, op.threads()) {
     // A level must hold the block and more; the coarsest would be all block otherwise.
     if (levels_.back().size() < 2 * block_) use_multigrid_ = false;
@@ -120,7 +121,7 @@ class Solver {
 
  private:
   DiffusionOperator operator_of(Index level) const {
-    const Level& here = levels_[static_cast<std::size_t>(level)];
+    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
     return {here.kernel, here.scaling.data(), threads_};
   }
 
@@ -133,7 +134,7 @@ class Solver {
 
   /// P x, freed of what interpolation adds by two products with S.
   RowMatrix prolong(Index level, const RowMatrix& x) {
-    const Level& here = levels_[static_cast<std::size_t>(level)];
+    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
     const SingleBlock coarse = x.cast<float>();
     RowMatrix fine(here.size(), block_), other;
     for_each_product(here.prolongation.rows, coarse, threads_, [&](Index i, Index first, auto width, const float* sum) {
@@ -236,7 +237,7 @@ class Solver {
     pairs.vectors = space.vectors(k);
     pairs.iterations = iterations;
     pairs.products = space.products() + static_cast<Index>(multigrid_.products());
-    for (const Level& level : levels_) pairs.levels.push_back(level.size());
+    for (const KernelLevel& level : levels_) pairs.levels.push_back(level.size());
     pairs.converged = space.residual_norms().head(k).maxCoeff() <= options_.tolerance;
     return pairs;
   }
@@ -245,8 +246,8 @@ class Solver {
   RowMatrix known_;
   int threads_;
   Index block_;
-  std::vector<Level> levels_;
-  Multigrid multigrid_;
+  std::vector<KernelLevel> levels_;
+  KernelMultigrid multigrid_;
   bool use_multigrid_ = true;
 };
 
@@ -285,7 +286,7 @@ Eigenpairs known_eigenpairs(const DiffusionOperator& op, RowMatrix&& vectors, co
 }  // namespace
 
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
-                              const Geometry* geometry) {
+                              const KernelGeometry* geometry) {
   const Index n = op.size();
   if (options.n_wanted < 1 || options.n_wanted > n) {
     throw std::invalid_argument("leading_eigenpairs: n_wanted must lie between 1 and n");

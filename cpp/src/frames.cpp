@@ -1,3 +1,4 @@
+// Frames by Procrustes, layouts completed outwards, and lengths by Hermite quadrature.
 #include "diffeo/frames.hpp"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 #include <vector>
 
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
+#include "diffeo/small/decomposition.hpp"
 
 namespace diffeo {
 namespace {

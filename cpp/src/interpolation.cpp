@@ -1,3 +1,4 @@
+// Moving least squares on values, and on values with gradients.
 #include "diffeo/interpolation.hpp"
 
 #include <Eigen/QR>

@@ -1,3 +1,4 @@
+// The kernel by search on the tree: rows of leaves, statistics of rows, and kernels to new points.
 #include "diffeo/mahalanobis.hpp"
 
 #include <algorithm>

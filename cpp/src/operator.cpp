@@ -1,3 +1,4 @@
+// Normalisation of the kernel, and products with the operator.
 #include "diffeo/operator.hpp"
 
 #include <cmath>

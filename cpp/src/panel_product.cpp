@@ -1,3 +1,4 @@
+// Packing of panels, and their products block by block.
 #include "diffeo/panel_product.hpp"
 
 #include <algorithm>

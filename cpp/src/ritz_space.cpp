@@ -1,3 +1,4 @@
+// Rayleigh and Ritz on the subspace of the block iteration.
 #include "diffeo/ritz_space.hpp"
 
 #include <Eigen/Eigenvalues>

@@ -1,3 +1,4 @@
+// Compressed rows put together from chunks, and put in another order.
 #include "diffeo/sparse_rows.hpp"
 
 #include <algorithm>

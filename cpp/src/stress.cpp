@@ -1,3 +1,4 @@
+// Edges around each sample, and the gradient of the stress.
 #include "diffeo/stress.hpp"
 
 #include <algorithm>

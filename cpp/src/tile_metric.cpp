@@ -1,3 +1,4 @@
+// Distances and gates of a tile with margins for rounding; what lies within them is computed again.
 #include "diffeo/tile_metric.hpp"
 
 #include <algorithm>

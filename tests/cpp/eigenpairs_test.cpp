@@ -1,3 +1,4 @@
+// Leading eigenpairs of rings, whose spectrum is known, and products with the operator.
 #include "diffeo/eigenpairs.hpp"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "diffeo/block.hpp"
+#include "diffeo/gram.hpp"
 #include "diffeo/operator.hpp"
 #include "tests.hpp"
 

@@ -1,3 +1,4 @@
+// Local fits of polynomials, which they reproduce.
 #include "diffeo/interpolation.hpp"
 
 #include <algorithm>

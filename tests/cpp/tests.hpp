@@ -10,9 +10,9 @@ void test_kernel();
 void test_dense();
 void test_edge_lengths();
 void test_eigenpairs();
-void test_multigrid();
+void test_kernel_multigrid();
 void test_interpolation();
-void test_laplacian();
+void test_graph_multigrid();
 void test_frames();
 void test_parallel();
 

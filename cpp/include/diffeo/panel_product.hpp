@@ -1,6 +1,7 @@
-// Products of two small blocks of long rows, the inner loop of the dense kernel: register-blocked, over panels packed
-// so that it reads memory in order (the scheme of Goto and van de Geijn, Anatomy of high-performance matrix
-// multiplication, ACM TOMS 34, 2008).
+// Products of two small blocks of long rows, the inner loop of the dense kernel.
+//
+// Register-blocked, over panels packed so that it reads memory in order (the scheme of Goto and van de Geijn, Anatomy
+// of high-performance matrix multiplication, ACM TOMS 34, 2008).
 #pragma once
 
 #include "diffeo/registers.hpp"

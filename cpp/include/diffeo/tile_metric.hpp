@@ -1,5 +1,6 @@
-// All pairs between two short runs of samples at once, by matrix products: the same squared distances and gates as
-// PairMetric states pair by pair.
+// All pairs between two short runs of samples at once, by matrix products.
+//
+// The squared distances and gates are those that PairMetric evaluates pair by pair.
 //
 // With points taken from a centre near both runs, the products of [y_i; W_i] with [y_j; W_j] hold everything: |D|^2 =
 // |y_i|^2 + |y_j|^2 - 2 y_i.y_j, W_i^T D = W_i^T y_j - W_i^T y_i, and W_i^T W_j of the transport. These differences

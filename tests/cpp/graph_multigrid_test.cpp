@@ -1,4 +1,5 @@
-#include "diffeo/laplacian.hpp"
+// Solutions with Laplacians against dense ones, and the cycle as a matrix.
+#include "diffeo/graph_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <cmath>
@@ -131,7 +132,7 @@ void test_odd_graphs() {
 
 }  // namespace
 
-void test_laplacian() {
+void test_graph_multigrid() {
   for (const double orders : {0.0, 8.0}) {
     for (const Index pieces : {1, 3}) {
       const Graph graph(900, orders, pieces);

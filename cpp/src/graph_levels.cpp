@@ -1,10 +1,10 @@
-#include "diffeo/aggregation.hpp"
+// Smoothed aggregation: strong edges, aggregates, interpolation and Galerkin products.
+#include "diffeo/graph_levels.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <random>
-#include <stdexcept>
 
 #include "diffeo/parallel.hpp"
 
@@ -271,42 +271,11 @@ OwnedSingleRows single_of(const SparseRows& a) {
 
 }  // namespace
 
-SparseRows graph_laplacian(Index n, const Index* i, const Index* j, const double* weights, Index e,
-                           const double* anchors) {
-  SparseRows result;
-  result.n_rows = result.n_columns = n;
-  result.indptr = Buffer<Index>(n + 1);
-  std::vector<Index> next(at(n) + 1, 0);
-  for (Index k = 0; k < e; ++k) {
-    if (i[k] < 0 || i[k] >= n || j[k] < 0 || j[k] >= n) throw std::invalid_argument("graph_laplacian: no such row");
-    if (i[k] == j[k]) continue;
-    ++next[at(i[k]) + 1];
-    ++next[at(j[k]) + 1];
-  }
-  for (Index k = 0; k < n; ++k) next[at(k) + 1] += next[at(k)] + 1;
-  std::copy(next.begin(), next.end(), result.indptr.data());
-  result.indices = Buffer<Row>(next[at(n)]);
-  result.values = Buffer<double>(next[at(n)]);
-  for (Index k = 0; k < n; ++k) {
-    result.indices[next[at(k)]] = static_cast<Row>(k);
-    result.values[next[at(k)]++] = anchors == nullptr ? 0.0 : anchors[k];
-  }
-  for (Index k = 0; k < e; ++k) {
-    if (i[k] == j[k]) continue;
-    for (const auto& [from, to] : {std::pair(i[k], j[k]), std::pair(j[k], i[k])}) {
-      result.values[result.indptr[from]] += weights[k];
-      result.indices[next[at(from)]] = static_cast<Row>(to);
-      result.values[next[at(from)]++] = -weights[k];
-    }
-  }
-  return result;
-}
-
-AggregationHierarchy build_aggregation(const SparseRows& matrix, int threads) {
-  AggregationHierarchy result;
+GraphLevels build_graph_levels(const SparseRows& matrix, int threads) {
+  GraphLevels result;
   const SparseRows* fine = &matrix;
   for (;;) {
-    AggregationLevel level;
+    GraphLevel level;
     const Index n = fine->n_rows;
     const std::vector<double> diagonal = diagonal_of(*fine);
     level.matrix = single_of(*fine);
@@ -316,7 +285,7 @@ AggregationHierarchy build_aggregation(const SparseRows& matrix, int threads) {
     }
     level.highest = highest_of(*fine, diagonal, threads);
     result.levels.push_back(std::move(level));
-    AggregationLevel& here = result.levels.back();
+    GraphLevel& here = result.levels.back();
     if (n <= kCoarsest) break;
     const Strength strong(*fine, threads);
     std::vector<Row> label;

@@ -1,4 +1,5 @@
-#include "diffeo/laplacian.hpp"
+// The multigrid cycle for Laplacians, and conjugate gradients around it.
+#include "diffeo/graph_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "diffeo/graph_laplacian.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -63,8 +65,8 @@ struct LaplacianSolver::Work {
   };
   std::vector<Blocks> levels;
 
-  explicit Work(const std::vector<AggregationLevel>& all) {
-    for (const AggregationLevel& level : all) {
+  explicit Work(const std::vector<GraphLevel>& all) {
+    for (const GraphLevel& level : all) {
       const Index size = kColumns * level.size();
       levels.push_back({Buffer<float>(size), Buffer<float>(size), Buffer<float>(size), Buffer<float>(size)});
     }
@@ -74,9 +76,9 @@ struct LaplacianSolver::Work {
 LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const double* weights, Index e,
                                  const double* anchors, int threads)
     : threads_(threads), anchored_(anchors != nullptr), matrix_(graph_laplacian(n, i, j, weights, e, anchors)) {
-  AggregationHierarchy hierarchy = build_aggregation(matrix_, threads);
-  levels_ = std::move(hierarchy.levels);
-  const SparseRows& last = hierarchy.coarsest;
+  GraphLevels built = build_graph_levels(matrix_, threads);
+  levels_ = std::move(built.levels);
+  const SparseRows& last = built.coarsest;
   if (last.n_rows > kDecomposed || last.n_rows == 0) return;
   Eigen::MatrixXd dense = Eigen::MatrixXd::Zero(last.n_rows, last.n_rows);
   for (Index row = 0; row < last.n_rows; ++row) {
@@ -92,13 +94,13 @@ LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const 
 
 std::vector<Index> LaplacianSolver::levels() const {
   std::vector<Index> sizes;
-  for (const AggregationLevel& level : levels_) sizes.push_back(level.size());
+  for (const GraphLevel& level : levels_) sizes.push_back(level.size());
   return sizes;
 }
 
 /// Chebyshev iteration for D^-1 A on the upper part of its spectrum (Saad 2003, algorithm 12.1).
 void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) const {
-  const AggregationLevel& here = levels_[level];
+  const GraphLevel& here = levels_[level];
   Work::Blocks& blocks = work.levels[level];
   const double low = kSmoothed * here.highest, middle = 0.5 * (here.highest + low), half = 0.5 * (here.highest - low);
   double rho = half / middle, momentum = 0.0, weight = 1.0 / middle;
@@ -149,7 +151,7 @@ void LaplacianSolver::descend(std::size_t level, Work& work) const {
         coarsest_inverse_ * Eigen::Map<const Block>(blocks.right.data(), n, kColumns);
     return;
   }
-  const AggregationLevel& here = levels_[level];
+  const GraphLevel& here = levels_[level];
   smooth(level, true, work);
   const float* right = blocks.right.data();
   float* residual = blocks.other.data();

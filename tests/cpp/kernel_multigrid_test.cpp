@@ -1,4 +1,5 @@
-#include "diffeo/multigrid.hpp"
+// Levels and cycle for the eigenproblem, and eigenpairs against the dense solver.
+#include "diffeo/kernel_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -33,7 +34,7 @@ struct Problem {
   diffeo::SparseView view() const {
     return {tree.size(), kernel.rows.indptr.data(), kernel.rows.indices.data(), kernel.rows.values.data()};
   }
-  diffeo::Geometry geometry() const { return {&tree, bandwidth, 1.0}; }
+  diffeo::KernelGeometry geometry() const { return {&tree, bandwidth, 1.0}; }
   diffeo::DiffusionOperator operator_(int threads) const { return {view(), scaling.data(), threads}; }
 };
 
@@ -48,13 +49,13 @@ diffeo::MetricTree cloud(Index n, Index m, double offset) {
 }
 
 void test_levels(const Problem& problem) {
-  const diffeo::Geometry geometry = problem.geometry();
-  const std::vector<diffeo::Level> levels =
-      diffeo::build_hierarchy(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 2);
+  const diffeo::KernelGeometry geometry = problem.geometry();
+  const std::vector<diffeo::KernelLevel> levels =
+      diffeo::build_kernel_levels(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 2);
   CHECK(levels.size() >= 2);
   for (std::size_t l = 0; l + 1 < levels.size(); ++l) {
-    const diffeo::Level& fine = levels[l];
-    const diffeo::Level& coarse = levels[l + 1];
+    const diffeo::KernelLevel& fine = levels[l];
+    const diffeo::KernelLevel& coarse = levels[l + 1];
     CHECK(2 * coarse.size() <= fine.size() + 1);
     CHECK(coarse.epsilon > fine.epsilon);
     // Interpolation takes the trivial eigenvector of the coarse level to that of the fine one.
@@ -77,10 +78,10 @@ void test_levels(const Problem& problem) {
 
 /// A cycle must reduce the error of (I - S) w = r outside of the leading eigenvectors at least threefold.
 void test_cycle(const Problem& problem) {
-  const diffeo::Geometry geometry = problem.geometry();
-  const std::vector<diffeo::Level> levels =
-      diffeo::build_hierarchy(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 1);
-  diffeo::Multigrid multigrid(levels, 1);
+  const diffeo::KernelGeometry geometry = problem.geometry();
+  const std::vector<diffeo::KernelLevel> levels =
+      diffeo::build_kernel_levels(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 1);
+  diffeo::KernelMultigrid multigrid(levels, 1);
   CHECK(multigrid.complete());
   const MatrixXd s = problem.operator_(1).dense();
   const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(s);
@@ -98,7 +99,7 @@ void test_cycle(const Problem& problem) {
 }
 
 void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index n_pieces) {
-  const diffeo::Geometry geometry = problem.geometry();
+  const diffeo::KernelGeometry geometry = problem.geometry();
   const diffeo::EigenOptions options{.n_wanted = n_wanted, .tolerance = 1e-9};
   const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(problem.operator_(1).dense());
   std::vector<diffeo::Eigenpairs> runs;
@@ -122,7 +123,7 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
 
 }  // namespace
 
-void test_multigrid() {
+void test_kernel_multigrid() {
   const Problem square(cloud(620, 2, 0.0), 9e-4);
   test_levels(square);
   test_cycle(square);

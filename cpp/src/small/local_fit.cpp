@@ -1,4 +1,5 @@
-#include "diffeo/local_fit.hpp"
+// Gram-Schmidt with column pivoting on eight neighbourhoods.
+#include "diffeo/small/local_fit.hpp"
 
 #include <limits>
 
