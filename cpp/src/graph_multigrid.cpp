@@ -4,19 +4,19 @@
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 
 #include "diffeo/graph_laplacian.hpp"
 #include "diffeo/parallel.hpp"
+#include "diffeo/simd.hpp"
 
 namespace diffeo {
 namespace {
 
 // Columns that a cycle treats at once: layouts have two or three, and four floats are the smallest vector register.
 constexpr Index kColumns = 4;
-typedef float Quad __attribute__((vector_size(kColumns * sizeof(float))));
+static_assert(kColumns * sizeof(float) == sizeof(Quad));
 
 // Chebyshev steps before and after the coarse correction, and the part of the spectrum of D^-1 A that they damp.
 constexpr int kSmoothing = 3;
@@ -29,14 +29,6 @@ constexpr Index kDecomposed = 1500;
 constexpr double kFloating = 1e-13;
 
 constexpr Index kRows = 2048;
-
-Quad load(const float* from) {
-  Quad q;
-  std::memcpy(&q, from, sizeof q);
-  return q;
-}
-
-void store(const Quad& q, float* to) { std::memcpy(to, &q, sizeof q); }
 
 /// Calls use(i, sum) for every row i with sum = (a x)_i, four columns at once.
 template <class Use>
@@ -120,8 +112,8 @@ void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) cons
       parallel_chunks(here.size(), kRows, threads_, [&](Index, Index begin, Index end) {
         for (Index i = begin; i < end; ++i) {
           const Quad d = gain * inverse[i] * load(right + kColumns * i);
-          store(d, direction + kColumns * i);
-          store(d, x + kColumns * i);
+          store(direction + kColumns * i, d);
+          store(x + kColumns * i, d);
         }
       });
       continue;
@@ -131,8 +123,8 @@ void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) cons
     for_each_row(here.matrix.rows, x, threads_, [&](Index i, const Quad& sum) {
       Quad d = gain * inverse[i] * (load(right + kColumns * i) - sum);
       if (!first) d += keep * load(direction + kColumns * i);
-      store(d, direction + kColumns * i);
-      store(load(x + kColumns * i) + d, other + kColumns * i);
+      store(direction + kColumns * i, d);
+      store(other + kColumns * i, load(x + kColumns * i) + d);
     });
     std::swap(blocks.solution, blocks.other);
   }
@@ -156,14 +148,14 @@ void LaplacianSolver::descend(std::size_t level, Work& work) const {
   const float* right = blocks.right.data();
   float* residual = blocks.other.data();
   for_each_row(here.matrix.rows, blocks.solution.data(), threads_,
-               [&](Index i, const Quad& sum) { store(load(right + kColumns * i) - sum, residual + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(residual + kColumns * i, load(right + kColumns * i) - sum); });
   Work::Blocks& below = work.levels[level + 1];
   for_each_row(here.restriction.rows, residual, threads_,
-               [&](Index i, const Quad& sum) { store(sum, below.right.data() + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(below.right.data() + kColumns * i, sum); });
   descend(level + 1, work);
   float* x = blocks.solution.data();
   for_each_row(here.prolongation.rows, below.solution.data(), threads_,
-               [&](Index i, const Quad& sum) { store(load(x + kColumns * i) + sum, x + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(x + kColumns * i, load(x + kColumns * i) + sum); });
   smooth(level, false, work);
 }
 
