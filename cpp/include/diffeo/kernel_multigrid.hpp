@@ -32,7 +32,6 @@ class KernelMultigrid {
 
   /// The measured ratio of the spectra of `level` and the one below it, in place of the ratio of their epsilons.
   void set_growth(Index level, double growth) { workspaces_[static_cast<std::size_t>(level)].growth = growth; }
-  double growth(Index level) const { return workspaces_[static_cast<std::size_t>(level)].growth; }
 
   /// One V-cycle from `level` downwards: w (n, b) from r (n, b) and `shifts` (b). `block` is the number of leading
   /// eigenvectors that the caller holds already: the coarsest level leaves them out.
