@@ -2,9 +2,10 @@
 #include "diffeo/graph_laplacian.hpp"
 
 #include <algorithm>
-#include <stdexcept>
 #include <utility>
 #include <vector>
+
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -15,12 +16,12 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 SparseRows graph_laplacian(Index n, const Index* i, const Index* j, const double* weights, Index e,
                            const double* anchors) {
+  check_edges("graph_laplacian", i, j, e, n, 1);
   SparseRows result;
   result.n_rows = result.n_columns = n;
   result.indptr = Buffer<Index>(n + 1);
   std::vector<Index> next(at(n) + 1, 0);
   for (Index k = 0; k < e; ++k) {
-    if (i[k] < 0 || i[k] >= n || j[k] < 0 || j[k] >= n) throw std::invalid_argument("graph_laplacian: no such row");
     if (i[k] == j[k]) continue;
     ++next[at(i[k]) + 1];
     ++next[at(j[k]) + 1];

@@ -16,6 +16,8 @@ int main() {
   testing::test_graph_multigrid();
   testing::test_frames();
   testing::test_parallel();
+  testing::test_row_checks();
+  testing::test_gates();
   const int failed = testing::failures.load();
   std::printf("core: %d checks failed\n", failed);
   return failed == 0 ? 0 : 1;

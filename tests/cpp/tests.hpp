@@ -15,5 +15,7 @@ void test_interpolation();
 void test_graph_multigrid();
 void test_frames();
 void test_parallel();
+void test_row_checks();
+void test_gates();
 
 }  // namespace testing
