@@ -13,6 +13,7 @@
 #include "diffeo/kernel_multigrid.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -283,6 +284,18 @@ Eigenpairs known_eigenpairs(const DiffusionOperator& op, RowMatrix&& vectors, co
   return pairs;
 }
 
+/// A kernel that was made from something else than it is said to be would still be solved, but badly.
+void check_geometry(const KernelGeometry& geometry, Index n) {
+  const auto& [epsilon, truncation] = geometry.bandwidth;
+  if (geometry.tree == nullptr || geometry.tree->size() != n) {
+    throw std::invalid_argument("leading_eigenpairs: the tree must hold the samples of the kernel");
+  }
+  if (!(epsilon > 0.0) || !std::isfinite(epsilon) || !(truncation > 0.0 && truncation < 1.0) ||
+      !std::isfinite(geometry.alpha)) {
+    throw std::invalid_argument("leading_eigenpairs: a tree needs epsilon > 0, truncation between 0 and 1, and alpha");
+  }
+}
+
 }  // namespace
 
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
@@ -291,6 +304,8 @@ Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial
   if (options.n_wanted < 1 || options.n_wanted > n) {
     throw std::invalid_argument("leading_eigenpairs: n_wanted must lie between 1 and n");
   }
+  if (geometry != nullptr) check_geometry(*geometry, n);
+  check_compressed("leading_eigenpairs", op.kernel(), op.threads());
   const Index block = options.n_wanted + guard_vectors(options.n_wanted);
   if (n <= kDense || kBlockShare * block > n) return dense_eigenpairs(op, options);
   RowMatrix known = null_vectors(op.kernel(), trivial, options.n_wanted);

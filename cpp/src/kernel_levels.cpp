@@ -265,7 +265,7 @@ std::vector<KernelLevel> build_kernel_levels(const SparseView& kernel, const dou
   for (const double v : finest.trivial) total += v * v;
   for (double& v : finest.trivial) v /= std::sqrt(total);
   fill_single(finest, threads);
-  if (geometry == nullptr || geometry->tree->size() != kernel.n) {
+  if (geometry == nullptr) {
     finest.highest = highest_of(finest, threads);
     return levels;
   }

@@ -4,6 +4,7 @@
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <vector>
 
 #include "diffeo/components.hpp"
@@ -106,7 +107,7 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
   for (const int threads : {1, 3}) {
     runs.push_back(diffeo::leading_eigenpairs(problem.operator_(threads), problem.trivial.data(), options, &geometry));
   }
-  runs.push_back(diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), options));
+  runs.push_back(diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), options, nullptr));
   CHECK(runs[0].levels.size() >= 2 && runs[2].levels.size() == 1);
   CHECK(same_bits(runs[0].vectors.data(), runs[1].vectors.data(), runs[0].vectors.size()));
   for (const diffeo::Eigenpairs& pairs : runs) {
@@ -121,12 +122,30 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
   for (Index k = 0; k < n_pieces; ++k) CHECK(runs[0].values[static_cast<std::size_t>(k)] > 1.0 - 1e-13);
 }
 
+/// What the kernel was made from must be said whole: a tree of other samples, or without its epsilon, is refused.
+void test_incomplete_geometry(const Problem& problem) {
+  const diffeo::KernelGeometry whole = problem.geometry();
+  const diffeo::MetricTree other = cloud(619, 2, 0.0);
+  const auto solve = [&](const diffeo::KernelGeometry& geometry) {
+    return diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), {.n_wanted = 3}, &geometry);
+  };
+  CHECK(solve(whole).converged);
+  for (const diffeo::KernelGeometry& broken :
+       {diffeo::KernelGeometry{nullptr, whole.bandwidth, 1.0}, diffeo::KernelGeometry{&other, whole.bandwidth, 1.0},
+        diffeo::KernelGeometry{whole.tree, {0.0, 1e-4}, 1.0}, diffeo::KernelGeometry{whole.tree, {1e-3, 0.0}, 1.0},
+        diffeo::KernelGeometry{whole.tree, {1e-3, 1.0}, 1.0}, diffeo::KernelGeometry{whole.tree, {NAN, 1e-4}, 1.0},
+        diffeo::KernelGeometry{whole.tree, whole.bandwidth, NAN}}) {
+    CHECK(throws<std::invalid_argument>([&] { solve(broken); }));
+  }
+}
+
 }  // namespace
 
 void test_kernel_multigrid() {
   const Problem square(cloud(620, 2, 0.0), 9e-4);
   test_levels(square);
   test_cycle(square);
+  test_incomplete_geometry(square);
   test_against_the_dense_solver(square, 9, 1);
   test_against_the_dense_solver(Problem(cloud(640, 2, 9.0), 9e-4), 7, 2);
   test_against_the_dense_solver(Problem(cloud(640, 3, 0.0), 7e-3), 8, 1);

@@ -36,9 +36,10 @@ struct Eigenpairs {
 /// Leading eigenpairs of S. Small problems are solved densely (LAPACK-style tridiagonal QR).
 ///
 /// `trivial` (n) is the known eigenvector sqrt(D) of the eigenvalue 1, not necessarily normalised. `geometry` may be
-/// null: then there is no multigrid. Throws std::invalid_argument unless 1 <= n_wanted <= n, and Interrupted on Ctrl-C.
-/// Thread-safe; the same bits for any number of threads.
+/// null: then there is no multigrid. Throws std::invalid_argument unless 1 <= n_wanted <= n, the kernel's rows are
+/// sound (row_checks.hpp) and the geometry, where there is one, is complete; Interrupted on Ctrl-C. Thread-safe; the
+/// same bits for any number of threads.
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
-                              const KernelGeometry* geometry = nullptr);
+                              const KernelGeometry* geometry);
 
 }  // namespace diffeo
