@@ -11,8 +11,13 @@ struct Output {
   WhiteningOutput view;
 
   Output(Index n, Index m, Index r, Index dim)
-      : singular_values({n, r}), whitening({dim > 0 ? n : 0, m, dim}),
+      : singular_values({n, r}), whitening({dim > 0 ? n : 0, m, checked(dim, r)}),
         view{singular_values.mutable_data(), dim > 0 ? whitening.mutable_data() : nullptr, dim} {}
+
+  static Index checked(Index dim, Index r) {
+    expect(0 <= dim && dim <= r, "dim must lie between 0 and the number of singular values");
+    return dim;
+  }
 
   py::tuple result() { return py::make_tuple(singular_values, whitening); }
 };

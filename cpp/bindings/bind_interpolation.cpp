@@ -19,8 +19,8 @@ py::array_t<double> polynomial_fit(const Array<double>& queries, const Array<dou
   double* result_data = result.mutable_data();
   {
     const py::gil_scoped_release release;  // safe: only these arrays are touched, which this call keeps alive
-    local_polynomial_fit(queries.data(), q, d, nodes.data(), values.data(), v, neighbors.data(), k, degree, result_data,
-                         threads);
+    local_polynomial_fit(queries.data(), q, d, nodes.data(), nodes.shape(0), values.data(), v, neighbors.data(), k,
+                         degree, result_data, threads);
   }
   return result;
 }
@@ -42,8 +42,8 @@ py::tuple hermite_fit(const Array<double>& queries, const Array<double>& nodes, 
   double* slopes_data = slopes.mutable_data();
   {
     const py::gil_scoped_release release;  // safe: only these arrays are touched, which this call keeps alive
-    local_hermite_fit(queries.data(), q, d, nodes.data(), values.data(), gradients.data(), v, neighbors.data(), k,
-                      degree, result_data, slopes_data, threads);
+    local_hermite_fit(queries.data(), q, d, nodes.data(), nodes.shape(0), values.data(), gradients.data(), v,
+                      neighbors.data(), k, degree, result_data, slopes_data, threads);
   }
   return py::make_tuple(result, slopes);
 }

@@ -1,5 +1,4 @@
 // The tree and the kernels assembled on it.
-#include <algorithm>
 #include <limits>
 #include <optional>
 
@@ -59,13 +58,13 @@ py::tuple permute(const Array<Index>& indptr, const Array<Row>& indices, const A
 /// In 32-bit numbers where they suffice, which is what SciPy prefers.
 py::tuple permuted(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
                    const Array<Index>& rows, Index n_rows, int threads) {
+  expect_ndim(rows, 1, "rows");
+  expect_ndim(indices, 1, "indices");
+  expect_ndim(values, 1, "values");
   const Index count = rows.shape(0);
   expect(indptr.ndim() == 1 && indptr.shape(0) == count + 1, "indptr must have one entry more than rows");
   expect(indices.shape(0) == indptr.at(count) && values.shape(0) == indptr.at(count),
          "indices and values must have as many entries as indptr says");
-  const Index* target = rows.data();
-  expect(std::all_of(target, target + count, [&](Index row) { return 0 <= row && row < n_rows; }),
-         "rows must lie below n_rows");
   const bool small = indices.shape(0) + n_rows < std::numeric_limits<Row>::max();
   return (small ? permute<Row> : permute<Index>)(indptr, indices, values, rows, n_rows, threads);
 }
@@ -106,6 +105,7 @@ py::tuple cross(const MetricTree& tree, double epsilon, double truncation, const
 }
 
 py::tuple neighbors(const MetricTree& tree, Index k, int threads) {
+  expect(k >= 1 && k < tree.size(), "k must lie between 1 and n - 1");
   py::array_t<Row> rows({tree.size(), k});
   py::array_t<double> squared({tree.size(), k});
   Row* rows_data = rows.mutable_data();

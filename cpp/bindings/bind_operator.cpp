@@ -2,7 +2,7 @@
 #include "bindings.hpp"
 #include "diffeo/components.hpp"
 #include "diffeo/eigenpairs.hpp"
-#include "diffeo/hierarchy.hpp"
+#include "diffeo/kernel_levels.hpp"
 #include "diffeo/operator.hpp"
 
 namespace diffeo::bindings {
@@ -35,13 +35,14 @@ py::tuple normalised(const Array<Index>& indptr, const Array<Row>& indices, cons
 
 py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
                      const Array<double>& scaling, const Array<double>& trivial, Index n_wanted, double tolerance,
-                     Index max_iterations, std::uint64_t seed, int threads, const MetricTree* tree, double epsilon,
-                     double truncation, double alpha) {
+                     Index max_iterations, std::uint64_t seed, int threads, const MetricTree* tree,
+                     std::optional<double> epsilon, std::optional<double> truncation, std::optional<double> alpha) {
   const SparseView kernel = view(indptr, indices, values);
   expect(scaling.ndim() == 1 && scaling.shape(0) == kernel.n, "scaling must have shape (n,)");
   expect(trivial.ndim() == 1 && trivial.shape(0) == kernel.n, "trivial must have shape (n,)");
-  expect(tree == nullptr || tree->size() == kernel.n, "the tree must hold the samples of the kernel");
-  const Geometry geometry{tree, {epsilon, truncation}, alpha};
+  const bool described = epsilon.has_value() && truncation.has_value() && alpha.has_value();
+  expect(described == (tree != nullptr), "tree, epsilon, truncation and alpha must be given together or not at all");
+  const KernelGeometry geometry{tree, {epsilon.value_or(0.0), truncation.value_or(0.0)}, alpha.value_or(0.0)};
   Eigenpairs pairs;
   {
     const py::gil_scoped_release release;  // safe: see normalised
@@ -73,10 +74,10 @@ void bind_operator(py::module_& m) {
   m.def("leading_eigenpairs", &eigenpairs, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("scaling").noconvert(), py::arg("trivial").noconvert(),
         py::arg("n_wanted"), py::arg("tolerance"), py::arg("max_iterations"), py::arg("seed"), py::arg("threads"),
-        py::arg("tree").none(true) = py::none(), py::arg("epsilon") = 1.0, py::arg("truncation") = 1e-4,
-        py::arg("alpha") = 1.0,
+        py::arg("tree").none(true) = py::none(), py::arg("epsilon") = py::none(), py::arg("truncation") = py::none(),
+        py::arg("alpha") = py::none(),
         "(values, vectors (n, n_wanted), residuals, iterations, products, converged, levels) of diag(s) K diag(s); the "
-        "tree, epsilon, truncation and alpha that K was made from allow multigrid.");
+        "tree, epsilon, truncation and alpha that K was made from, all of them, allow multigrid.");
 }
 
 }  // namespace diffeo::bindings

@@ -1,5 +1,6 @@
-// The extension module diffeo._support._cpu: which instruction-set levels this processor and its operating system run. Compiled
-// without any flag, since it runs before anything is known.
+// The extension module diffeo._support._cpu: which instruction-set levels this processor and its operating system run.
+//
+// Compiled without any flag, since it runs before anything is known.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 

@@ -12,6 +12,6 @@ PYBIND11_MODULE(core, m) {
   diffeo::bindings::bind_operator(m);
   diffeo::bindings::bind_interpolation(m);
   diffeo::bindings::bind_frames(m);
-  diffeo::bindings::bind_laplacian(m);
+  diffeo::bindings::bind_graph_multigrid(m);
   diffeo::bindings::bind_stress(m);
 }

@@ -1,3 +1,4 @@
+// Pages from the system, huge ones where it has them.
 #include "diffeo/buffer.hpp"
 
 #include <cstdlib>

@@ -1,8 +1,12 @@
+// Connected pieces by breadth-first search.
 #include "diffeo/components.hpp"
+
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 
 Index connected_components(const SparseView& matrix, std::vector<Row>& labels) {
+  check_compressed("connected_components", matrix, 1);
   const auto at = [](Index i) { return static_cast<std::size_t>(i); };
   labels.assign(at(matrix.n), Row{-1});
   std::vector<Row> queue;

@@ -1,3 +1,4 @@
+// Whitening of all samples, eight at a time, from each source of local covariances.
 #include "diffeo/covariance.hpp"
 
 #include <algorithm>
@@ -5,11 +6,12 @@
 #include <stdexcept>
 #include <vector>
 
-#include "diffeo/burst_decomposition.hpp"
-#include "diffeo/local_fit.hpp"
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
-#include "diffeo/small_eigen.hpp"
+#include "diffeo/row_checks.hpp"
+#include "diffeo/small/burst_decomposition.hpp"
+#include "diffeo/small/decomposition.hpp"
+#include "diffeo/small/eigen.hpp"
+#include "diffeo/small/local_fit.hpp"
 
 namespace diffeo {
 namespace {
@@ -134,6 +136,7 @@ void whitening_from_covariances(const double* covariances, Index n, Index m, Whi
 void jacobians_from_neighbors(const double* points, Index n, Index m, const double* reference, Index p,
                               const Index* neighbors, Index k, double* jacobians, double* conditions, int threads) {
   if (k < p + 1) throw std::invalid_argument("jacobians_from_neighbors: needs at least p + 1 neighbours");
+  check_rows<Index>("jacobians_from_neighbors", {"neighbors", neighbors, n * k, k}, "n", n, threads);
   parallel_chunks(n, samples_per_task(k * (m + p)), threads, [&](Index, Index begin, Index end) {
     LocalFit fit(k, p);
     const auto members = static_cast<std::size_t>(k);

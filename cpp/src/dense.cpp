@@ -1,3 +1,4 @@
+// The kernel by tiles: pairs found tile by tile, then rows written from them.
 #include "diffeo/dense.hpp"
 
 #include <algorithm>

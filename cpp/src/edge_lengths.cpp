@@ -1,3 +1,4 @@
+// The trapezoidal rule on eight edges at a time.
 #include "diffeo/edge_lengths.hpp"
 
 #include <algorithm>
@@ -5,9 +6,10 @@
 #include <stdexcept>
 #include <vector>
 
-#include "diffeo/lanes.hpp"
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
+#include "diffeo/row_checks.hpp"
+#include "diffeo/small/decomposition.hpp"
+#include "diffeo/small/lanes.hpp"
 
 namespace diffeo {
 namespace {
@@ -184,11 +186,7 @@ void run(const double* points, const double* whitening, Index m, Index d, const 
 void edge_lengths(const double* points, const double* whitening, Index n, Index m, Index d, const Index* i,
                   const Index* j, Index e, double* lengths, double* off_tangent, int threads) {
   if (d < 1 || m < d) throw std::invalid_argument("edge_lengths: need 1 <= d <= m");
-  for (Index k = 0; k < e; ++k) {
-    if (i[k] < 0 || i[k] >= n || j[k] < 0 || j[k] >= n) {
-      throw std::invalid_argument("edge_lengths: an edge names a sample that does not exist");
-    }
-  }
+  check_edges("edge_lengths", i, j, e, n, threads);
   switch (d) {
     case 1:
       return run<1>(points, whitening, m, d, i, j, e, lengths, off_tangent, threads);

@@ -1,3 +1,4 @@
+// The block eigensolver: nested iteration, its preconditioner, and the small cases it leaves to a dense solve.
 #include "diffeo/eigenpairs.hpp"
 
 #include <Eigen/Eigenvalues>
@@ -9,9 +10,10 @@
 #include <utility>
 
 #include "diffeo/components.hpp"
-#include "diffeo/multigrid.hpp"
+#include "diffeo/kernel_multigrid.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -32,7 +34,7 @@ constexpr Index kNestedIterations = 3;
 constexpr double kNestedTolerance = 3e-4;
 
 // Interpolation by averages flattens what it carries, so that corrections come out too small by about this much: the
-// measured growth (see Multigrid) is lowered by it. 0.9 and 1 take one iteration in ten more.
+// measured growth (see KernelMultigrid) is lowered by it. 0.9 and 1 take one iteration in ten more.
 constexpr double kFlattening = 0.95;
 
 // Multigrid that reduces the residual by less than this factor in so many iterations gives way to Chebyshev iteration.
@@ -77,11 +79,11 @@ void report_decades(double first, double now, double tolerance) {
 
 class Solver {
  public:
-  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options, const Geometry* geometry,
-         RowMatrix&& known)
+  Solver(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
+         const KernelGeometry* geometry, RowMatrix&& known)
       : options_(options), known_(std::move(known)), threads_(op.threads()),
         block_(options.n_wanted + guard_vectors(options.n_wanted)),
-        levels_(build_hierarchy(op.kernel(), op.scaling(), trivial, geometry, op.threads())),
+        levels_(build_kernel_levels(op.kernel(), op.scaling(), trivial, geometry, op.threads())),
         multigrid_(levels_, op.threads()) {
     // A level must hold the block and more; the coarsest would be all block otherwise.
     if (levels_.back().size() < 2 * block_) use_multigrid_ = false;
@@ -120,7 +122,7 @@ class Solver {
 
  private:
   DiffusionOperator operator_of(Index level) const {
-    const Level& here = levels_[static_cast<std::size_t>(level)];
+    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
     return {here.kernel, here.scaling.data(), threads_};
   }
 
@@ -133,7 +135,7 @@ class Solver {
 
   /// P x, freed of what interpolation adds by two products with S.
   RowMatrix prolong(Index level, const RowMatrix& x) {
-    const Level& here = levels_[static_cast<std::size_t>(level)];
+    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
     const SingleBlock coarse = x.cast<float>();
     RowMatrix fine(here.size(), block_), other;
     for_each_product(here.prolongation.rows, coarse, threads_, [&](Index i, Index first, auto width, const float* sum) {
@@ -236,7 +238,7 @@ class Solver {
     pairs.vectors = space.vectors(k);
     pairs.iterations = iterations;
     pairs.products = space.products() + static_cast<Index>(multigrid_.products());
-    for (const Level& level : levels_) pairs.levels.push_back(level.size());
+    for (const KernelLevel& level : levels_) pairs.levels.push_back(level.size());
     pairs.converged = space.residual_norms().head(k).maxCoeff() <= options_.tolerance;
     return pairs;
   }
@@ -245,8 +247,8 @@ class Solver {
   RowMatrix known_;
   int threads_;
   Index block_;
-  std::vector<Level> levels_;
-  Multigrid multigrid_;
+  std::vector<KernelLevel> levels_;
+  KernelMultigrid multigrid_;
   bool use_multigrid_ = true;
 };
 
@@ -282,14 +284,28 @@ Eigenpairs known_eigenpairs(const DiffusionOperator& op, RowMatrix&& vectors, co
   return pairs;
 }
 
+/// A kernel that was made from something else than it is said to be would still be solved, but badly.
+void check_geometry(const KernelGeometry& geometry, Index n) {
+  const auto& [epsilon, truncation] = geometry.bandwidth;
+  if (geometry.tree == nullptr || geometry.tree->size() != n) {
+    throw std::invalid_argument("leading_eigenpairs: the tree must hold the samples of the kernel");
+  }
+  if (!(epsilon > 0.0) || !std::isfinite(epsilon) || !(truncation > 0.0 && truncation < 1.0) ||
+      !std::isfinite(geometry.alpha)) {
+    throw std::invalid_argument("leading_eigenpairs: a tree needs epsilon > 0, truncation between 0 and 1, and alpha");
+  }
+}
+
 }  // namespace
 
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
-                              const Geometry* geometry) {
+                              const KernelGeometry* geometry) {
   const Index n = op.size();
   if (options.n_wanted < 1 || options.n_wanted > n) {
     throw std::invalid_argument("leading_eigenpairs: n_wanted must lie between 1 and n");
   }
+  if (geometry != nullptr) check_geometry(*geometry, n);
+  check_compressed("leading_eigenpairs", op.kernel(), op.threads());
   const Index block = options.n_wanted + guard_vectors(options.n_wanted);
   if (n <= kDense || kBlockShare * block > n) return dense_eigenpairs(op, options);
   RowMatrix known = null_vectors(op.kernel(), trivial, options.n_wanted);

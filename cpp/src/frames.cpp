@@ -1,3 +1,4 @@
+// Frames by Procrustes, layouts completed outwards, and lengths by Hermite quadrature.
 #include "diffeo/frames.hpp"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 #include <vector>
 
 #include "diffeo/parallel.hpp"
-#include "diffeo/small_decomposition.hpp"
+#include "diffeo/small/decomposition.hpp"
 
 namespace diffeo {
 namespace {
@@ -149,24 +150,22 @@ void frames_of(const LaidEdges& edges, const double* points, const double* white
   }
 }
 
-/// One layer of `extend_layout`: samples beside those placed already; returns their number.
+/// Places one layer of `extend_layout`: samples beside those placed already.
 template <int D>
-Index place_layer(const LaidEdges& edges, const double* points, const double* whitening, Index m,
-                  const std::vector<std::uint8_t>& placed, std::vector<std::uint8_t>& next, double* layout,
-                  double* frames, int threads) {
-  const Index n = edges.incident->size(), d = fixed<D>(edges.d);
-  std::vector<Index> found(at((n + kSamples - 1) / kSamples), 0);
-  parallel_chunks(n, kSamples, threads, [&](Index chunk, Index begin, Index end) {
+void place_layer(const LaidEdges& edges, const double* points, const double* whitening, Index m,
+                 const std::vector<Index>& layer, const std::vector<std::uint8_t>& placed, double* layout,
+                 double* frames, int threads) {
+  const Index d = fixed<D>(edges.d);
+  parallel_chunks(static_cast<Index>(layer.size()), kSamples, threads, [&](Index, Index begin, Index end) {
     std::vector<Lanes> scratch(at(3 * d * d));
     std::vector<double> turn(at(d * d)), product(at(d * d)), squared(at(d)), mean(at(d)), seen(at(d));
     std::vector<Index> around;
-    for (Index s = begin; s < end; ++s) {
-      if (placed[at(s)] != 0) continue;
+    for (Index next = begin; next < end; ++next) {
+      const Index s = layer[at(next)];
       around.clear();
       for_each_neighbor(edges, s, [&](Index other, Index, double) {
         if (placed[at(other)] != 0) around.push_back(other);
       });
-      if (around.empty()) continue;
       const double* own = whitening + s * m * d;
       double* frame = frames + s * d * d;
       std::fill(frame, frame + d * d, 0.0);
@@ -198,13 +197,22 @@ Index place_layer(const LaidEdges& edges, const double* points, const double* wh
         }
       }
       for (Index k = 0; k < d; ++k) layout[s * d + k] = mean[at(k)] / static_cast<double>(around.size());
-      next[at(s)] = 1;
-      ++found[at(chunk)];
     }
   });
-  Index total = 0;
-  for (const Index count : found) total += count;
-  return total;
+}
+
+/// The samples beside those of `layer` that have not been `seen`, which they are from now on.
+std::vector<Index> next_layer(const LaidEdges& edges, const std::vector<Index>& layer,
+                              std::vector<std::uint8_t>& seen) {
+  std::vector<Index> next;
+  for (const Index s : layer) {
+    for_each_neighbor(edges, s, [&](Index other, Index, double) {
+      if (seen[at(other)] != 0) return;
+      seen[at(other)] = 1;
+      next.push_back(other);
+    });
+  }
+  return next;
 }
 
 /// Entries of a symmetric matrix (d, d).
@@ -316,11 +324,17 @@ void local_frames(const LaidEdges& edges, const double* points, const double* wh
 
 void extend_layout(const LaidEdges& edges, const double* points, const double* whitening, Index m,
                    const std::uint8_t* known, double* layout, double* frames, int threads) {
-  std::vector<std::uint8_t> placed(known, known + edges.incident->size()), next = placed;
-  const auto layer = [&]<int D>() {
-    return place_layer<D>(edges, points, whitening, m, placed, next, layout, frames, threads);
-  };
-  while (with_dimension(edges.d, layer) > 0) placed = next;
+  // Layer by layer, each found from the last: passes over all samples would be as many as the graph is long.
+  std::vector<std::uint8_t> placed(known, known + edges.incident->size()), seen = placed;
+  std::vector<Index> layer;
+  for (Index s = 0; s < edges.incident->size(); ++s) {
+    if (placed[at(s)] != 0) layer.push_back(s);
+  }
+  while (!(layer = next_layer(edges, layer, seen)).empty()) {
+    with_dimension(
+        edges.d, [&]<int D>() { place_layer<D>(edges, points, whitening, m, layer, placed, layout, frames, threads); });
+    for (const Index s : layer) placed[at(s)] = 1;
+  }
 }
 
 void corrected_lengths(const LaidEdges& edges, const double* points, const double* gradients, Index m,

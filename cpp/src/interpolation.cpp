@@ -1,3 +1,4 @@
+// Moving least squares on values, and on values with gradients.
 #include "diffeo/interpolation.hpp"
 
 #include <Eigen/QR>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -89,9 +91,11 @@ struct Neighborhood {
 
 }  // namespace
 
-void local_polynomial_fit(const double* queries, Index n_queries, Index d, const double* nodes, const double* values,
-                          Index v, const Index* neighbors, Index k, int degree, double* result, int threads) {
+void local_polynomial_fit(const double* queries, Index n_queries, Index d, const double* nodes, Index n_nodes,
+                          const double* values, Index v, const Index* neighbors, Index k, int degree, double* result,
+                          int threads) {
   if (degree < 1 || degree > 2) throw std::invalid_argument("local_polynomial_fit: degree must be 1 or 2");
+  check_rows<Index>("local_polynomial_fit", {"neighbors", neighbors, n_queries * k, k}, "n_nodes", n_nodes, threads);
   const Monomials monomials(d, degree);
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);
@@ -113,10 +117,11 @@ void local_polynomial_fit(const double* queries, Index n_queries, Index d, const
   });
 }
 
-void local_hermite_fit(const double* queries, Index n_queries, Index d, const double* nodes, const double* values,
-                       const double* gradients, Index v, const Index* neighbors, Index k, int degree, double* result,
-                       double* slopes, int threads) {
+void local_hermite_fit(const double* queries, Index n_queries, Index d, const double* nodes, Index n_nodes,
+                       const double* values, const double* gradients, Index v, const Index* neighbors, Index k,
+                       int degree, double* result, double* slopes, int threads) {
   if (degree < 1 || degree > 3) throw std::invalid_argument("local_hermite_fit: degree must lie between 1 and 3");
+  check_rows<Index>("local_hermite_fit", {"neighbors", neighbors, n_queries * k, k}, "n_nodes", n_nodes, threads);
   const Monomials monomials(d, degree);
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);

@@ -1,3 +1,4 @@
+// The kernel by search on the tree: rows of leaves, statistics of rows, and kernels to new points.
 #include "diffeo/mahalanobis.hpp"
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "diffeo/exponential.hpp"
 #include "diffeo/pair_block.hpp"
 #include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -279,6 +281,7 @@ Kernel assemble_sparse(const MetricTree& tree, Bandwidth bandwidth, int threads)
 
 void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows, Index count, double* sums,
                     Index* entries, Index* gated, int threads) {
+  check_rows<Row>("row_statistics", {"rows", rows, count}, "n", tree.size(), threads);
   if (tiles_are_cheaper(tree, 0.0)) {
     dense_row_statistics(tree, bandwidth, rows, count, sums, entries, gated, threads);
     return;

@@ -1,3 +1,4 @@
+// Nearest neighbours of all samples of a leaf, in rounds of growing radius.
 #include "diffeo/neighbors.hpp"
 
 #include <algorithm>

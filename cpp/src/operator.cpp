@@ -1,9 +1,11 @@
+// Normalisation of the kernel, and products with the operator.
 #include "diffeo/operator.hpp"
 
 #include <cmath>
 #include <vector>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -52,6 +54,7 @@ void multiply_rows(const SparseView& k, const double* s, const double* x, Index 
 }  // namespace
 
 void normalise(const SparseView& kernel, double alpha, double* density, double* degree, double* scaling, int threads) {
+  check_compressed("normalise", kernel, threads);
   const Index n = kernel.n;
   std::vector<double> weight(static_cast<std::size_t>(n));
   parallel_chunks(n, kRows, threads, [&](Index, Index begin, Index end) {

@@ -1,3 +1,4 @@
+// Packing of panels, and their products block by block.
 #include "diffeo/panel_product.hpp"
 
 #include <algorithm>
@@ -14,11 +15,11 @@ constexpr Index kPackDepth = 16;
 /// Adds (or, at first, stores) the products of one block over `depth` elements.
 template <bool First>
 void block_product(Index depth, const double* rows, const double* columns, double* products) {
-  Register sums[kPanelRows][kPanelLanes] = {};
+  Simd sums[kPanelRows][kPanelLanes] = {};
   for (Index k = 0; k < depth; ++k) {
-    Register column[kPanelLanes];
+    Simd column[kPanelLanes];
 #pragma GCC unroll 8
-    for (Index v = 0; v < kPanelLanes; ++v) column[v] = load(columns + v * kRegister);
+    for (Index v = 0; v < kPanelLanes; ++v) column[v] = load(columns + v * kSimd);
 #pragma GCC unroll 8
     for (Index i = 0; i < kPanelRows; ++i) {
 #pragma GCC unroll 8
@@ -31,7 +32,7 @@ void block_product(Index depth, const double* rows, const double* columns, doubl
   for (Index i = 0; i < kPanelRows; ++i) {
 #pragma GCC unroll 8
     for (Index v = 0; v < kPanelLanes; ++v) {
-      double* to = products + i * kTile + v * kRegister;
+      double* to = products + i * kTile + v * kSimd;
       store(to, First ? sums[i][v] : load(to) + sums[i][v]);
     }
   }
@@ -62,14 +63,14 @@ void pack_panels(const double* const* vectors, Index count, Index m, const doubl
 }
 
 void paired_products(const double* a, const double* b, Index m, Index width, double* products) {
-  constexpr Index kMost = std::max(kPanelRows, kPanelColumns) / kRegister;
-  const Index n_lanes = width / kRegister;
+  constexpr Index kMost = std::max(kPanelRows, kPanelColumns) / kSimd;
+  const Index n_lanes = width / kSimd;
   for (Index first = 0; first < kTile; first += width) {
-    Register sums[kMost] = {};
+    Simd sums[kMost] = {};
     for (Index k = 0; k < m; ++k, a += width, b += width) {
-      for (Index v = 0; v < n_lanes; ++v) sums[v] += load(a + v * kRegister) * load(b + v * kRegister);
+      for (Index v = 0; v < n_lanes; ++v) sums[v] += load(a + v * kSimd) * load(b + v * kSimd);
     }
-    for (Index v = 0; v < n_lanes; ++v) store(products + first + v * kRegister, sums[v]);
+    for (Index v = 0; v < n_lanes; ++v) store(products + first + v * kSimd, sums[v]);
   }
 }
 

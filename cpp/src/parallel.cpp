@@ -1,3 +1,4 @@
+// Tasks on OpenMP threads, Ctrl-C and progress.
 #include "diffeo/parallel.hpp"
 
 #include <omp.h>

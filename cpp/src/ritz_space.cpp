@@ -1,3 +1,4 @@
+// Rayleigh and Ritz on the subspace of the block iteration.
 #include "diffeo/ritz_space.hpp"
 
 #include <Eigen/Eigenvalues>
@@ -12,8 +13,6 @@ namespace diffeo {
 namespace {
 
 using SymmetricSolver = Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd>;
-using Chunk = Eigen::Map<RowMatrix, 0, Eigen::OuterStride<>>;
-using ConstChunk = Eigen::Map<const RowMatrix, 0, Eigen::OuterStride<>>;
 
 // Rows per task: 1,024 rows of 48 doubles and their images fill most of a second-level cache.
 constexpr Index kRows = 1024;

@@ -1,10 +1,14 @@
+// Compressed rows put together from chunks, and put in another order.
 #include "diffeo/sparse_rows.hpp"
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -82,10 +86,19 @@ SparseRows RowCollector::take() {
 template <class Int>
 PermutedRows<Int> permute_rows(const Index* indptr, const Row* indices, const double* values, const Index* rows,
                                Index count, Index n_rows, int threads) {
+  check_compressed("permute_rows", {count, indptr, indices, values}, threads);
+  check_rows<Index>("permute_rows", {"rows", rows, count}, "n_rows", n_rows, threads);
   // source[i]: which row becomes row i.
   Buffer<Row> source(n_rows);
   std::fill_n(source.data(), n_rows, Row{-1});
-  for (Index k = 0; k < count; ++k) source[rows[k]] = static_cast<Row>(k);
+  for (Index k = 0; k < count; ++k) {
+    Row& from = source[rows[k]];
+    if (from >= 0) {
+      throw std::invalid_argument("permute_rows: rows[" + std::to_string(k) + "] = " + std::to_string(rows[k]) +
+                                  " is rows[" + std::to_string(from) + "] as well");
+    }
+    from = static_cast<Row>(k);
+  }
   PermutedRows<Int> result;
   result.indptr = Buffer<Int>(n_rows + 1);
   result.indptr[0] = 0;

@@ -1,3 +1,4 @@
+// Edges around each sample, and the gradient of the stress.
 #include "diffeo/stress.hpp"
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <stdexcept>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -45,10 +47,13 @@ void edge_pulls(const EdgeView& edges, const double* layout, Index dim, Index be
 
 }  // namespace
 
-IncidentEdges::IncidentEdges(Index n, const Index* i, const Index* j, Index e) : indptr_(at(n) + 1, 0), edges_(2 * e) {
+IncidentEdges::IncidentEdges(Index n, const Index* i, const Index* j, Index e) {
+  if (n < 0) throw std::invalid_argument("IncidentEdges: n must not be negative");
   if (e >= std::numeric_limits<Row>::max()) throw std::invalid_argument("IncidentEdges: too many edges");
+  check_edges("IncidentEdges", i, j, e, n, 1);
+  indptr_.assign(at(n) + 1, 0);
+  edges_ = Buffer<Row>(2 * e);
   for (Index k = 0; k < e; ++k) {
-    if (i[k] < 0 || i[k] >= n || j[k] < 0 || j[k] >= n) throw std::invalid_argument("IncidentEdges: no such row");
     ++indptr_[at(i[k]) + 1];
     ++indptr_[at(j[k]) + 1];
   }

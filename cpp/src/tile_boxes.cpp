@@ -1,3 +1,4 @@
+// A pyramid of bounding boxes, and the descent in it.
 #include "diffeo/tile_boxes.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One side of a tile, packed.
 #include "diffeo/tile_side.hpp"
 
 #include <algorithm>

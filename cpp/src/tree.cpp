@@ -1,3 +1,4 @@
+// The k-d tree: where nodes are cut, and how samples are stored.
 #include "diffeo/tree.hpp"
 
 #include <Eigen/QR>

@@ -1,3 +1,4 @@
+// Whitening against exact decompositions, and the independence of the samples.
 #include "diffeo/covariance.hpp"
 
 #include <Eigen/Eigenvalues>

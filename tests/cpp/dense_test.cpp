@@ -1,3 +1,4 @@
+// The kernel by tiles against the pair by pair definition, and the parts that tiles are made of.
 #include "diffeo/dense.hpp"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// Edge lengths of linear and bent maps.
 #include "diffeo/edge_lengths.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Leading eigenpairs of rings, whose spectrum is known, and products with the operator.
 #include "diffeo/eigenpairs.hpp"
 
 #include <algorithm>
@@ -6,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "diffeo/block.hpp"
+#include "diffeo/gram.hpp"
 #include "diffeo/operator.hpp"
 #include "tests.hpp"
 
@@ -26,7 +27,8 @@ void test_eigenpairs(Index n, Index n_wanted, double tolerance) {
   std::vector<diffeo::Eigenpairs> runs;
   for (const int threads : {1, 2, 3}) {
     const diffeo::DiffusionOperator op(ring.view(), scaling.data(), threads);
-    runs.push_back(diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = n_wanted, .tolerance = tolerance}));
+    runs.push_back(
+        diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = n_wanted, .tolerance = tolerance}, nullptr));
   }
   const diffeo::Eigenpairs& first = runs[0];
   CHECK(first.converged);
@@ -47,8 +49,10 @@ void test_eigenpairs(Index n, Index n_wanted, double tolerance) {
     CHECK(same_bits(other.vectors.data(), first.vectors.data(), first.vectors.size()));
     CHECK(other.iterations == first.iterations);
   }
-  CHECK(throws<std::invalid_argument>([&] { diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = n + 1}); }));
-  CHECK(throws<std::invalid_argument>([&] { diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = 0}); }));
+  CHECK(throws<std::invalid_argument>(
+      [&] { diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = n + 1}, nullptr); }));
+  CHECK(
+      throws<std::invalid_argument>([&] { diffeo::leading_eigenpairs(op, trivial.data(), {.n_wanted = 0}, nullptr); }));
 }
 
 /// A block that converged must stay converged, also where the last wanted pair has a twin beyond the border.
@@ -59,7 +63,7 @@ void test_border_of_the_block(std::uint64_t seed) {
   const diffeo::DiffusionOperator op(ring.view(), scaling.data(), 1);
   for (const Index n_wanted : {4, 8, 10}) {
     const diffeo::Eigenpairs pairs =
-        diffeo::leading_eigenpairs(op, degree.data(), {.n_wanted = n_wanted, .tolerance = 1e-8, .seed = seed});
+        diffeo::leading_eigenpairs(op, degree.data(), {.n_wanted = n_wanted, .tolerance = 1e-8, .seed = seed}, nullptr);
     CHECK(pairs.converged);
     for (const double residual : pairs.residuals) CHECK(residual <= 1e-8);
   }
@@ -71,7 +75,7 @@ void test_unfinished_iteration_says_so() {
   diffeo::normalise(ring.view(), 1.0, density.data(), degree.data(), scaling.data(), 1);
   const diffeo::DiffusionOperator op(ring.view(), scaling.data(), 1);
   const diffeo::Eigenpairs pairs =
-      diffeo::leading_eigenpairs(op, degree.data(), {.n_wanted = 9, .tolerance = 1e-10, .max_iterations = 1});
+      diffeo::leading_eigenpairs(op, degree.data(), {.n_wanted = 9, .tolerance = 1e-10, .max_iterations = 1}, nullptr);
   CHECK(!pairs.converged);
   CHECK(*std::max_element(pairs.residuals.begin(), pairs.residuals.end()) > 1e-10);
 }

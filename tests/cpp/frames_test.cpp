@@ -1,3 +1,4 @@
+// Frames, layouts and corrected lengths of linear maps; the gradient of the stress.
 #include "diffeo/frames.hpp"
 
 #include <stdexcept>

@@ -1,3 +1,4 @@
+// Local fits of polynomials, which they reproduce.
 #include "diffeo/interpolation.hpp"
 
 #include <algorithm>
@@ -29,8 +30,8 @@ void test_local_polynomial_fit() {
   }
   RowMatrix second(q, v), first(q, v), again(q, v);
   const auto fit = [&](const RowMatrix& data, int degree, RowMatrix& result, int threads) {
-    diffeo::local_polynomial_fit(queries.data(), q, d, nodes.data(), data.data(), v, neighbors.data(), k, degree,
-                                 result.data(), threads);
+    diffeo::local_polynomial_fit(queries.data(), q, d, nodes.data(), nodes.rows(), data.data(), v, neighbors.data(), k,
+                                 degree, result.data(), threads);
   };
   fit(values, 2, second, 2);
   fit(affine, 1, first, 1);

@@ -1,3 +1,4 @@
+// The tree, the kernel on it against all pairs, and the collection of its rows.
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>

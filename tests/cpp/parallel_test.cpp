@@ -1,3 +1,4 @@
+// Chunks, exceptions, Ctrl-C and progress of parallel loops.
 #include "diffeo/parallel.hpp"
 
 #include <algorithm>
@@ -8,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "diffeo/block.hpp"
+#include "diffeo/gram.hpp"
 #include "tests.hpp"
 
 namespace testing {

@@ -10,10 +10,12 @@ void test_kernel();
 void test_dense();
 void test_edge_lengths();
 void test_eigenpairs();
-void test_multigrid();
+void test_kernel_multigrid();
 void test_interpolation();
-void test_laplacian();
+void test_graph_multigrid();
 void test_frames();
 void test_parallel();
+void test_row_checks();
+void test_gates();
 
 }  // namespace testing

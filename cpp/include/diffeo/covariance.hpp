@@ -1,10 +1,11 @@
-// Local covariances: singular values and whitening of every sample, from Jacobians, bursts, neighbours in
-// reference coordinates, or given covariances.
+// Local covariances: singular values and whitening of every sample, from whatever is known of its surroundings.
+//
+// That is a Jacobian, a burst, neighbours in reference coordinates, or the covariance itself.
 //
 // Each sample i has a factor A_i with C_i = A_i A_i^T. With A_i = U Sigma V^T, the whitening is
 // W_i = U_d / Sigma_d, so that W_i W_i^T is the rank-d pseudo-inverse of C_i (Singer and Coifman 2008).
 // All arrays are row-major. All functions are thread-safe and give the same bits for any number of threads; a sample's
-// result depends on nothing but its own numbers. They work on eight samples at a time (lanes.hpp).
+// result depends on nothing but its own numbers. They work on eight samples at a time (small/lanes.hpp).
 #pragma once
 
 #include "diffeo/types.hpp"
@@ -19,7 +20,7 @@ struct WhiteningOutput {
 };
 
 /// Whitening from Jacobians: A_i = J_i, `jacobians` (n, m, p). Small singular values have high *relative* accuracy
-/// where only the lengths of the columns make them small (small_decomposition.hpp).
+/// where only the lengths of the columns make them small (small/decomposition.hpp).
 void whitening_from_jacobians(const double* jacobians, Index n, Index m, Index p, WhiteningOutput out, int threads);
 
 /// Whitening from bursts (n, K, m) of isotropic Gaussian perturbations of standard deviation `scale`:
@@ -32,7 +33,7 @@ void whitening_from_jacobians(const double* jacobians, Index n, Index m, Index p
 /// They come from the smaller Gram matrix of the centred burst, so a singular value s_k has an absolute error of about
 /// 1e-16 s_1^2 / s_k, and those below 1e-8 s_1 are noise of that size or zero: enough for telling ranks and noise
 /// levels (floors of 1e-2). Samples with s_dim < 1e-2 s_1 are decomposed again without squaring, to 1e-15 s_1, when a
-/// whitening is asked for (burst_decomposition.hpp).
+/// whitening is asked for (small/burst_decomposition.hpp).
 void whitening_from_bursts(const double* bursts, Index n, Index burst_size, Index m, double scale, WhiteningOutput out,
                            int threads);
 

@@ -2,13 +2,13 @@
 //
 // A block method: single-vector Krylov methods see one direction of each eigenspace, a block sees them all.
 // Locally optimal block iteration (Knyazev 2001) on span[X, P, T R], where T solves (I - S - sigma) W = R
-// approximately: by multigrid where the geometry of the kernel is known (see multigrid.hpp), so that the number of
-// iterations does not grow with n; by Chebyshev iteration where it is not, or where multigrid does not pay.
+// approximately: by multigrid where the geometry of the kernel is known (see kernel_multigrid.hpp), so that the number
+// of iterations does not grow with n; by Chebyshev iteration where it is not, or where multigrid does not pay.
 #pragma once
 
 #include <vector>
 
-#include "diffeo/hierarchy.hpp"
+#include "diffeo/kernel_levels.hpp"
 #include "diffeo/operator.hpp"
 #include "diffeo/types.hpp"
 
@@ -36,9 +36,10 @@ struct Eigenpairs {
 /// Leading eigenpairs of S. Small problems are solved densely (LAPACK-style tridiagonal QR).
 ///
 /// `trivial` (n) is the known eigenvector sqrt(D) of the eigenvalue 1, not necessarily normalised. `geometry` may be
-/// null: then there is no multigrid. Throws std::invalid_argument unless 1 <= n_wanted <= n, and Interrupted on Ctrl-C.
-/// Thread-safe; the same bits for any number of threads.
+/// null: then there is no multigrid. Throws std::invalid_argument unless 1 <= n_wanted <= n, the kernel's rows are
+/// sound (row_checks.hpp) and the geometry, where there is one, is complete; Interrupted on Ctrl-C. Thread-safe; the
+/// same bits for any number of threads.
 Eigenpairs leading_eigenpairs(const DiffusionOperator& op, const double* trivial, const EigenOptions& options,
-                              const Geometry* geometry = nullptr);
+                              const KernelGeometry* geometry);
 
 }  // namespace diffeo

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cmath>
 
-#include "diffeo/registers.hpp"
+#include "diffeo/simd.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -15,7 +15,7 @@ namespace diffeo {
 /// x = k log 2 + r with integer k and |r| <= log(2)/2; exp(r) = 1 + r + r^2 P(r) with the polynomial P of degree 10
 /// nearest in the sense of Chebyshev (relative error 4e-19); 2^k through the exponent bits, in two factors, since
 /// 2^k itself underflows where the result does not yet. Thread-safe.
-inline Register exp(Register x) {
+inline Simd exp(Simd x) {
   // Below, the result is zero.
   constexpr double kLowest = -746.0;
   // Adding it leaves an integer in the low bits of the sum.
@@ -28,25 +28,25 @@ inline Register exp(Register x) {
                                     0x1.5555555555557p-3,  0x1.0000000000000p-1};
   constexpr int kMantissaBits = 52;
   constexpr std::int64_t kOne = std::int64_t{1023} << kMantissaBits;  // the bits of 1.0
-  x = x < kLowest ? splat(kLowest) : x;                              // in this order NaN passes
-  const Register k = (x * M_LOG2E + kShift) - kShift;
-  const Register r = (x - k * kLog2High) - k * kLog2Low;
-  Register p = splat(kPolynomial[0]);
+  x = max(x, splat(kLowest));  // NaN passes
+  const Simd k = (x * M_LOG2E + kShift) - kShift;
+  const Simd r = (x - k * kLog2High) - k * kLog2Low;
+  Simd p = splat(kPolynomial[0]);
   for (int c = 1; c < static_cast<int>(std::size(kPolynomial)); ++c) p = p * r + kPolynomial[c];
-  const Register e = 1.0 + (r + r * r * p);
-  const Register half = 0.5 * k + kShift;
-  const Register rest = (k - (half - kShift)) + kShift;
-  const Register first = std::bit_cast<Register>((std::bit_cast<RegisterMask>(half) << kMantissaBits) + kOne);
-  const Register second = std::bit_cast<Register>((std::bit_cast<RegisterMask>(rest) << kMantissaBits) + kOne);
+  const Simd e = 1.0 + (r + r * r * p);
+  const Simd half = 0.5 * k + kShift;
+  const Simd rest = (k - (half - kShift)) + kShift;
+  const Simd first = std::bit_cast<Simd>((std::bit_cast<SimdBits>(half) << kMantissaBits) + kOne);
+  const Simd second = std::bit_cast<Simd>((std::bit_cast<SimdBits>(rest) << kMantissaBits) + kOne);
   return e * first * second;
 }
 
 /// x <- exp(x) for `count` numbers x <= 0 (see above); the same bits at any position. Thread-safe.
 inline void exponentials(double* x, Index count) {
   Index k = 0;
-  for (; k + kRegister <= count; k += kRegister) store(x + k, exp(load(x + k)));
+  for (; k + kSimd <= count; k += kSimd) store(x + k, exp(load(x + k)));
   if (k == count) return;
-  Register rest{};
+  Simd rest{};
   for (Index l = 0; k + l < count; ++l) rest[l] = x[k + l];
   rest = exp(rest);
   for (Index l = 0; k + l < count; ++l) x[k + l] = rest[l];

@@ -1,5 +1,6 @@
-// Sparse assembly of the Mahalanobis kernel k_ij = exp(-q_ij / (4 epsilon)) on a tree: every pair of the
-// definition in pair_metric.hpp and no other; no n-by-n array.
+// Sparse assembly of the Mahalanobis kernel k_ij = exp(-q_ij / (4 epsilon)) on a tree.
+//
+// Every pair of the definition in pair_metric.hpp and no other; no n-by-n array.
 #pragma once
 
 #include "diffeo/sparse_rows.hpp"

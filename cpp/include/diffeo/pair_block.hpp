@@ -13,8 +13,9 @@
 #include <limits>
 #include <vector>
 
-#include "diffeo/native_vector.hpp"
+#include "diffeo/gates.hpp"
 #include "diffeo/pair_metric.hpp"
+#include "diffeo/simd.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -38,42 +39,6 @@ inline void store_in_block(const SampleView& view, Index m, Index dim, Index lan
   put(view.stretch);
 }
 
-namespace detail {
-
-/// Lanes whose symmetric matrix s (d, d), overwritten, has only positive pivots in Gaussian elimination.
-inline unsigned positive_definite(Vector* s, Index d) {
-  constexpr Vector zero{};
-  if (d == 2) return below(zero, s[0]) & below(s[1] * s[2], s[0] * s[3]);
-  unsigned lanes = (1U << kVector) - 1U;
-  for (Index k = 0; k < d; ++k) {
-    lanes &= below(zero, s[k * d + k]);
-    for (Index i = k + 1; i < d; ++i) {
-      const Vector factor = s[i * d + k] / s[k * d + k];
-      for (Index j = k + 1; j < d; ++j) s[i * d + j] -= factor * s[k * d + j];
-    }
-  }
-  return lanes;
-}
-
-/// Lanes in which all singular values of t (d, d) lie between 1/limit and limit (see the scalar form).
-inline unsigned singular_values_within(const Vector* t, Index d, double limit, Vector* scratch) {
-  const double high = limit * limit, low = 1.0 / high;
-  Vector* above = scratch;
-  Vector* under = scratch + d * d;
-  for (Index k = 0; k < d; ++k) {
-    for (Index l = k; l < d; ++l) {
-      Vector g{};
-      for (Index a = 0; a < d; ++a) g += t[a * d + k] * t[a * d + l];
-      const double diagonal = k == l ? 1.0 : 0.0;
-      above[k * d + l] = above[l * d + k] = diagonal * high - g;
-      under[k * d + l] = under[l * d + k] = g - diagonal * low;
-    }
-  }
-  return positive_definite(above, d) & positive_definite(under, d);
-}
-
-}  // namespace detail
-
 /// Widens the limits of `BlockMetric::near`. It sums what `evaluate` sums, but the compiler may round the two
 /// differently, by some 1e-15 of the terms, which are up to sigma_1 / sigma_d <= 1e6 times the sum.
 inline constexpr double kNearSlack = 1.0 + 1e-6;
@@ -93,9 +58,8 @@ template <int M, int D>
 class BlockMetric {
  public:
   BlockMetric(Index m, Index dim, double squared_radius)
-      : m_(m), dim_(dim), squared_radius_(squared_radius),
-        squared_reach_(Gates::kReach * Gates::kReach * squared_radius),
-        scratch_(static_cast<std::size_t>(M >= 0 && D >= 0 ? 0 : (m + 4 * dim * dim) * detail::kVector)) {}
+      : m_(m), dim_(dim), squared_radius_(squared_radius), squared_reach_(squared_reach(squared_radius)),
+        scratch_(static_cast<std::size_t>(M >= 0 && D >= 0 ? 0 : (m + 4 * dim * dim) * kSimd)) {}
 
   Index m() const { return M >= 0 ? M : m_; }
   Index dim() const { return D >= 0 ? D : dim_; }
@@ -110,21 +74,21 @@ class BlockMetric {
   /// since q >= a_ij / 2.
   unsigned near(const double* block) const {
     unsigned lanes = 0;
-    for (Index part = 0; part < kBlock; part += detail::kVector) {
-      Vector sum{}, squared{}, u[kMaxFixedDim]{};
+    for (Index part = 0; part < kBlock; part += kSimd) {
+      Simd sum{}, squared{}, u[kMaxFixedDim]{};
       for (Index a = 0; a < m(); ++a) {
-        const Vector delta = detail::load(block + a * kBlock + part) - own_.point[a];
+        const Simd delta = load(block + a * kBlock + part) - own_.point[a];
         sum += delta * delta;
         if constexpr (D > 0) {
           for (Index k = 0; k < D; ++k) u[k] += own_.whitening[k * m() + a] * delta;
         }
       }
-      unsigned bits = detail::at_most(sum, Vector{} + own_squared_reach_ * kNearSlack);
+      SimdMask within = at_most(sum, splat(own_squared_reach_ * kNearSlack));
       if constexpr (D > 0) {
         for (Index k = 0; k < D; ++k) squared += u[k] * u[k];
-        bits &= detail::at_most(0.5 * squared, Vector{} + squared_radius_ * kNearSlack);
+        within = within & at_most(0.5 * squared, splat(squared_radius_ * kNearSlack));
       }
-      lanes |= bits << part;
+      lanes |= bits(within) << part;
     }
     return lanes;
   }
@@ -132,7 +96,7 @@ class BlockMetric {
   /// The states of all lanes; q (kBlock) is set in all of them, and of use in those that are kept or gated.
   LaneStates evaluate(const double* block, double* q) {
     LaneStates states;
-    for (Index part = 0; part < kBlock; part += detail::kVector) {
+    for (Index part = 0; part < kBlock; part += kSimd) {
       const LaneStates some = evaluate_part(block + part, q + part);
       states.kept |= some.kept << part;
       states.gated |= some.gated << part;
@@ -141,67 +105,55 @@ class BlockMetric {
   }
 
  private:
-  using Vector = detail::Vector;
   static constexpr Index kMaxFixedDim = D > 0 ? D : 1;
 
   LaneStates evaluate_part(const double* block, double* q_out) {
-    std::array<Vector, static_cast<std::size_t>(M >= 0 && D >= 0 ? M + 4 * D * D + 1 : 1)> local;
-    Vector* delta = M >= 0 && D >= 0 ? local.data() : reinterpret_cast<Vector*>(scratch_.data());
-    Vector distance2{};
+    std::array<Simd, static_cast<std::size_t>(M >= 0 && D >= 0 ? M + 4 * D * D + 1 : 1)> local;
+    Simd* delta = M >= 0 && D >= 0 ? local.data() : reinterpret_cast<Simd*>(scratch_.data());
+    Simd distance2{};
     for (Index a = 0; a < m(); ++a) {
-      delta[a] = detail::load(block + a * kBlock) - own_.point[a];
+      delta[a] = load(block + a * kBlock) - own_.point[a];
       distance2 += delta[a] * delta[a];
     }
-    const Vector stretch = detail::load(block + (block_fields(m(), dim()) - 1) * kBlock);
-    unsigned within = detail::at_most(distance2, Vector{} + own_squared_reach_) &
-                      detail::at_most(distance2, squared_reach_ * stretch * stretch);
+    const Simd stretch = load(block + (block_fields(m(), dim()) - 1) * kBlock);
+    SimdMask within = passes(within_reach(distance2, squared_reach_, min(splat(own_.stretch), stretch)));
     if (dim() == 0) {
-      detail::store(distance2, q_out);
-      return {within & detail::at_most(distance2, Vector{} + squared_radius_), 0};
+      store(q_out, distance2);
+      return {bits(within & at_most(distance2, splat(squared_radius_))), 0};
     }
     const double* whitening = block + m() * kBlock;
     const double* squared_stretches = whitening + dim() * m() * kBlock;
-    Vector a{}, b{}, tangent_own{}, tangent_other{};
+    Simd a{}, b{}, tangent_own{}, tangent_other{};
     for (Index k = 0; k < dim(); ++k) {
-      Vector u{}, v{};
+      Simd u{}, v{};
       for (Index c = 0; c < m(); ++c) {
         u += own_.whitening[k * m() + c] * delta[c];
-        v += detail::load(whitening + (k * m() + c) * kBlock) * delta[c];
+        v += load(whitening + (k * m() + c) * kBlock) * delta[c];
       }
       a += u * u;
       b += v * v;
       tangent_own += own_.squared_stretches[k] * u * u;
-      tangent_other += detail::load(squared_stretches + k * kBlock) * v * v;
+      tangent_other += load(squared_stretches + k * kBlock) * v * v;
     }
-    const Vector q = 0.5 * (a + b);
-    detail::store(q, q_out);
-    within &= detail::at_most(q, Vector{} + squared_radius_);
-    if (within == 0) return {};
-    const Vector tangent = (1.0 - Gates::kOffTangent) * distance2;
-    unsigned tame = within & detail::at_most(a, Gates::kAsymmetry * b) & detail::at_most(b, Gates::kAsymmetry * a) &
-                    detail::at_most(tangent, tangent_own) & detail::at_most(tangent, tangent_other);
-    tame &= transport_is_tame(whitening, squared_stretches, delta + m());
-    return {tame, within & ~tame};
+    const Simd q = 0.5 * (a + b);
+    store(q_out, q);
+    within = within & at_most(q, splat(squared_radius_));
+    if (!any(within)) return {};
+    SimdMask tame = within & passes(symmetric(max(a, b), min(a, b)));
+    tame = tame & passes(along_tangent(tangent_own, distance2)) & passes(along_tangent(tangent_other, distance2));
+    tame = tame & transports_tame(whitening, squared_stretches, delta + m());
+    return {bits(tame), bits(within & ~tame)};
   }
 
-  /// W_i^T pinv(W_j^T) = (W_i^T W_j) diag(sigma_j^2), since the columns of W_j = U_j / Sigma_j are orthogonal.
-  unsigned transport_is_tame(const double* whitening, const double* squared_stretches, Vector* scratch) const {
-    const Index d = dim();
-    Vector* forward = scratch;
-    Vector* backward = forward + d * d;
-    for (Index k = 0; k < d; ++k) {
-      for (Index l = 0; l < d; ++l) {
-        Vector inner{};
-        for (Index a = 0; a < m(); ++a) {
-          inner += own_.whitening[k * m() + a] * detail::load(whitening + (l * m() + a) * kBlock);
-        }
-        forward[k * d + l] = inner * detail::load(squared_stretches + l * kBlock);
-        backward[l * d + k] = inner * own_.squared_stretches[k];
-      }
-    }
-    Vector* rest = backward + d * d;
-    return detail::singular_values_within(forward, d, Gates::kTransport, rest) &
-           detail::singular_values_within(backward, d, Gates::kTransport, rest);
+  SimdMask transports_tame(const double* whitening, const double* squared_stretches, Simd* scratch) const {
+    const auto inner = [&](Index k, Index l) {
+      Simd sum{};
+      for (Index a = 0; a < m(); ++a) sum += own_.whitening[k * m() + a] * load(whitening + (l * m() + a) * kBlock);
+      return sum;
+    };
+    return transports_are_tame<D>(
+        dim(), inner, [&](Index k) { return own_.squared_stretches[k]; },
+        [&](Index l) { return load(squared_stretches + l * kBlock); }, scratch);
   }
 
   Index m_, dim_;

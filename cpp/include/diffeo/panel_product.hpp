@@ -1,9 +1,10 @@
-// Products of two small blocks of long rows, the inner loop of the dense kernel: register-blocked, over panels packed
-// so that it reads memory in order (the scheme of Goto and van de Geijn, Anatomy of high-performance matrix
-// multiplication, ACM TOMS 34, 2008).
+// Products of two small blocks of long rows, the inner loop of the dense kernel.
+//
+// Register-blocked, over panels packed so that it reads memory in order (the scheme of Goto and van de Geijn, Anatomy
+// of high-performance matrix multiplication, ACM TOMS 34, 2008).
 #pragma once
 
-#include "diffeo/registers.hpp"
+#include "diffeo/simd.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -19,7 +20,7 @@ inline constexpr Index kPanelRows = 4, kPanelLanes = 3;
 #else
 inline constexpr Index kPanelRows = 4, kPanelLanes = 2;
 #endif
-inline constexpr Index kPanelColumns = kPanelLanes * kRegister;
+inline constexpr Index kPanelColumns = kPanelLanes * kSimd;
 inline constexpr Index kRowPanels = kTile / kPanelRows, kColumnPanels = kTile / kPanelColumns;
 static_assert(kTile % kPanelRows == 0 && kTile % kPanelColumns == 0 && kTile <= 64);
 

@@ -1,5 +1,7 @@
-// Threads: the only file (with parallel.cpp) that names OpenMP. Work is cut into chunks whose borders do
-// not depend on the number of threads, so that every result has the same bits for any number of threads.
+// Threads: the only file (with parallel.cpp) that names OpenMP.
+//
+// Work is cut into chunks whose borders do not depend on the number of threads, so that every result has the same bits
+// for any number of threads.
 #pragma once
 
 #include <algorithm>

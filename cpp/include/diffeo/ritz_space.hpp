@@ -1,5 +1,6 @@
-// The subspace of a locally optimal block iteration (Knyazev 2001): span[X, P, W] with X the Ritz vectors, P the last
-// steps and W the new corrections, together with its image under S.
+// The subspace of a locally optimal block iteration (Knyazev 2001), together with its image under S.
+//
+// It is span[X, P, W] with X the Ritz vectors, P the last steps and W the new corrections.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,6 @@
-// All pairs between two short runs of samples at once, by matrix products: the same squared distances and gates as
-// PairMetric states pair by pair.
+// All pairs between two short runs of samples at once, by matrix products.
+//
+// The squared distances and gates are those that PairMetric evaluates pair by pair.
 //
 // With points taken from a centre near both runs, the products of [y_i; W_i] with [y_j; W_j] hold everything: |D|^2 =
 // |y_i|^2 + |y_j|^2 - 2 y_i.y_j, W_i^T D = W_i^T y_j - W_i^T y_i, and W_i^T W_j of the transport. These differences
@@ -7,11 +8,13 @@
 // rounding, and pairs within the margin, or whose value would lose digits, are computed again by PairMetric.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "diffeo/pair_metric.hpp"
 #include "diffeo/panel_product.hpp"
+#include "diffeo/simd.hpp"
 #include "diffeo/tile_side.hpp"
 #include "diffeo/tree.hpp"
 #include "diffeo/types.hpp"
@@ -43,11 +46,12 @@ class TileMetric {
   void distances(const TileSide& rows, const TileSide& columns);
   template <int D>
   void transports(const TileSide& rows, const TileSide& columns);
-  void transports_one_by_one(const TileSide& rows, const TileSide& columns);
   void recompute(const TileSide& rows, const TileSide& columns, const std::uint64_t* candidates);
   void collect(const std::uint64_t* candidates, TilePairs& pairs) const;
   template <class Work>
   void each_live_block(Index n_rows, Work&& work);
+  void settle(Index i, Index j, SimdMask outside, SimdMask kept, SimdMask gated);
+  static SimdMask lost(const Simd& norms, const Simd& squared, const Simd& error);
   double* products(Index row_plane, Index column_plane) {
     return products_.data() + (row_plane * (1 + dim_) + column_plane) * kTile * kTile;
   }
@@ -65,7 +69,8 @@ class TileMetric {
   LiveBlocks live_;
   std::vector<double> products_;  // ((1 + dim)^2, kTile, kTile): planes of rows times planes of columns
   std::vector<double> squared_distances_;  // q, (kTile, kTile)
-  std::vector<std::int64_t> states_;  // (kTile, kTile)
+  std::array<std::uint64_t, kTile> kept_, gated_, doubtful_;  // as TilePairs; doubtful ones are left to PairMetric
+  Buffer<double> scratch_;  // four (dim, dim) matrices of vectors
 };
 
 }  // namespace diffeo

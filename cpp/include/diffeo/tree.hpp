@@ -1,5 +1,6 @@
-// A k-d tree over samples that carry their own metric; samples are stored in tree order, so that samples
-// near in space are near in memory.
+// A k-d tree over samples that carry their own metric.
+//
+// Samples are stored in tree order, so that samples near in space are near in memory.
 #pragma once
 
 #include <algorithm>

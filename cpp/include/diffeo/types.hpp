@@ -10,6 +10,5 @@ namespace diffeo {
 
 /// Blocks of vectors: one row a sample, columns contiguous, as NumPy stores them.
 using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-using ConstBlock = Eigen::Ref<const RowMatrix>;
 
 }  // namespace diffeo

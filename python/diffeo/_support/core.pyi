@@ -70,9 +70,9 @@ def leading_eigenpairs(
     seed: int,
     threads: int,
     tree: MetricTree | None = None,
-    epsilon: float = 1.0,
-    truncation: float = 1e-4,
-    alpha: float = 1.0,
+    epsilon: float | None = None,
+    truncation: float | None = None,
+    alpha: float | None = None,
 ) -> tuple[Any, ...]: ...
 def connected_components(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64]

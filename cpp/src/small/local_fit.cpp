@@ -1,4 +1,5 @@
-#include "diffeo/local_fit.hpp"
+// Gram-Schmidt with column pivoting on eight neighbourhoods.
+#include "diffeo/small/local_fit.hpp"
 
 #include <limits>
 
@@ -23,20 +24,16 @@ Lanes dot(const Lanes* x, const Lanes* y, Index count) {
 }  // namespace
 
 void combine_rows(const double* const* rows, Index count, Index m, const double* coefficients, double* out) {
-  using detail::kNative;
-  using detail::Native;
-  using Loose = detail::LooseNative;
   Index j = 0;
-  for (; j + 2 * kNative <= m; j += 2 * kNative) {
-    const Native first = *reinterpret_cast<const Loose*>(rows[0] + j);
-    const Native next = *reinterpret_cast<const Loose*>(rows[0] + j + kNative);
-    Native sum{}, sum_next{};
+  for (; j + 2 * kSimd <= m; j += 2 * kSimd) {
+    const Simd first = load(rows[0] + j), next = load(rows[0] + j + kSimd);
+    Simd sum{}, sum_next{};
     for (Index k = 1; k < count; ++k) {
-      sum += coefficients[k] * (*reinterpret_cast<const Loose*>(rows[k] + j) - first);
-      sum_next += coefficients[k] * (*reinterpret_cast<const Loose*>(rows[k] + j + kNative) - next);
+      sum += coefficients[k] * (load(rows[k] + j) - first);
+      sum_next += coefficients[k] * (load(rows[k] + j + kSimd) - next);
     }
-    *reinterpret_cast<Loose*>(out + j) = sum;
-    *reinterpret_cast<Loose*>(out + j + kNative) = sum_next;
+    store(out + j, sum);
+    store(out + j + kSimd, sum_next);
   }
   for (; j < m; ++j) {
     double sum = 0.0;

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "diffeo/small_decomposition.hpp"
-#include "diffeo/small_eigen.hpp"
+#include "diffeo/small/decomposition.hpp"
+#include "diffeo/small/eigen.hpp"
 
 namespace diffeo {
 

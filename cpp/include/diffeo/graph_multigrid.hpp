@@ -1,10 +1,12 @@
-// Solutions of A x = b for the Laplacian A of a weighted graph and a few right-hand sides at once, in time proportional
-// to the number of edges: conjugate gradients in double precision, preconditioned by one multigrid cycle in single.
+// Solutions of A x = b for the Laplacian A of a weighted graph, in time proportional to the number of edges.
+//
+// A few right-hand sides at once, by conjugate gradients in double precision, preconditioned by one multigrid cycle on
+// the levels of graph_levels.hpp in single.
 #pragma once
 
 #include <vector>
 
-#include "diffeo/aggregation.hpp"
+#include "diffeo/graph_levels.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -40,7 +42,7 @@ class LaplacianSolver {
   int threads_;
   bool anchored_;
   SparseRows matrix_;
-  std::vector<AggregationLevel> levels_;
+  std::vector<GraphLevel> levels_;
   Eigen::MatrixXf coarsest_inverse_;  // pseudo-inverse; empty where the coarsest level is too large for one
 };
 

@@ -1,12 +1,13 @@
-#include "diffeo/aggregation.hpp"
+// Smoothed aggregation: strong edges, aggregates, interpolation and Galerkin products.
+#include "diffeo/graph_levels.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <random>
-#include <stdexcept>
 
 #include "diffeo/parallel.hpp"
+#include "diffeo/spares.hpp"
 
 namespace diffeo {
 namespace {
@@ -163,27 +164,50 @@ Index aggregate(const SparseRows& a, const std::vector<double>& diagonal, const 
   return count;
 }
 
+/// Rows of a sparse product under construction: terms of the row at hand are added up by column.
+class RowSums {
+ public:
+  explicit RowSums(Index n_columns) : place_(at(n_columns), -1) {}
+
+  /// Starts a row behind those that `rows` holds.
+  void begin_row(const RowChunk& rows) { start_ = rows.count; }
+  /// Adds to the row; `rows` must have room.
+  void add(RowChunk& rows, Row column, double value) {
+    Index& to = place_[at(column)];
+    if (to < start_) {
+      to = rows.count++;
+      rows.columns[at(to)] = column;
+      rows.values[at(to)] = 0.0;
+    }
+    rows.values[at(to)] += value;
+  }
+  void end_row(RowChunk& rows) const { rows.lengths.push_back(static_cast<Row>(rows.count - start_)); }
+
+  /// Undoes what the rows of a chunk left behind: other columns were never touched.
+  void clear(const RowChunk& rows) {
+    for (Index e = 0; e < rows.count; ++e) place_[at(rows.columns[at(e)])] = -1;
+  }
+
+ private:
+  std::vector<Index> place_;  // of a column in the chunk; below start_ where the row at hand does not have it
+  Index start_ = 0;
+};
+
 /// P = (I - damping D_F^-1 A_F) T, T the membership of aggregates and A_F the matrix whose weak entries are added to
 /// its diagonal: rows that sum to zero in A sum to one in P.
 SparseRows smoothed_interpolation(const SparseRows& a, const std::vector<double>& diagonal, const Strength& strong,
                                   const std::vector<Row>& label, Index n_coarse, double highest, int threads) {
   RowCollector collector(a.n_rows, n_coarse, 4 * a.n_rows);
+  Spares<RowSums> spares;
   const double damping = kProlongationDamping / highest;
   parallel_chunks(a.n_rows, kProductRows, threads, [&](Index chunk, Index begin, Index end) {
     RowChunk rows = collector.spare();
-    std::vector<Index> place(at(n_coarse), -1);
+    RowSums sums = spares.take([&] { return RowSums(n_coarse); });
     for (Index i = begin; i < end; ++i) {
       rows.make_room(a.indptr[i + 1] - a.indptr[i] + 1);
-      const Index start = rows.count;
+      sums.begin_row(rows);
       const auto add = [&](Row column, double value) {
-        if (column < 0) return;
-        Index& to = place[at(column)];
-        if (to < start) {
-          to = rows.count++;
-          rows.columns[at(to)] = column;
-          rows.values[at(to)] = 0.0;
-        }
-        rows.values[at(to)] += value;
+        if (column >= 0) sums.add(rows, column, value);
       };
       double filtered = diagonal[at(i)];
       for (Index e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
@@ -195,8 +219,10 @@ SparseRows smoothed_interpolation(const SparseRows& a, const std::vector<double>
       for (Index e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
         if (strong(i, e)) add(label[at(a.indices[e])], -damping * a.values[e] / filtered);
       }
-      rows.lengths.push_back(static_cast<Row>(rows.count - start));
+      sums.end_row(rows);
     }
+    sums.clear(rows);
+    spares.give_back(std::move(sums));
     collector.add(chunk, std::move(rows));
   });
   return collector.take();
@@ -205,27 +231,22 @@ SparseRows smoothed_interpolation(const SparseRows& a, const std::vector<double>
 /// a b, by rows.
 SparseRows product(const SparseRows& a, const SparseRows& b, Index expected, int threads) {
   RowCollector collector(a.n_rows, b.n_columns, expected);
+  Spares<RowSums> spares;
   parallel_chunks(a.n_rows, kProductRows, threads, [&](Index chunk, Index begin, Index end) {
     RowChunk rows = collector.spare();
-    std::vector<Index> place(at(b.n_columns), -1);
+    RowSums sums = spares.take([&] { return RowSums(b.n_columns); });
     for (Index i = begin; i < end; ++i) {
-      const Index start = rows.count;
+      sums.begin_row(rows);
       for (Index e = a.indptr[i]; e < a.indptr[i + 1]; ++e) {
         const Index k = a.indices[e];
         const double factor = a.values[e];
         rows.make_room(b.indptr[k + 1] - b.indptr[k]);
-        for (Index f = b.indptr[k]; f < b.indptr[k + 1]; ++f) {
-          Index& to = place[at(b.indices[f])];
-          if (to < start) {
-            to = rows.count++;
-            rows.columns[at(to)] = b.indices[f];
-            rows.values[at(to)] = 0.0;
-          }
-          rows.values[at(to)] += factor * b.values[f];
-        }
+        for (Index f = b.indptr[k]; f < b.indptr[k + 1]; ++f) sums.add(rows, b.indices[f], factor * b.values[f]);
       }
-      rows.lengths.push_back(static_cast<Row>(rows.count - start));
+      sums.end_row(rows);
     }
+    sums.clear(rows);
+    spares.give_back(std::move(sums));
     collector.add(chunk, std::move(rows));
   });
   return collector.take();
@@ -271,42 +292,11 @@ OwnedSingleRows single_of(const SparseRows& a) {
 
 }  // namespace
 
-SparseRows graph_laplacian(Index n, const Index* i, const Index* j, const double* weights, Index e,
-                           const double* anchors) {
-  SparseRows result;
-  result.n_rows = result.n_columns = n;
-  result.indptr = Buffer<Index>(n + 1);
-  std::vector<Index> next(at(n) + 1, 0);
-  for (Index k = 0; k < e; ++k) {
-    if (i[k] < 0 || i[k] >= n || j[k] < 0 || j[k] >= n) throw std::invalid_argument("graph_laplacian: no such row");
-    if (i[k] == j[k]) continue;
-    ++next[at(i[k]) + 1];
-    ++next[at(j[k]) + 1];
-  }
-  for (Index k = 0; k < n; ++k) next[at(k) + 1] += next[at(k)] + 1;
-  std::copy(next.begin(), next.end(), result.indptr.data());
-  result.indices = Buffer<Row>(next[at(n)]);
-  result.values = Buffer<double>(next[at(n)]);
-  for (Index k = 0; k < n; ++k) {
-    result.indices[next[at(k)]] = static_cast<Row>(k);
-    result.values[next[at(k)]++] = anchors == nullptr ? 0.0 : anchors[k];
-  }
-  for (Index k = 0; k < e; ++k) {
-    if (i[k] == j[k]) continue;
-    for (const auto& [from, to] : {std::pair(i[k], j[k]), std::pair(j[k], i[k])}) {
-      result.values[result.indptr[from]] += weights[k];
-      result.indices[next[at(from)]] = static_cast<Row>(to);
-      result.values[next[at(from)]++] = -weights[k];
-    }
-  }
-  return result;
-}
-
-AggregationHierarchy build_aggregation(const SparseRows& matrix, int threads) {
-  AggregationHierarchy result;
+GraphLevels build_graph_levels(const SparseRows& matrix, int threads) {
+  GraphLevels result;
   const SparseRows* fine = &matrix;
   for (;;) {
-    AggregationLevel level;
+    GraphLevel level;
     const Index n = fine->n_rows;
     const std::vector<double> diagonal = diagonal_of(*fine);
     level.matrix = single_of(*fine);
@@ -316,7 +306,7 @@ AggregationHierarchy build_aggregation(const SparseRows& matrix, int threads) {
     }
     level.highest = highest_of(*fine, diagonal, threads);
     result.levels.push_back(std::move(level));
-    AggregationLevel& here = result.levels.back();
+    GraphLevel& here = result.levels.back();
     if (n <= kCoarsest) break;
     const Strength strong(*fine, threads);
     std::vector<Row> label;

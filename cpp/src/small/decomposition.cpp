@@ -1,4 +1,5 @@
-#include "diffeo/small_decomposition.hpp"
+// One-sided Jacobi rotations on eight factors, after a QR step where it shortens them.
+#include "diffeo/small/decomposition.hpp"
 
 #include <limits>
 

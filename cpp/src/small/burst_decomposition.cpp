@@ -1,6 +1,7 @@
-#include "diffeo/burst_decomposition.hpp"
+// Gram matrices of eight bursts, and what their eigenpairs say of the bursts.
+#include "diffeo/small/burst_decomposition.hpp"
 
-#include "diffeo/local_fit.hpp"
+#include "diffeo/small/local_fit.hpp"
 
 namespace diffeo {
 namespace {

@@ -1,4 +1,5 @@
-#include "diffeo/multigrid.hpp"
+// The multigrid cycle for the eigenproblem.
+#include "diffeo/kernel_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -27,21 +28,22 @@ constexpr double kNearest = 0.3;
 
 }  // namespace
 
-Multigrid::Multigrid(const std::vector<Level>& levels, int threads)
+KernelMultigrid::KernelMultigrid(const std::vector<KernelLevel>& levels, int threads)
     : levels_(levels), threads_(threads), workspaces_(levels.size()) {
   for (std::size_t l = 0; l < levels.size(); ++l) workspaces_[l].growth = levels[l].growth;
-  const Level& last = levels.back();
+  const KernelLevel& last = levels.back();
   if (levels.size() < 2 || last.size() > kDecomposed) return;
   const DiffusionOperator op(last.kernel, last.scaling.data(), threads);
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(op.dense());
-  if (solver.info() != Eigen::Success) throw std::runtime_error("Multigrid: the coarsest level has no decomposition");
+  if (solver.info() != Eigen::Success)
+    throw std::runtime_error("KernelMultigrid: the coarsest level has no decomposition");
   coarsest_values_ = 1.0 - solver.eigenvalues().reverse().array();
   coarsest_vectors_ = solver.eigenvectors().rowwise().reverse();
 }
 
-RowMatrix Multigrid::coarsest_vectors(Index count) const { return coarsest_vectors_.leftCols(count); }
+RowMatrix KernelMultigrid::coarsest_vectors(Index count) const { return coarsest_vectors_.leftCols(count); }
 
-void Multigrid::count(Index level, Index columns) {
+void KernelMultigrid::count(Index level, Index columns) {
   const auto entries = [&](Index l) {
     const SparseView& k = levels_[static_cast<std::size_t>(l)].kernel;
     return static_cast<double>(k.indptr[k.n]);
@@ -51,9 +53,9 @@ void Multigrid::count(Index level, Index columns) {
 
 /// Chebyshev steps for (I - S - sigma) u = r on eigenvalues between `low` and the highest; the result is in
 /// work.solution, which is also the start unless from_zero.
-void Multigrid::smooth(Index level, const SingleBlock& r, const std::vector<float>& shifts, double low, int degree,
-                       bool from_zero, Workspace& work) {
-  const Level& here = levels_[static_cast<std::size_t>(level)];
+void KernelMultigrid::smooth(Index level, const SingleBlock& r, const std::vector<float>& shifts, double low,
+                             int degree, bool from_zero, Workspace& work) {
+  const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
   const Index n = here.size(), b = r.cols();
   const double high = std::max(here.highest, 2.0 * low);
   const double centre = 0.5 * (high + low), radius = 0.5 * (high - low), sigma = centre / radius;
@@ -99,7 +101,8 @@ void Multigrid::smooth(Index level, const SingleBlock& r, const std::vector<floa
   }
 }
 
-void Multigrid::solve_coarsest(const SingleBlock& r, const std::vector<float>& shifts, Index block, SingleBlock& w) {
+void KernelMultigrid::solve_coarsest(const SingleBlock& r, const std::vector<float>& shifts, Index block,
+                                     SingleBlock& w) {
   const Index b = r.cols();
   Eigen::MatrixXd c = coarsest_vectors_.transpose() * r.cast<double>();
   // Copies of the eigenvalue 0 beyond the block are pieces that only this level has: bounded like its last.
@@ -114,7 +117,7 @@ void Multigrid::solve_coarsest(const SingleBlock& r, const std::vector<float>& s
   w = (coarsest_vectors_ * c).cast<float>();
 }
 
-void Multigrid::descend(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block) {
+void KernelMultigrid::descend(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block) {
   Workspace& work = workspaces_[static_cast<std::size_t>(level)];
   if (level + 1 == static_cast<Index>(levels_.size())) {
     if (complete()) {
@@ -128,7 +131,7 @@ void Multigrid::descend(Index level, const SingleBlock& r, const std::vector<flo
     }
     return;
   }
-  const Level& here = levels_[static_cast<std::size_t>(level)];
+  const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
   const Index b = r.cols();
   smooth(level, r, shifts, kSmoothed, kSmoothing, true, work);
   work.residual.resize(here.size(), b);
@@ -159,14 +162,14 @@ void Multigrid::descend(Index level, const SingleBlock& r, const std::vector<flo
   smooth(level, r, shifts, kSmoothed, kSmoothing, false, work);
 }
 
-void Multigrid::cycle(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block,
-                      SingleBlock& w) {
+void KernelMultigrid::cycle(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block,
+                            SingleBlock& w) {
   descend(level, r, shifts, block);
   w.swap(workspaces_[static_cast<std::size_t>(level)].solution);
 }
 
-void Multigrid::chebyshev(Index level, const SingleBlock& r, const std::vector<float>& shifts, double low, int degree,
-                          SingleBlock& w) {
+void KernelMultigrid::chebyshev(Index level, const SingleBlock& r, const std::vector<float>& shifts, double low,
+                                int degree, SingleBlock& w) {
   Workspace& work = workspaces_[static_cast<std::size_t>(level)];
   smooth(level, r, shifts, low, degree, true, work);
   w.swap(work.solution);

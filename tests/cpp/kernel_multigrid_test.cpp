@@ -1,8 +1,10 @@
-#include "diffeo/multigrid.hpp"
+// Levels and cycle for the eigenproblem, and eigenpairs against the dense solver.
+#include "diffeo/kernel_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <vector>
 
 #include "diffeo/components.hpp"
@@ -33,7 +35,7 @@ struct Problem {
   diffeo::SparseView view() const {
     return {tree.size(), kernel.rows.indptr.data(), kernel.rows.indices.data(), kernel.rows.values.data()};
   }
-  diffeo::Geometry geometry() const { return {&tree, bandwidth, 1.0}; }
+  diffeo::KernelGeometry geometry() const { return {&tree, bandwidth, 1.0}; }
   diffeo::DiffusionOperator operator_(int threads) const { return {view(), scaling.data(), threads}; }
 };
 
@@ -48,13 +50,13 @@ diffeo::MetricTree cloud(Index n, Index m, double offset) {
 }
 
 void test_levels(const Problem& problem) {
-  const diffeo::Geometry geometry = problem.geometry();
-  const std::vector<diffeo::Level> levels =
-      diffeo::build_hierarchy(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 2);
+  const diffeo::KernelGeometry geometry = problem.geometry();
+  const std::vector<diffeo::KernelLevel> levels =
+      diffeo::build_kernel_levels(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 2);
   CHECK(levels.size() >= 2);
   for (std::size_t l = 0; l + 1 < levels.size(); ++l) {
-    const diffeo::Level& fine = levels[l];
-    const diffeo::Level& coarse = levels[l + 1];
+    const diffeo::KernelLevel& fine = levels[l];
+    const diffeo::KernelLevel& coarse = levels[l + 1];
     CHECK(2 * coarse.size() <= fine.size() + 1);
     CHECK(coarse.epsilon > fine.epsilon);
     // Interpolation takes the trivial eigenvector of the coarse level to that of the fine one.
@@ -77,10 +79,10 @@ void test_levels(const Problem& problem) {
 
 /// A cycle must reduce the error of (I - S) w = r outside of the leading eigenvectors at least threefold.
 void test_cycle(const Problem& problem) {
-  const diffeo::Geometry geometry = problem.geometry();
-  const std::vector<diffeo::Level> levels =
-      diffeo::build_hierarchy(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 1);
-  diffeo::Multigrid multigrid(levels, 1);
+  const diffeo::KernelGeometry geometry = problem.geometry();
+  const std::vector<diffeo::KernelLevel> levels =
+      diffeo::build_kernel_levels(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 1);
+  diffeo::KernelMultigrid multigrid(levels, 1);
   CHECK(multigrid.complete());
   const MatrixXd s = problem.operator_(1).dense();
   const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(s);
@@ -98,14 +100,14 @@ void test_cycle(const Problem& problem) {
 }
 
 void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index n_pieces) {
-  const diffeo::Geometry geometry = problem.geometry();
+  const diffeo::KernelGeometry geometry = problem.geometry();
   const diffeo::EigenOptions options{.n_wanted = n_wanted, .tolerance = 1e-9};
   const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(problem.operator_(1).dense());
   std::vector<diffeo::Eigenpairs> runs;
   for (const int threads : {1, 3}) {
     runs.push_back(diffeo::leading_eigenpairs(problem.operator_(threads), problem.trivial.data(), options, &geometry));
   }
-  runs.push_back(diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), options));
+  runs.push_back(diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), options, nullptr));
   CHECK(runs[0].levels.size() >= 2 && runs[2].levels.size() == 1);
   CHECK(same_bits(runs[0].vectors.data(), runs[1].vectors.data(), runs[0].vectors.size()));
   for (const diffeo::Eigenpairs& pairs : runs) {
@@ -120,12 +122,30 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
   for (Index k = 0; k < n_pieces; ++k) CHECK(runs[0].values[static_cast<std::size_t>(k)] > 1.0 - 1e-13);
 }
 
+/// What the kernel was made from must be said whole: a tree of other samples, or without its epsilon, is refused.
+void test_incomplete_geometry(const Problem& problem) {
+  const diffeo::KernelGeometry whole = problem.geometry();
+  const diffeo::MetricTree other = cloud(619, 2, 0.0);
+  const auto solve = [&](const diffeo::KernelGeometry& geometry) {
+    return diffeo::leading_eigenpairs(problem.operator_(1), problem.trivial.data(), {.n_wanted = 3}, &geometry);
+  };
+  CHECK(solve(whole).converged);
+  for (const diffeo::KernelGeometry& broken :
+       {diffeo::KernelGeometry{nullptr, whole.bandwidth, 1.0}, diffeo::KernelGeometry{&other, whole.bandwidth, 1.0},
+        diffeo::KernelGeometry{whole.tree, {0.0, 1e-4}, 1.0}, diffeo::KernelGeometry{whole.tree, {1e-3, 0.0}, 1.0},
+        diffeo::KernelGeometry{whole.tree, {1e-3, 1.0}, 1.0}, diffeo::KernelGeometry{whole.tree, {NAN, 1e-4}, 1.0},
+        diffeo::KernelGeometry{whole.tree, whole.bandwidth, NAN}}) {
+    CHECK(throws<std::invalid_argument>([&] { solve(broken); }));
+  }
+}
+
 }  // namespace
 
-void test_multigrid() {
+void test_kernel_multigrid() {
   const Problem square(cloud(620, 2, 0.0), 9e-4);
   test_levels(square);
   test_cycle(square);
+  test_incomplete_geometry(square);
   test_against_the_dense_solver(square, 9, 1);
   test_against_the_dense_solver(Problem(cloud(640, 2, 9.0), 9e-4), 7, 2);
   test_against_the_dense_solver(Problem(cloud(640, 3, 0.0), 7e-3), 8, 1);

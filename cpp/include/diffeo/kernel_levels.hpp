@@ -1,5 +1,6 @@
-// Levels for multigrid: the same kernel assembled again on ever smaller subsamples, with epsilon grown so that every
-// level has about as many entries a row, and the transfer between them.
+// Levels of the multigrid for the eigenproblem: the same kernel, assembled again on ever smaller subsamples.
+//
+// Epsilon grows so that every level has about as many entries a row; between levels there is a transfer.
 //
 // On functions that are smooth at the scale of the kernel, I - S acts like -epsilon times the Laplacian of the input
 // domain (Coifman and Lafon 2006), on every level: so a coarse level stands for the fine one up to the factor `growth`.
@@ -18,14 +19,14 @@
 namespace diffeo {
 
 /// What the finest kernel was made from.
-struct Geometry {
+struct KernelGeometry {
   const MetricTree* tree;
   Bandwidth bandwidth;
   double alpha;  ///< density exponent of the operator
 };
 
 /// One level: its operator in double and single precision, and the transfer to the next coarser one.
-struct Level {
+struct KernelLevel {
   SparseView kernel{};
   std::vector<double> scaling;  ///< s (n), S = diag(s) K diag(s)
   std::vector<double> trivial;  ///< sqrt(D) (n), of unit norm
@@ -50,7 +51,7 @@ struct Level {
 /// Coarsening ends at `kCoarsest` samples, or before a level whose graph no longer stands for the domain: too few
 /// entries a row, or too many pairs dropped by the gates (the measurements bend too much at that bandwidth).
 /// `geometry` null gives the finest level alone. Throws Interrupted on Ctrl-C. The same bits for any number of threads.
-std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scaling, const double* trivial,
-                                   const Geometry* geometry, int threads);
+std::vector<KernelLevel> build_kernel_levels(const SparseView& kernel, const double* scaling, const double* trivial,
+                                             const KernelGeometry* geometry, int threads);
 
 }  // namespace diffeo

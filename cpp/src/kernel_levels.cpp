@@ -1,4 +1,5 @@
-#include "diffeo/hierarchy.hpp"
+// The levels for the eigenproblem: subsamples, their kernels, interpolation between them.
+#include "diffeo/kernel_levels.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
@@ -7,7 +8,7 @@
 #include <limits>
 #include <random>
 
-#include "diffeo/block.hpp"
+#include "diffeo/gram.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -96,7 +97,7 @@ std::unique_ptr<MetricTree> tree_of(const MetricTree& tree, const std::vector<In
   return std::make_unique<MetricTree>(points.data(), dim == 0 ? nullptr : whitening.data(), count, m, dim, threads);
 }
 
-void fill_single(Level& level, int threads) {
+void fill_single(KernelLevel& level, int threads) {
   const SparseView& k = level.kernel;
   level.single.n_rows = k.n;
   level.single.indptr = k.indptr;
@@ -113,7 +114,7 @@ void fill_single(Level& level, int threads) {
 }
 
 /// Upper bound of the spectrum of I - S: one less the smallest Ritz value of a short Lanczos process and its residual.
-double highest_of(const Level& level, int threads) {
+double highest_of(const KernelLevel& level, int threads) {
   const DiffusionOperator op(level.kernel, level.scaling.data(), threads);
   const Index n = level.size(), steps = std::min(kLanczosSteps, n - 1);
   std::mt19937_64 generator(1);
@@ -142,7 +143,8 @@ double highest_of(const Level& level, int threads) {
 
 /// Weights (i, c) = k_ic sqrt(D_i) / sqrt(D_c), rows of K over the coarse samples c made to sum to one: functions
 /// phi = v / sqrt(D) are averaged, constants exactly. `place` is the coarse row of a fine sample, or -1.
-OwnedSingleRows interpolation(const Level& fine, const Level& coarse, const std::vector<Row>& place, int threads) {
+OwnedSingleRows interpolation(const KernelLevel& fine, const KernelLevel& coarse, const std::vector<Row>& place,
+                              int threads) {
   const SparseView& k = fine.kernel;
   OwnedSingleRows result;
   result.indptr = Buffer<Index>(k.n + 1);
@@ -209,8 +211,8 @@ OwnedSingleRows transpose(const OwnedSingleRows& a, Index n_columns) {
 }
 
 /// The level below `fine`, joined to it; false when its graph does not stand for the domain.
-bool coarsen(Level& fine, const MetricTree& tree, const Geometry& geometry, double dimension, int threads,
-             Level& coarse) {
+bool coarsen(KernelLevel& fine, const MetricTree& tree, const KernelGeometry& geometry, double dimension, int threads,
+             KernelLevel& coarse) {
   const Index n = fine.size();
   const double volume = ball_volume(dimension);
   const double entries = static_cast<double>(fine.kernel.indptr[n]) / static_cast<double>(n);
@@ -252,10 +254,10 @@ bool coarsen(Level& fine, const MetricTree& tree, const Geometry& geometry, doub
 
 }  // namespace
 
-std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scaling, const double* trivial,
-                                   const Geometry* geometry, int threads) {
-  std::vector<Level> levels(1);
-  Level& finest = levels[0];
+std::vector<KernelLevel> build_kernel_levels(const SparseView& kernel, const double* scaling, const double* trivial,
+                                             const KernelGeometry* geometry, int threads) {
+  std::vector<KernelLevel> levels(1);
+  KernelLevel& finest = levels[0];
   finest.kernel = kernel;
   finest.scaling.assign(scaling, scaling + kernel.n);
   finest.trivial.assign(trivial, trivial + kernel.n);
@@ -263,7 +265,7 @@ std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scali
   for (const double v : finest.trivial) total += v * v;
   for (double& v : finest.trivial) v /= std::sqrt(total);
   fill_single(finest, threads);
-  if (geometry == nullptr || geometry->tree->size() != kernel.n) {
+  if (geometry == nullptr) {
     finest.highest = highest_of(finest, threads);
     return levels;
   }
@@ -271,7 +273,7 @@ std::vector<Level> build_hierarchy(const SparseView& kernel, const double* scali
   const double dimension = kernel_dimension(*geometry->tree, geometry->bandwidth, threads);
   const MetricTree* tree = geometry->tree;
   while (levels.back().size() > kCoarsest) {
-    Level coarse;
+    KernelLevel coarse;
     if (!coarsen(levels.back(), *tree, *geometry, dimension, threads, coarse)) break;
     levels.push_back(std::move(coarse));
     tree = levels.back().own_tree.get();

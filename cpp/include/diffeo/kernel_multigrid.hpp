@@ -1,23 +1,23 @@
-// Approximate solution of (I - S - sigma) w = r for blocks of vectors, each column with its own shift: what the block
-// eigensolver uses to turn residuals into corrections (Olsen's and Davidson's equation).
+// Approximate solution of (I - S - sigma) w = r for blocks of vectors, each column with its own shift.
 //
-// Multigrid V-cycle on the levels of hierarchy.hpp, in single precision: a correction needs no more. Chebyshev
-// iteration on the upper part of the spectrum smooths; the coarsest level is solved in its eigenvectors.
+// The block eigensolver turns residuals into corrections by it (Olsen's and Davidson's equation). Multigrid V-cycle on
+// the levels of kernel_levels.hpp, in single precision: a correction needs no more. Chebyshev iteration on the upper
+// part of the spectrum smooths; the coarsest level is solved in its eigenvectors.
 #pragma once
 
 #include <vector>
 
-#include "diffeo/hierarchy.hpp"
+#include "diffeo/kernel_levels.hpp"
 #include "diffeo/single.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
 
 /// Holds working space: one object a thread of control.
-class Multigrid {
+class KernelMultigrid {
  public:
   /// `levels` must outlive the object. The coarsest one is decomposed here when it is small enough.
-  Multigrid(const std::vector<Level>& levels, int threads);
+  KernelMultigrid(const std::vector<KernelLevel>& levels, int threads);
 
   /// Whether the coarsest level is solved exactly, so that there is a preconditioner for every level.
   bool complete() const { return coarsest_vectors_.size() > 0; }
@@ -32,7 +32,6 @@ class Multigrid {
 
   /// The measured ratio of the spectra of `level` and the one below it, in place of the ratio of their epsilons.
   void set_growth(Index level, double growth) { workspaces_[static_cast<std::size_t>(level)].growth = growth; }
-  double growth(Index level) const { return workspaces_[static_cast<std::size_t>(level)].growth; }
 
   /// One V-cycle from `level` downwards: w (n, b) from r (n, b) and `shifts` (b). `block` is the number of leading
   /// eigenvectors that the caller holds already: the coarsest level leaves them out.
@@ -57,7 +56,7 @@ class Multigrid {
   void descend(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block);
   void count(Index level, Index columns);
 
-  const std::vector<Level>& levels_;
+  const std::vector<KernelLevel>& levels_;
   int threads_;
   std::vector<Workspace> workspaces_;
   Eigen::MatrixXd coarsest_vectors_;

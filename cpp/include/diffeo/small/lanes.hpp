@@ -2,14 +2,13 @@
 //
 // Every operation acts on each lane alone, so the result of a sample depends neither on the samples beside it nor on
 // the position of its lane; code that loops until all lanes are done keeps finished lanes as they are (`select`).
-// The eight doubles are as many vector registers as the instruction set of the translation unit needs.
+// The eight doubles are as many registers (simd.hpp) as the instruction set of the translation unit needs.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 
-#include "diffeo/native_vector.hpp"
+#include "diffeo/simd.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo {
@@ -17,20 +16,13 @@ namespace diffeo {
 inline constexpr Index kLanes = 8;
 
 namespace detail {
-
-inline constexpr int kNative = static_cast<int>(kVector);
-inline constexpr int kParts = static_cast<int>(kLanes) / kNative;
-
-typedef double Native __attribute__((vector_size(kNative * sizeof(double))));
-typedef std::int64_t NativeBits __attribute__((vector_size(kNative * sizeof(double))));
-// A vector at an address that is only aligned to its elements.
-typedef double LooseNative __attribute__((vector_size(kNative * sizeof(double)), aligned(8), may_alias));
-
+/// Registers that hold them.
+inline constexpr int kParts = static_cast<int>(kLanes) / kSimd;
 }  // namespace detail
 
-/// Truth of each lane: all bits set or none.
+/// Truth of each lane.
 struct LaneMask {
-  detail::NativeBits part[detail::kParts];
+  SimdMask part[detail::kParts];
 
   LaneMask operator&(const LaneMask& o) const {
     LaneMask r;
@@ -47,27 +39,25 @@ struct LaneMask {
     for (int i = 0; i < detail::kParts; ++i) r.part[i] = ~part[i];
     return r;
   }
-  bool operator[](Index lane) const { return part[lane / detail::kNative][lane % detail::kNative] != 0; }
+  bool operator[](Index lane) const { return ((bits(part[lane / kSimd]) >> (lane % kSimd)) & 1U) != 0; }
   bool any() const {
-    detail::NativeBits all = part[0];
-    for (int i = 1; i < detail::kParts; ++i) all |= part[i];
-    std::int64_t bits = 0;
-    for (int k = 0; k < detail::kNative; ++k) bits |= all[k];
-    return bits != 0;
+    SimdMask all = part[0];
+    for (int i = 1; i < detail::kParts; ++i) all = all | part[i];
+    return diffeo::any(all);
   }
 };
 
 /// Eight doubles with the arithmetic of one.
 struct Lanes {
-  detail::Native part[detail::kParts];
+  Simd part[detail::kParts];
 
   Lanes() = default;
   Lanes(double x) {  // NOLINT(google-explicit-constructor): a number is the same in every lane
-    for (auto& p : part) p = x - detail::Native{};
+    for (auto& p : part) p = splat(x);
   }
 
-  double operator[](Index lane) const { return part[lane / detail::kNative][lane % detail::kNative]; }
-  void set(Index lane, double x) { part[lane / detail::kNative][lane % detail::kNative] = x; }
+  double operator[](Index lane) const { return part[lane / kSimd][lane % kSimd]; }
+  void set(Index lane, double x) { part[lane / kSimd][lane % kSimd] = x; }
 
 #define DIFFEO_LANES_OPERATOR(op)                                                \
   friend Lanes operator op(const Lanes& a, const Lanes& b) {                     \
@@ -87,52 +77,48 @@ struct Lanes {
     return r;
   }
 
-#define DIFFEO_LANES_COMPARISON(op)                                                                  \
-  friend LaneMask operator op(const Lanes& a, const Lanes& b) {                                      \
-    LaneMask r;                                                                                      \
-    for (int i = 0; i < detail::kParts; ++i) r.part[i] = detail::NativeBits(a.part[i] op b.part[i]); \
-    return r;                                                                                        \
+  friend LaneMask operator<(const Lanes& a, const Lanes& b) {
+    LaneMask r;
+    for (int i = 0; i < detail::kParts; ++i) r.part[i] = less(a.part[i], b.part[i]);
+    return r;
   }
-  DIFFEO_LANES_COMPARISON(<)
-  DIFFEO_LANES_COMPARISON(>)
-  DIFFEO_LANES_COMPARISON(<=)
-  DIFFEO_LANES_COMPARISON(>=)
-  DIFFEO_LANES_COMPARISON(==)
-#undef DIFFEO_LANES_COMPARISON
+  friend LaneMask operator==(const Lanes& a, const Lanes& b) {
+    LaneMask r;
+    for (int i = 0; i < detail::kParts; ++i) r.part[i] = equal(a.part[i], b.part[i]);
+    return r;
+  }
+  friend LaneMask operator>(const Lanes& a, const Lanes& b) { return b < a; }
 };
 
 inline Lanes select(const LaneMask& mask, const Lanes& yes, const Lanes& no) {
   Lanes r;
-  for (int i = 0; i < detail::kParts; ++i) r.part[i] = mask.part[i] ? yes.part[i] : no.part[i];
+  for (int i = 0; i < detail::kParts; ++i) r.part[i] = select(mask.part[i], yes.part[i], no.part[i]);
   return r;
 }
 
 inline Lanes abs(const Lanes& x) {
   Lanes r;
-  for (int i = 0; i < detail::kParts; ++i) {
-    r.part[i] = detail::Native(detail::NativeBits(x.part[i]) & std::int64_t{0x7fffffffffffffff});
-  }
+  for (int i = 0; i < detail::kParts; ++i) r.part[i] = abs(x.part[i]);
   return r;
 }
 
 /// |x| with the sign of `sign`.
 inline Lanes copysign(const Lanes& x, const Lanes& sign) {
-  constexpr std::int64_t kRest = 0x7fffffffffffffff;
   Lanes r;
-  for (int i = 0; i < detail::kParts; ++i) {
-    r.part[i] = detail::Native((detail::NativeBits(x.part[i]) & kRest) | (detail::NativeBits(sign.part[i]) & ~kRest));
-  }
+  for (int i = 0; i < detail::kParts; ++i) r.part[i] = copysign(x.part[i], sign.part[i]);
   return r;
 }
 
 /// The larger of two; the second where either is not a number.
-inline Lanes max(const Lanes& a, const Lanes& b) { return select(a > b, a, b); }
+inline Lanes max(const Lanes& a, const Lanes& b) {
+  Lanes r;
+  for (int i = 0; i < detail::kParts; ++i) r.part[i] = max(b.part[i], a.part[i]);
+  return r;
+}
 
 inline Lanes sqrt(const Lanes& x) {
   Lanes r;
-  for (int i = 0; i < detail::kParts; ++i) {
-    for (int k = 0; k < detail::kNative; ++k) r.part[i][k] = std::sqrt(x.part[i][k]);
-  }
+  for (int i = 0; i < detail::kParts; ++i) r.part[i] = sqrt(x.part[i]);
   return r;
 }
 
@@ -145,7 +131,7 @@ struct LaneUnit {
     const Lanes bounded = select(sum < 0x1p-1000, 0x1p-1000, select(sum > 0x1p950, 0x1p950, sum));
     Lanes power;
     for (int i = 0; i < detail::kParts; ++i) {
-      power.part[i] = detail::Native(detail::NativeBits(bounded.part[i]) & std::int64_t{0x7ff0000000000000});
+      power.part[i] = Simd(SimdBits(bounded.part[i]) & std::int64_t{0x7ff0000000000000});
     }
     const Lanes poison = sum - sum;
     unit = power * 0x1p64 + poison;
@@ -167,17 +153,15 @@ struct LaneRows {
 
 /// out[e * step] = element `offset` + e of every row, e < count.
 inline void interleave(const LaneRows& rows, Index offset, Index count, Lanes* out, Index step = 1) {
-  typedef double Pair __attribute__((vector_size(16)));
-  typedef double LoosePair __attribute__((vector_size(16), aligned(8), may_alias));
   Index e = 0;
   for (; e + 1 < count; e += 2) {
     double* even = reinterpret_cast<double*>(out + e * step);
     double* odd = reinterpret_cast<double*>(out + (e + 1) * step);
     for (Index l = 0; l < kLanes; l += 2) {
-      const Pair a = *reinterpret_cast<const LoosePair*>(rows.row[l] + offset + e);
-      const Pair b = *reinterpret_cast<const LoosePair*>(rows.row[l + 1] + offset + e);
-      *reinterpret_cast<LoosePair*>(even + l) = Pair{a[0], b[0]};
-      *reinterpret_cast<LoosePair*>(odd + l) = Pair{a[1], b[1]};
+      const Pair a = load_as<Pair>(rows.row[l] + offset + e);
+      const Pair b = load_as<Pair>(rows.row[l + 1] + offset + e);
+      store(even + l, Pair{a[0], b[0]});
+      store(odd + l, Pair{a[1], b[1]});
     }
   }
   if (e < count) {
@@ -189,14 +173,12 @@ inline void interleave(const LaneRows& rows, Index offset, Index count, Lanes* o
 ///
 /// Zeros lose their sign: it may depend on how long the other lanes took.
 inline void deinterleave(const Lanes* values, Index count, double* first, Index stride, Index valid) {
-  typedef double Pair __attribute__((vector_size(16)));
-  typedef double LoosePair __attribute__((vector_size(16), aligned(8), may_alias));
   Index e = 0;
   for (; e + 1 < count; e += 2) {
     const Lanes even = values[e] + 0.0, odd = values[e + 1] + 0.0;
     double a[kLanes], b[kLanes];
     for (Index l = 0; l < kLanes; ++l) a[l] = even[l], b[l] = odd[l];
-    for (Index l = 0; l < valid; ++l) *reinterpret_cast<LoosePair*>(first + l * stride + e) = Pair{a[l], b[l]};
+    for (Index l = 0; l < valid; ++l) store(first + l * stride + e, Pair{a[l], b[l]});
   }
   if (e < count) {
     const Lanes last = values[e] + 0.0;

@@ -1,20 +1,22 @@
-#include "diffeo/laplacian.hpp"
+// The multigrid cycle for Laplacians, and conjugate gradients around it.
+#include "diffeo/graph_multigrid.hpp"
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <stdexcept>
 
+#include "diffeo/graph_laplacian.hpp"
 #include "diffeo/parallel.hpp"
+#include "diffeo/simd.hpp"
 
 namespace diffeo {
 namespace {
 
 // Columns that a cycle treats at once: layouts have two or three, and four floats are the smallest vector register.
 constexpr Index kColumns = 4;
-typedef float Quad __attribute__((vector_size(kColumns * sizeof(float))));
+static_assert(kColumns * sizeof(float) == sizeof(Quad));
 
 // Chebyshev steps before and after the coarse correction, and the part of the spectrum of D^-1 A that they damp.
 constexpr int kSmoothing = 3;
@@ -27,14 +29,6 @@ constexpr Index kDecomposed = 1500;
 constexpr double kFloating = 1e-13;
 
 constexpr Index kRows = 2048;
-
-Quad load(const float* from) {
-  Quad q;
-  std::memcpy(&q, from, sizeof q);
-  return q;
-}
-
-void store(const Quad& q, float* to) { std::memcpy(to, &q, sizeof q); }
 
 /// Calls use(i, sum) for every row i with sum = (a x)_i, four columns at once.
 template <class Use>
@@ -63,8 +57,8 @@ struct LaplacianSolver::Work {
   };
   std::vector<Blocks> levels;
 
-  explicit Work(const std::vector<AggregationLevel>& all) {
-    for (const AggregationLevel& level : all) {
+  explicit Work(const std::vector<GraphLevel>& all) {
+    for (const GraphLevel& level : all) {
       const Index size = kColumns * level.size();
       levels.push_back({Buffer<float>(size), Buffer<float>(size), Buffer<float>(size), Buffer<float>(size)});
     }
@@ -74,9 +68,9 @@ struct LaplacianSolver::Work {
 LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const double* weights, Index e,
                                  const double* anchors, int threads)
     : threads_(threads), anchored_(anchors != nullptr), matrix_(graph_laplacian(n, i, j, weights, e, anchors)) {
-  AggregationHierarchy hierarchy = build_aggregation(matrix_, threads);
-  levels_ = std::move(hierarchy.levels);
-  const SparseRows& last = hierarchy.coarsest;
+  GraphLevels built = build_graph_levels(matrix_, threads);
+  levels_ = std::move(built.levels);
+  const SparseRows& last = built.coarsest;
   if (last.n_rows > kDecomposed || last.n_rows == 0) return;
   Eigen::MatrixXd dense = Eigen::MatrixXd::Zero(last.n_rows, last.n_rows);
   for (Index row = 0; row < last.n_rows; ++row) {
@@ -92,13 +86,13 @@ LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const 
 
 std::vector<Index> LaplacianSolver::levels() const {
   std::vector<Index> sizes;
-  for (const AggregationLevel& level : levels_) sizes.push_back(level.size());
+  for (const GraphLevel& level : levels_) sizes.push_back(level.size());
   return sizes;
 }
 
 /// Chebyshev iteration for D^-1 A on the upper part of its spectrum (Saad 2003, algorithm 12.1).
 void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) const {
-  const AggregationLevel& here = levels_[level];
+  const GraphLevel& here = levels_[level];
   Work::Blocks& blocks = work.levels[level];
   const double low = kSmoothed * here.highest, middle = 0.5 * (here.highest + low), half = 0.5 * (here.highest - low);
   double rho = half / middle, momentum = 0.0, weight = 1.0 / middle;
@@ -118,8 +112,8 @@ void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) cons
       parallel_chunks(here.size(), kRows, threads_, [&](Index, Index begin, Index end) {
         for (Index i = begin; i < end; ++i) {
           const Quad d = gain * inverse[i] * load(right + kColumns * i);
-          store(d, direction + kColumns * i);
-          store(d, x + kColumns * i);
+          store(direction + kColumns * i, d);
+          store(x + kColumns * i, d);
         }
       });
       continue;
@@ -129,8 +123,8 @@ void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) cons
     for_each_row(here.matrix.rows, x, threads_, [&](Index i, const Quad& sum) {
       Quad d = gain * inverse[i] * (load(right + kColumns * i) - sum);
       if (!first) d += keep * load(direction + kColumns * i);
-      store(d, direction + kColumns * i);
-      store(load(x + kColumns * i) + d, other + kColumns * i);
+      store(direction + kColumns * i, d);
+      store(other + kColumns * i, load(x + kColumns * i) + d);
     });
     std::swap(blocks.solution, blocks.other);
   }
@@ -149,19 +143,19 @@ void LaplacianSolver::descend(std::size_t level, Work& work) const {
         coarsest_inverse_ * Eigen::Map<const Block>(blocks.right.data(), n, kColumns);
     return;
   }
-  const AggregationLevel& here = levels_[level];
+  const GraphLevel& here = levels_[level];
   smooth(level, true, work);
   const float* right = blocks.right.data();
   float* residual = blocks.other.data();
   for_each_row(here.matrix.rows, blocks.solution.data(), threads_,
-               [&](Index i, const Quad& sum) { store(load(right + kColumns * i) - sum, residual + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(residual + kColumns * i, load(right + kColumns * i) - sum); });
   Work::Blocks& below = work.levels[level + 1];
   for_each_row(here.restriction.rows, residual, threads_,
-               [&](Index i, const Quad& sum) { store(sum, below.right.data() + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(below.right.data() + kColumns * i, sum); });
   descend(level + 1, work);
   float* x = blocks.solution.data();
   for_each_row(here.prolongation.rows, below.solution.data(), threads_,
-               [&](Index i, const Quad& sum) { store(load(x + kColumns * i) + sum, x + kColumns * i); });
+               [&](Index i, const Quad& sum) { store(x + kColumns * i, load(x + kColumns * i) + sum); });
   smooth(level, false, work);
 }
 

@@ -1,6 +1,6 @@
 // Solutions with the Laplacian of a weighted graph.
 #include "bindings.hpp"
-#include "diffeo/laplacian.hpp"
+#include "diffeo/graph_multigrid.hpp"
 
 namespace diffeo::bindings {
 namespace {
@@ -53,7 +53,7 @@ py::tuple solve(const LaplacianSolver& solver, const Array<double>& right, doubl
 
 }  // namespace
 
-void bind_laplacian(py::module_& m) {
+void bind_graph_multigrid(py::module_& m) {
   py::class_<LaplacianSolver>(m, "LaplacianSolver", "Laplacian of a weighted graph, with a multigrid preconditioner.")
       .def(py::init(&make_solver), py::arg("n"), py::arg("i").noconvert(), py::arg("j").noconvert(),
            py::arg("weights").noconvert(), py::arg("anchors").noconvert().none(true), py::arg("threads"))

@@ -1,4 +1,5 @@
-#include "diffeo/block.hpp"
+// Gram matrices of tall blocks, chunk by chunk.
+#include "diffeo/gram.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -9,7 +10,7 @@ namespace diffeo {
 namespace {
 
 // Rows of a block that one task handles: 2,048 rows of 16 doubles are 256 KiB, which stay in a second-level cache.
-constexpr Index kBlockRows = 2048;
+constexpr Index kRows = 2048;
 
 /// g (p, q) += x^T y over `rows` rows; g stays in the first-level cache.
 void gram_rows(const double* x, Index p, const double* y, Index q, Index rows, double* g) {
@@ -28,9 +29,9 @@ void gram_rows(const double* x, Index p, const double* y, Index q, Index rows, d
 
 RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
   const Index n = x.rows(), p = x.cols(), q = y.cols();
-  const Index chunks = (n + kBlockRows - 1) / kBlockRows;
+  const Index chunks = (n + kRows - 1) / kRows;
   std::vector<RowMatrix> partial(static_cast<std::size_t>(chunks));
-  parallel_chunks(n, kBlockRows, threads, [&](Index chunk, Index begin, Index end) {
+  parallel_chunks(n, kRows, threads, [&](Index chunk, Index begin, Index end) {
     RowMatrix& part = partial[static_cast<std::size_t>(chunk)];
     part.setZero(p, q);
     gram_rows(x.data() + begin * p, p, y.data() + begin * q, q, end - begin, part.data());

@@ -1,4 +1,5 @@
-#include "diffeo/small_eigen.hpp"
+// Tridiagonalisation, QL iteration and inverse iteration on eight symmetric matrices.
+#include "diffeo/small/eigen.hpp"
 
 #include <cstdint>
 #include <limits>

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "diffeo/lanes.hpp"
+#include "diffeo/small/lanes.hpp"
 
 namespace diffeo {
 
