@@ -79,9 +79,9 @@ def reports():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_core_reports_how_many_chunks_are_done(threads, reports):
-    long_work(threads, until=lambda: len(reports) >= 3)
+    # Which loop reports is a matter of time, and short ones report their beginning only.
+    long_work(threads, until=lambda: any(done > 0 for done, _ in reports))
     assert all(0 <= done < total for done, total in reports)
-    assert any(done > 0 for done, _ in reports)
     core.set_progress(None)
     heard = len(reports)
     long_work(until=a_while())
