@@ -86,6 +86,7 @@ LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const 
 
 std::vector<Index> LaplacianSolver::levels() const {
   std::vector<Index> sizes;
+  sizes.reserve(levels_.size());
   for (const GraphLevel& level : levels_) sizes.push_back(level.size());
   return sizes;
 }

@@ -205,15 +205,15 @@ void TileMetric::distances(const TileSide& rows, const TileSide& columns) {
     const Simd error_tangent = square_margin_ * static_cast<double>(d) * norms;
     const Simd stretch = min(splat(rows.stretch()[i]), load(columns.stretch() + j));
     const Simd larger = max(a, b), smaller = min(a, b);
-    constexpr double fewer = 1.0 - kMargin, more = 1.0 + kMargin;
+    constexpr double kLess = 1.0 - kMargin, kMore = 1.0 + kMargin;
     const Simd near = squared - error, far = squared + error, radius = splat(squared_radius_);
-    const SimdMask outside = fails(within_reach(near, squared_reach_, stretch)) | less(radius, fewer * q - error_q);
-    const SimdMask inside = passes(within_reach(far, squared_reach_, stretch)) & at_most(more * q + error_q, radius);
-    const auto least = [&](const Simd& tangent) { return Simd(fewer * tangent - error_tangent); };
-    const auto most = [&](const Simd& tangent) { return Simd(more * tangent + error_tangent); };
-    const SimdMask tame = passes(symmetric(Simd(more * larger + error_q), Simd(fewer * smaller - error_q))) &
+    const SimdMask outside = fails(within_reach(near, squared_reach_, stretch)) | less(radius, kLess * q - error_q);
+    const SimdMask inside = passes(within_reach(far, squared_reach_, stretch)) & at_most(kMore * q + error_q, radius);
+    const auto least = [&](const Simd& tangent) { return Simd(kLess * tangent - error_tangent); };
+    const auto most = [&](const Simd& tangent) { return Simd(kMore * tangent + error_tangent); };
+    const SimdMask tame = passes(symmetric(Simd(kMore * larger + error_q), Simd(kLess * smaller - error_q))) &
                           passes(along_tangent(least(tangent_a), far)) & passes(along_tangent(least(tangent_b), far));
-    const SimdMask wild = fails(symmetric(Simd(fewer * larger - error_q), Simd(more * smaller + error_q))) |
+    const SimdMask wild = fails(symmetric(Simd(kLess * larger - error_q), Simd(kMore * smaller + error_q))) |
                           fails(along_tangent(most(tangent_a), near)) | fails(along_tangent(most(tangent_b), near));
     const Simd digits = (q * scale_) * (norms * whitening * scale_) * digits_;
     const SimdMask kept = inside & tame & ~lost(norms, squared, digits) & ~outside;

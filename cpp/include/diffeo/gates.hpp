@@ -91,17 +91,17 @@ struct Slack {
 template <int D, class Number>
 [[gnu::always_inline]] inline Slack<Number> transport_slack(const Number* t) {
   static_assert(D == 1 || D == 2);
-  constexpr double high = Gates::kTransport * Gates::kTransport, low = 1.0 / high;
+  constexpr double kHigh = Gates::kTransport * Gates::kTransport, kLow = 1.0 / kHigh;
   if constexpr (D == 1) {
     const Number square = t[0] * t[0];
-    return {min(Number(high - square), Number(square - low)), high + square};
+    return {min(Number(kHigh - square), Number(square - kLow)), kHigh + square};
   } else {
     const Number norm = t[0] * t[0] + t[1] * t[1] + t[2] * t[2] + t[3] * t[3];
     const Number determinant = t[0] * t[3] - t[1] * t[2];
     const Number square = determinant * determinant;
-    const Number above = min(Number(2.0 * high - norm), Number(high * high - high * norm + square));
-    const Number below = min(Number(norm - 2.0 * low), Number(low * low - low * norm + square));
-    return {min(above, below), high * high + high * norm + square};
+    const Number above = min(Number(2.0 * kHigh - norm), Number(kHigh * kHigh - kHigh * norm + square));
+    const Number below = min(Number(norm - 2.0 * kLow), Number(kLow * kLow - kLow * norm + square));
+    return {min(above, below), kHigh * kHigh + kHigh * norm + square};
   }
 }
 
@@ -109,7 +109,7 @@ template <int D, class Number>
 template <int D, class Number>
 [[gnu::always_inline]] inline Truth<Number> positive_definite(Number* s, Index dim) {
   const Index d = D >= 0 ? D : dim;
-  constexpr Number zero{};
+  const Number zero{};
   Truth<Number> positive = less(zero, s[0]);
   for (Index k = 0; k < d; ++k) {
     if (k > 0) positive = positive & less(zero, s[k * d + k]);

@@ -46,7 +46,7 @@ class PairMetric {
       q = distance2;
       return q <= squared_radius_ ? PairState::kept : PairState::outside;
     }
-    double a, b, tangent_i, tangent_j;
+    double a = 0.0, b = 0.0, tangent_i = 0.0, tangent_j = 0.0;
     one_sided(i, a, tangent_i);
     // Most pairs within the reach are outside of the radius, and half of them by the first metric alone.
     q = 0.5 * a;

@@ -26,13 +26,13 @@ inline constexpr int kSimd = 4;
 inline constexpr int kSimd = 2;
 #endif
 
-typedef double Simd __attribute__((vector_size(kSimd * sizeof(double))));
+using Simd = double __attribute__((vector_size(kSimd * sizeof(double))));
 /// The same bits as integers.
-typedef std::int64_t SimdBits __attribute__((vector_size(kSimd * sizeof(double))));
+using SimdBits = std::int64_t __attribute__((vector_size(kSimd * sizeof(double))));
 
 /// Two doubles and four floats: the smallest registers of every level.
-typedef double Pair __attribute__((vector_size(2 * sizeof(double))));
-typedef float Quad __attribute__((vector_size(4 * sizeof(float))));
+using Pair = double __attribute__((vector_size(2 * sizeof(double))));
+using Quad = float __attribute__((vector_size(4 * sizeof(float))));
 
 /// `Vector` is one of the four above; the address need only be aligned to its elements.
 template <class Vector, class Element>
