@@ -40,8 +40,8 @@ py::tuple eigenpairs(const Array<Index>& indptr, const Array<Row>& indices, cons
   const SparseView kernel = view(indptr, indices, values);
   expect(scaling.ndim() == 1 && scaling.shape(0) == kernel.n, "scaling must have shape (n,)");
   expect(trivial.ndim() == 1 && trivial.shape(0) == kernel.n, "trivial must have shape (n,)");
-  const bool described = epsilon.has_value() && truncation.has_value() && alpha.has_value();
-  expect(described == (tree != nullptr), "tree, epsilon, truncation and alpha must be given together or not at all");
+  const bool all = epsilon && truncation && alpha, any = epsilon || truncation || alpha;
+  expect(tree != nullptr ? all : !any, "tree, epsilon, truncation and alpha must be given together or not at all");
   const KernelGeometry geometry{tree, {epsilon.value_or(0.0), truncation.value_or(0.0)}, alpha.value_or(0.0)};
   Eigenpairs pairs;
   {

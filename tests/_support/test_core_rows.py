@@ -123,8 +123,9 @@ def test_a_tree_comes_with_all_that_the_kernel_was_made_from(points):
     for some in ({"tree": tree}, {"tree": tree, "epsilon": 1.0}, {"tree": tree, "epsilon": 1.0, "truncation": 1e-4}):
         with pytest.raises(ValueError, match="together"):
             core.leading_eigenpairs(*solve, **some)
-    with pytest.raises(ValueError, match="together"):
-        core.leading_eigenpairs(*solve, epsilon=1.0, truncation=1e-4, alpha=1.0)
+    for some in ({"epsilon": 1.0}, {"alpha": 1.0}, {"epsilon": 1.0, "truncation": 1e-4, "alpha": 1.0}):
+        with pytest.raises(ValueError, match="together"):
+            core.leading_eigenpairs(*solve, **some)
     with pytest.raises(ValueError, match="samples of the kernel"):
         core.leading_eigenpairs(*solve, core.MetricTree(points[:29].copy(), None, 1), 1.0, 1e-4, 1.0)
     for epsilon, truncation, alpha in ((0.0, 1e-4, 1.0), (1.0, 1.0, 1.0), (1.0, 1e-4, np.nan)):

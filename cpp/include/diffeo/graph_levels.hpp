@@ -1,4 +1,4 @@
-// Levels of the multigrid for Laplacians of weighted graphs, by smoothed aggregation (Vanek, Mandel, Brezina 1996).
+// Levels of the multigrid for graph Laplacians: aggregates, prolongations; smoothed aggregation (Vanek, Mandel, Brezina 1996).
 //
 // Each coarse unknown is a sample with its neighbours, interpolation is smoothed once, and coarse matrices are the
 // Galerkin products P^T A P. Only the graph enters, no geometry: edges that lost their weight, sheets, holes and thin

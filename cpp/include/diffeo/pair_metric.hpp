@@ -1,7 +1,6 @@
-// The squared Mahalanobis distance of one pair of samples, and whether it is trusted.
+// The squared Mahalanobis distance of one pair of samples, and whether it passes the gates (gates.hpp).
 //
-// With D = y_j - y_i and one-sided a_ij = |W_i^T D|^2, the squared distance is q_ij = (a_ij + a_ji)/2; gates.hpp says
-// which pairs are kept.
+// With D = y_j - y_i and one-sided a_ij = |W_i^T D|^2, the squared distance is q_ij = (a_ij + a_ji)/2.
 #pragma once
 
 #include <algorithm>
