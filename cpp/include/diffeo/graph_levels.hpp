@@ -1,8 +1,8 @@
-// Levels of the multigrid for graph Laplacians: aggregates, prolongations; smoothed aggregation (Vanek, Mandel, Brezina 1996).
+// Levels of the multigrid for graph Laplacians: aggregates and prolongations.
 //
-// Each coarse unknown is a sample with its neighbours, interpolation is smoothed once, and coarse matrices are the
-// Galerkin products P^T A P. Only the graph enters, no geometry: edges that lost their weight, sheets, holes and thin
-// arms are seen as they are.
+// By smoothed aggregation (Vanek, Mandel, Brezina 1996): each coarse unknown is a sample with its neighbours,
+// interpolation is smoothed once, and coarse matrices are the Galerkin products P^T A P. Only the graph enters, no
+// geometry: edges that lost their weight, sheets, holes and thin arms are seen as they are.
 #pragma once
 
 #include <vector>

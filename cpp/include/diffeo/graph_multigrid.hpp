@@ -1,7 +1,7 @@
 // The multigrid cycle, its smoother and the conjugate gradients around it, for Laplacians of weighted graphs.
 //
-// Solves A x = b for a few right-hand sides at once, in time proportional to the number of edges: conjugate gradients in
-// double precision, preconditioned by one cycle on the levels of graph_levels.hpp in single.
+// Solves A x = b for a few right-hand sides at once, in time proportional to the number of edges: conjugate gradients
+// in double precision, preconditioned by one cycle on the levels of graph_levels.hpp in single.
 #pragma once
 
 #include <vector>
