@@ -112,7 +112,8 @@ template <int D, class Number>
   const Number zero{};
   Truth<Number> positive = less(zero, s[0]);
   for (Index k = 0; k < d; ++k) {
-    if (k > 0) positive = positive & less(zero, s[k * d + k]);
+    const Truth<Number> pivot = less(zero, s[k * d + k]);
+    positive = positive & pivot;
     for (Index i = k + 1; i < d; ++i) {
       const Number factor = s[i * d + k] / s[k * d + k];
       for (Index j = k + 1; j < d; ++j) s[i * d + j] -= factor * s[k * d + j];
@@ -137,7 +138,8 @@ Truth<Number> singular_values_within(const Number* t, Index dim, double limit, N
       below[k * d + l] = below[l * d + k] = g - (k == l ? low : 0.0);
     }
   }
-  return positive_definite<D>(above, dim) & positive_definite<D>(below, dim);
+  const Truth<Number> not_above = positive_definite<D>(above, dim), not_below = positive_definite<D>(below, dim);
+  return not_above & not_below;
 }
 
 /// Whether a transport is near an orthogonal matrix. `scratch` holds 2 d^2 numbers.
@@ -159,7 +161,9 @@ template <int D, class Number, class Inner, class SquaredI, class SquaredJ>
   Number* backward = forward + d * d;
   transports<D>(dim, inner, squared_stretch_i, squared_stretch_j, forward, backward);
   Number* rest = backward + d * d;
-  return transport_is_tame<D>(forward, dim, rest) & transport_is_tame<D>(backward, dim, rest);
+  const Truth<Number> there = transport_is_tame<D>(forward, dim, rest);
+  const Truth<Number> back = transport_is_tame<D>(backward, dim, rest);
+  return there & back;
 }
 
 }  // namespace diffeo
