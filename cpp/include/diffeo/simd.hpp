@@ -50,36 +50,51 @@ inline Simd load(const double* from) { return load_as<Simd>(from); }
 inline Quad load(const float* from) { return load_as<Quad>(from); }
 inline Simd splat(double x) { return x - Simd{}; }
 
-/// Truth of each lane.
-struct SimdMask {
+/// Truth of each lane; `bits` has that of lane l in bit l.
 #if defined(__AVX512F__)
+
+struct SimdMask {
   __mmask8 lanes;
 
   SimdMask operator&(const SimdMask& o) const { return {static_cast<__mmask8>(lanes & o.lanes)}; }
   SimdMask operator|(const SimdMask& o) const { return {static_cast<__mmask8>(lanes | o.lanes)}; }
   SimdMask operator~() const { return {static_cast<__mmask8>(~lanes)}; }
-#else
-  SimdBits lanes;  // all bits of a lane or none
-
-  SimdMask operator&(const SimdMask& o) const { return {lanes & o.lanes}; }
-  SimdMask operator|(const SimdMask& o) const { return {lanes | o.lanes}; }
-  SimdMask operator~() const { return {~lanes}; }
-#endif
 };
-
-#if defined(__AVX512F__)
-
 inline SimdMask less(const Simd& a, const Simd& b) { return {_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ)}; }
 inline SimdMask at_most(const Simd& a, const Simd& b) { return {_mm512_cmp_pd_mask(a, b, _CMP_LE_OQ)}; }
 inline SimdMask equal(const Simd& a, const Simd& b) { return {_mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ)}; }
 inline Simd select(const SimdMask& mask, const Simd& yes, const Simd& no) {
   return _mm512_mask_blend_pd(mask.lanes, no, yes);
 }
-/// Bit l is the truth of lane l.
 inline unsigned bits(const SimdMask& mask) { return mask.lanes; }
+
+#elif defined(__SSE2__) && !defined(__AVX__)
+
+// By name: GCC 12 takes the general form below apart lane by lane, since SSE2 does not compare integers of 64 bits.
+struct SimdMask {
+  Simd lanes;  // all bits of a lane or none
+
+  SimdMask operator&(const SimdMask& o) const { return {_mm_and_pd(lanes, o.lanes)}; }
+  SimdMask operator|(const SimdMask& o) const { return {_mm_or_pd(lanes, o.lanes)}; }
+  SimdMask operator~() const { return {_mm_xor_pd(lanes, _mm_castsi128_pd(_mm_set1_epi32(-1)))}; }
+};
+inline SimdMask less(const Simd& a, const Simd& b) { return {_mm_cmplt_pd(a, b)}; }
+inline SimdMask at_most(const Simd& a, const Simd& b) { return {_mm_cmple_pd(a, b)}; }
+inline SimdMask equal(const Simd& a, const Simd& b) { return {_mm_cmpeq_pd(a, b)}; }
+inline Simd select(const SimdMask& mask, const Simd& yes, const Simd& no) {
+  return _mm_or_pd(_mm_and_pd(mask.lanes, yes), _mm_andnot_pd(mask.lanes, no));
+}
+inline unsigned bits(const SimdMask& mask) { return static_cast<unsigned>(_mm_movemask_pd(mask.lanes)); }
 
 #else
 
+struct SimdMask {
+  SimdBits lanes;  // all bits of a lane or none
+
+  SimdMask operator&(const SimdMask& o) const { return {lanes & o.lanes}; }
+  SimdMask operator|(const SimdMask& o) const { return {lanes | o.lanes}; }
+  SimdMask operator~() const { return {~lanes}; }
+};
 inline SimdMask less(const Simd& a, const Simd& b) { return {SimdBits(a < b)}; }
 inline SimdMask at_most(const Simd& a, const Simd& b) { return {SimdBits(a <= b)}; }
 inline SimdMask equal(const Simd& a, const Simd& b) { return {SimdBits(a == b)}; }
@@ -87,8 +102,6 @@ inline Simd select(const SimdMask& mask, const Simd& yes, const Simd& no) { retu
 inline unsigned bits(const SimdMask& mask) {
 #if defined(__AVX__)
   return static_cast<unsigned>(_mm256_movemask_pd(Simd(mask.lanes)));
-#elif defined(__SSE2__)
-  return static_cast<unsigned>(_mm_movemask_pd(Simd(mask.lanes)));
 #else
   unsigned result = 0;
   for (int l = 0; l < kSimd; ++l) result |= static_cast<unsigned>(mask.lanes[l] != 0) << l;
