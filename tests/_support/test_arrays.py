@@ -1,4 +1,4 @@
-"""Every check of _validation, with what its message says."""
+"""Every check of arrays and parameters at the Python edge, with what its message says."""
 
 from __future__ import annotations
 
