@@ -54,6 +54,7 @@ py::array_t<T> to_array(const std::vector<T>& v) {
   return py::array_t<T>(static_cast<py::ssize_t>(v.size()), v.data());
 }
 
+void bind_loops(py::module_& m);
 void bind_parallel(py::module_& m);
 void bind_covariance(py::module_& m);
 void bind_kernel(py::module_& m);

@@ -1,10 +1,9 @@
 // Table of contents of the extension module diffeo._support.core; each bind_<concept>.cpp holds one entry.
-// Compiled once per instruction-set level (DIFFEO_LEVEL).
 #include "bindings.hpp"
 
 PYBIND11_MODULE(core, m) {
   m.doc() = "Compiled core of diffeo. Arrays are checked by the Python layer; nothing is cast or copied here.";
-  m.attr("INSTRUCTION_SET") = DIFFEO_LEVEL;
+  diffeo::bindings::bind_loops(m);
   diffeo::bindings::bind_parallel(m);
   diffeo::bindings::bind_covariance(m);
   diffeo::bindings::bind_kernel(m);

@@ -1,7 +1,6 @@
 // The block eigensolver: nested iteration, its preconditioner, and the small cases it leaves to a dense solve.
 #include "diffeo/eigenpairs.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -11,6 +10,7 @@
 
 #include "diffeo/components.hpp"
 #include "diffeo/kernel_multigrid.hpp"
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
 #include "diffeo/row_checks.hpp"
@@ -41,6 +41,8 @@ constexpr double kFlattening = 0.95;
 constexpr Index kPatience = 4;
 constexpr double kWorthwhile = 3.0;
 
+std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
 /// Vectors beyond the wanted ones: they keep a multiple eigenvalue whole at the border and widen the gap. The block is
 /// filled up to a multiple of 8 columns, which the products take in groups of 16 and 8.
 Index guard_vectors(Index n_wanted) {
@@ -54,7 +56,7 @@ RowMatrix null_vectors(const SparseView& kernel, const double* trivial, Index n_
   std::vector<Row> labels;
   const Index n_pieces = connected_components(kernel, labels);
   std::vector<Index> sizes(static_cast<std::size_t>(n_pieces), 0), order(sizes.size());
-  for (const Row label : labels) ++sizes[static_cast<std::size_t>(label)];
+  for (const Row label : labels) ++sizes[at(label)];
   std::iota(order.begin(), order.end(), Index{0});
   std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
     return sizes[static_cast<std::size_t>(a)] > sizes[static_cast<std::size_t>(b)];
@@ -62,11 +64,16 @@ RowMatrix null_vectors(const SparseView& kernel, const double* trivial, Index n_
   const Index count = std::min(n_pieces, n_wanted);
   std::vector<Index> column(sizes.size(), count - 1);
   for (Index k = 0; k < count; ++k) column[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = k;
-  RowMatrix vectors = RowMatrix::Zero(kernel.n, count);
+  RowMatrix vectors = RowMatrix::zero(kernel.n, count);
   for (Index i = 0; i < kernel.n; ++i) {
     vectors(i, column[static_cast<std::size_t>(labels[static_cast<std::size_t>(i)])]) = trivial[i];
   }
-  vectors.colwise().normalize();
+  for (Index k = 0; k < count; ++k) {
+    double square = 0.0;
+    for (Index i = 0; i < kernel.n; ++i) square += vectors(i, k) * vectors(i, k);
+    const double norm = std::sqrt(square);
+    for (Index i = 0; i < kernel.n && norm > 0.0; ++i) vectors(i, k) /= norm;
+  }
   return vectors;
 }
 
@@ -92,16 +99,16 @@ class Solver {
 
   Eigenpairs run() {
     RowMatrix x;
-    Eigen::VectorXd values;
+    std::vector<double> values;
     if (use_multigrid_) {
       const Index last = static_cast<Index>(levels_.size()) - 1;
       if (multigrid_.complete()) {
         x = multigrid_.coarsest_vectors(block_);
-        values = multigrid_.coarsest_values().head(block_);
+        values.assign(multigrid_.coarsest_values().begin(), multigrid_.coarsest_values().begin() + block_);
       } else {
         random_block(last, x);
         iterate_coarse(last, x, values, options_.max_iterations);
-        multigrid_.set_coarsest_gap(values[block_ - 1]);
+        multigrid_.set_coarsest_gap(values[at(block_ - 1)]);
       }
       for (Index level = last - 1; level >= 0; --level) {
         x = prolong(level, x);
@@ -110,7 +117,7 @@ class Solver {
     } else {
       random_block(0, x);
     }
-    x.leftCols(known_.cols()) = known_;
+    for (Index i = 0; i < x.rows(); ++i) std::copy_n(known_.row(i), known_.cols(), x.row(i));
     known_.resize(0, 0);
     const DiffusionOperator op = operator_of(0);
     RitzSpace space(op, block_);
@@ -122,27 +129,20 @@ class Solver {
 
  private:
   DiffusionOperator operator_of(Index level) const {
-    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
+    const KernelLevel& here = levels_[at(level)];
     return {here.kernel, here.scaling.data(), threads_};
   }
 
   void random_block(Index level, RowMatrix& x) const {
     std::mt19937_64 generator(options_.seed);
     std::normal_distribution<double> normal;
-    x.resize(levels_[static_cast<std::size_t>(level)].size(), block_);
+    x.resize(levels_[at(level)].size(), block_);
     for (Index k = 0; k < x.size(); ++k) x.data()[k] = normal(generator);
   }
 
   /// P x, freed of what interpolation adds by two products with S.
   RowMatrix prolong(Index level, const RowMatrix& x) {
-    const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
-    const SingleBlock coarse = x.cast<float>();
-    RowMatrix fine(here.size(), block_), other;
-    for_each_product(here.prolongation.rows, coarse, threads_, [&](Index i, Index first, auto width, const float* sum) {
-      for (int c = 0; c < decltype(width)::value; ++c) {
-        fine(i, first + c) = static_cast<double>(sum[c]);
-      }
-    });
+    RowMatrix fine = multigrid_.prolong(level, x), other;
     const DiffusionOperator op = operator_of(level);
     op.apply(fine, other);
     op.apply(other, fine);
@@ -150,34 +150,35 @@ class Solver {
   }
 
   /// Sets the growth of a level to the median ratio of its Ritz values to those of the coarser one.
-  void calibrate(Index level, const Eigen::VectorXd& coarse, const Eigen::VectorXd& fine_ritz) {
+  void calibrate(Index level, const std::vector<double>& coarse, const std::vector<double>& fine_ritz) {
     std::vector<double> ratios;
     for (Index k = 1; k < options_.n_wanted; ++k) {
-      const double below = coarse[k], above = 1.0 - fine_ritz[k];
+      const double below = coarse[at(k)], above = 1.0 - fine_ritz[at(k)];
       if (below > 1e-9 && above > 1e-12) ratios.push_back(above / below);
     }
     if (ratios.empty()) return;
     const auto middle = ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2);
     std::nth_element(ratios.begin(), middle, ratios.end());
     // Far from the ratio of the epsilons the coarse level does not stand for this one, whatever its spectrum.
-    const double expected = levels_[static_cast<std::size_t>(level)].growth;
+    const double expected = levels_[at(level)].growth;
     multigrid_.set_growth(level, kFlattening * std::clamp(*middle, 0.5 * expected, 3.0 * expected));
   }
 
   /// A few iterations on a coarse level: x becomes its Ritz vectors, `values` the eigenvalues of I - S.
-  void iterate_coarse(Index level, RowMatrix& x, Eigen::VectorXd& values, Index max_iterations) {
+  void iterate_coarse(Index level, RowMatrix& x, std::vector<double>& values, Index max_iterations) {
     const DiffusionOperator op = operator_of(level);
     RitzSpace space(op, block_);
     space.start(x, options_.seed);
-    if (values.size() > 0) calibrate(level, values, space.values());
+    if (!values.empty()) calibrate(level, values, space.values());
     iterate(level, space, kNestedTolerance, max_iterations);
     x = space.vectors(block_);
-    values = 1.0 - space.values().array();
+    values = space.values();
+    for (double& value : values) value = 1.0 - value;
   }
 
   /// Block iteration until the wanted residuals are below the tolerance; returns the number of iterations.
   Index iterate(Index level, RitzSpace& space, double tolerance, Index max_iterations) {
-    const auto worst = [&] { return space.residual_norms().head(options_.n_wanted).maxCoeff(); };
+    const auto worst = [&] { return worst_of(space); };
     const bool coarsest = level + 1 == static_cast<Index>(levels_.size());
     bool multigrid = use_multigrid_ && !coarsest;
     const double first = worst();
@@ -204,7 +205,7 @@ class Solver {
       }
       active.clear();
       for (Index k = 0; k < block_; ++k) {
-        if (space.residual_norms()[k] > 0.5 * tolerance) active.push_back(k);
+        if (space.residual_norms()[at(k)] > 0.5 * tolerance) active.push_back(k);
       }
       space.residuals(active, residual);
       precondition(level, space, active, multigrid, residual, correction);
@@ -216,13 +217,13 @@ class Solver {
                     const SingleBlock& residual, SingleBlock& correction) {
     std::vector<float> shifts(static_cast<std::size_t>(residual.cols()), 0.0f);
     if (multigrid) {
-      for (std::size_t c = 0; c < active.size(); ++c) shifts[c] = static_cast<float>(1.0 - space.values()[active[c]]);
+      for (std::size_t c = 0; c < active.size(); ++c) shifts[c] = static_cast<float>(1.0 - space.values()[at(active[c])]);
       multigrid_.cycle(level, residual, shifts, block_, correction);
       return;
     }
     // The part of the spectrum that the block does not hold: from its last Ritz value upwards.
-    const double high = levels_[static_cast<std::size_t>(level)].highest;
-    const double low = std::clamp(1.0 - space.values()[block_ - 1], 1e-7 * high, 0.5 * high);
+    const double high = levels_[at(level)].highest;
+    const double low = std::clamp(1.0 - space.values()[at(block_ - 1)], 1e-7 * high, 0.5 * high);
     const double steps = 0.5 * std::sqrt(high / low) * std::log(kReduction);
     const int degree = static_cast<int>(std::clamp(std::ceil(steps), double{kMinDegree}, double{kMaxDegree}));
     multigrid_.chebyshev(level, residual, shifts, low, degree, correction);
@@ -233,14 +234,19 @@ class Solver {
   Eigenpairs finish(const RitzSpace& space, Index iterations) const {
     Eigenpairs pairs;
     const Index k = options_.n_wanted;
-    pairs.values.assign(space.values().data(), space.values().data() + k);
-    pairs.residuals.assign(space.residual_norms().data(), space.residual_norms().data() + k);
+    pairs.values.assign(space.values().begin(), space.values().begin() + k);
+    pairs.residuals.assign(space.residual_norms().begin(), space.residual_norms().begin() + k);
     pairs.vectors = space.vectors(k);
     pairs.iterations = iterations;
     pairs.products = space.products() + static_cast<Index>(multigrid_.products());
     for (const KernelLevel& level : levels_) pairs.levels.push_back(level.size());
-    pairs.converged = space.residual_norms().head(k).maxCoeff() <= options_.tolerance;
+    pairs.converged = worst_of(space) <= options_.tolerance;
     return pairs;
+  }
+
+  /// The largest residual of the wanted pairs.
+  double worst_of(const RitzSpace& space) const {
+    return *std::max_element(space.residual_norms().begin(), space.residual_norms().begin() + options_.n_wanted);
   }
 
   EigenOptions options_;
@@ -252,17 +258,28 @@ class Solver {
   bool use_multigrid_ = true;
 };
 
+/// Norms of S v - lambda v, where `image` is S v.
+std::vector<double> residuals_of(const RowMatrix& image, const RowMatrix& vectors, const std::vector<double>& values) {
+  std::vector<double> squares(values.size(), 0.0);
+  for (Index i = 0; i < vectors.rows(); ++i) {
+    for (Index k = 0; k < vectors.cols(); ++k) {
+      const double defect = image(i, k) - values[at(k)] * vectors(i, k);
+      squares[at(k)] += defect * defect;
+    }
+  }
+  for (double& square : squares) square = std::sqrt(square);
+  return squares;
+}
+
 Eigenpairs dense_eigenpairs(const DiffusionOperator& op, const EigenOptions& options) {
-  const Eigen::MatrixXd s = op.dense();
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(s);
-  if (solver.info() != Eigen::Success) throw std::runtime_error("leading_eigenpairs: dense solve failed");
-  const Index k = options.n_wanted;
-  const Eigen::VectorXd values = solver.eigenvalues().reverse().head(k);
+  const RowMatrix s = op.dense();
+  const SymmetricEigen eigen = symmetric_eigen(s, "leading_eigenpairs");
+  const Index n = op.size(), k = options.n_wanted;
   Eigenpairs pairs;
-  pairs.vectors = solver.eigenvectors().rightCols(k).rowwise().reverse();
-  pairs.values.assign(values.data(), values.data() + k);
-  const Eigen::MatrixXd defect = s * pairs.vectors - pairs.vectors * values.asDiagonal();
-  for (Index c = 0; c < k; ++c) pairs.residuals.push_back(defect.col(c).norm());
+  pairs.values.assign(eigen.values.rbegin(), eigen.values.rbegin() + k);
+  pairs.vectors = reversed_columns(columns(eigen.vectors, n - k, k));
+  const RowMatrix image = product(s, pairs.vectors);
+  pairs.residuals = residuals_of(image, pairs.vectors, pairs.values);
   pairs.levels.push_back(op.size());
   pairs.converged = *std::max_element(pairs.residuals.begin(), pairs.residuals.end()) <= options.tolerance;
   return pairs;
@@ -273,10 +290,8 @@ Eigenpairs known_eigenpairs(const DiffusionOperator& op, RowMatrix&& vectors, co
   Eigenpairs pairs;
   RowMatrix image;
   op.apply(vectors, image);
-  for (Index k = 0; k < vectors.cols(); ++k) {
-    pairs.values.push_back(1.0);
-    pairs.residuals.push_back((image.col(k) - vectors.col(k)).norm());
-  }
+  pairs.values.assign(at(vectors.cols()), 1.0);
+  pairs.residuals = residuals_of(image, vectors, pairs.values);
   pairs.vectors = std::move(vectors);
   pairs.products = image.cols();
   pairs.levels.push_back(op.size());

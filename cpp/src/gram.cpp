@@ -33,11 +33,13 @@ RowMatrix gram(const RowMatrix& x, const RowMatrix& y, int threads) {
   std::vector<RowMatrix> partial(static_cast<std::size_t>(chunks));
   parallel_chunks(n, kRows, threads, [&](Index chunk, Index begin, Index end) {
     RowMatrix& part = partial[static_cast<std::size_t>(chunk)];
-    part.setZero(p, q);
+    part = RowMatrix::zero(p, q);
     gram_rows(x.data() + begin * p, p, y.data() + begin * q, q, end - begin, part.data());
   });
-  RowMatrix total = RowMatrix::Zero(p, q);
-  for (const RowMatrix& part : partial) total += part;
+  RowMatrix total = RowMatrix::zero(p, q);
+  for (const RowMatrix& part : partial) {
+    for (Index e = 0; e < total.size(); ++e) total.data()[e] += part.data()[e];
+  }
   return total;
 }
 

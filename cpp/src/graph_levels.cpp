@@ -1,11 +1,11 @@
 // Smoothed aggregation: strong edges, aggregates, interpolation and Galerkin products.
 #include "diffeo/graph_levels.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <random>
 
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/spares.hpp"
 
@@ -75,7 +75,7 @@ double highest_of(const SparseRows& a, const std::vector<double>& diagonal, int 
   if (!(beta > 0.0)) return 1.0;
   for (double& x : v) x /= beta;
   beta = 0.0;
-  Eigen::MatrixXd t = Eigen::MatrixXd::Zero(steps, steps);
+  RowMatrix t = RowMatrix::zero(steps, steps);
   for (Index k = 0; k < steps; ++k) {
     for (Index i = 0; i < n; ++i) scaled[at(i)] = root[at(i)] * v[at(i)];
     apply(a, scaled, next, threads);
@@ -88,8 +88,8 @@ double highest_of(const SparseRows& a, const std::vector<double>& diagonal, int 
     before.swap(v);
     for (Index i = 0; i < n; ++i) v[at(i)] = next[at(i)] / beta;
   }
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(t);
-  return kMargin * (solver.eigenvalues()[steps - 1] + beta * std::abs(solver.eigenvectors()(steps - 1, steps - 1)));
+  const auto [values, vectors] = symmetric_eigen(t, "build_graph_levels");
+  return kMargin * (values.back() + beta * std::abs(vectors(steps - 1, steps - 1)));
 }
 
 /// Largest weight at each sample; the weight of an entry (i, j) is -a_ij.

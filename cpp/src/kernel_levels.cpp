@@ -1,7 +1,6 @@
 // The levels for the eigenproblem: subsamples, their kernels, interpolation between them.
 #include "diffeo/kernel_levels.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -9,6 +8,7 @@
 #include <random>
 
 #include "diffeo/gram.hpp"
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -120,24 +120,29 @@ double highest_of(const KernelLevel& level, int threads) {
   std::mt19937_64 generator(1);
   std::normal_distribution<double> normal;
   RowMatrix v(n, 1), next;
-  for (Index i = 0; i < n; ++i) v(i, 0) = normal(generator);
-  v /= std::sqrt(gram(v, v, threads)(0, 0));
-  RowMatrix before = RowMatrix::Zero(n, 1);
-  Eigen::MatrixXd t = Eigen::MatrixXd::Zero(steps, steps);
+  const auto each = [n](auto&& set) {
+    for (Index i = 0; i < n; ++i) set(i);
+  };
+  each([&](Index i) { v(i, 0) = normal(generator); });
+  const double size = std::sqrt(gram(v, v, threads)(0, 0));
+  each([&](Index i) { v(i, 0) /= size; });
+  RowMatrix before = RowMatrix::zero(n, 1);
+  RowMatrix t = RowMatrix::zero(steps, steps);
   double beta = 0.0;
   for (Index k = 0; k < steps; ++k) {
     op.apply(v, next);
-    next -= beta * before;
+    each([&](Index i) { next(i, 0) -= beta * before(i, 0); });
     t(k, k) = gram(v, next, threads)(0, 0);
-    next -= t(k, k) * v;
+    each([&](Index i) { next(i, 0) -= t(k, k) * v(i, 0); });
     beta = std::sqrt(gram(next, next, threads)(0, 0));
     if (k + 1 < steps) t(k, k + 1) = t(k + 1, k) = beta;
     if (!(beta > 1e-14)) break;
     before.swap(v);
-    v = next / beta;
+    v.resize(n, 1);
+    each([&](Index i) { v(i, 0) = next(i, 0) / beta; });
   }
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(t);
-  const double lowest = solver.eigenvalues()[0] - beta * std::abs(solver.eigenvectors()(steps - 1, 0));
+  const auto [values, vectors] = symmetric_eigen(t, "build_kernel_levels");
+  const double lowest = values[0] - beta * std::abs(vectors(steps - 1, 0));
   return 1.0 - std::max(-1.0, lowest);
 }
 

@@ -38,12 +38,13 @@ void test_eigenpairs(Index n, Index n_wanted, double tolerance) {
     CHECK(std::abs(first.values[static_cast<std::size_t>(k)] - ring.eigenvalue((k + 1) / 2)) < 1e-10);
     CHECK(first.residuals[static_cast<std::size_t>(k)] <= tolerance);
   }
-  CHECK((first.vectors.transpose() * first.vectors - MatrixXd::Identity(n_wanted, n_wanted)).norm() < 1e-10);
+  const RowMatrix vectors = eigen(first.vectors);
+  CHECK((vectors.transpose() * vectors - MatrixXd::Identity(n_wanted, n_wanted)).norm() < 1e-10);
   const diffeo::DiffusionOperator op(ring.view(), scaling.data(), 1);
-  RowMatrix image;
+  diffeo::RowMatrix image;
   op.apply(first.vectors, image);
   const RowMatrix theta = RowMatrix(Eigen::Map<const Eigen::VectorXd>(first.values.data(), n_wanted).asDiagonal());
-  CHECK((image - first.vectors * theta).colwise().norm().maxCoeff() <= 1.01 * tolerance + 1e-14);
+  CHECK((eigen(image) - vectors * theta).colwise().norm().maxCoeff() <= 1.01 * tolerance + 1e-14);
   for (const diffeo::Eigenpairs& other : runs) {
     CHECK(same_bits(other.values.data(), first.values.data(), n_wanted));
     CHECK(same_bits(other.vectors.data(), first.vectors.data(), first.vectors.size()));
@@ -85,13 +86,13 @@ void test_operator_products() {
   std::vector<double> density(50), degree(50), scaling(50);
   diffeo::normalise(ring.view(), 0.5, density.data(), degree.data(), scaling.data(), 2);
   const diffeo::DiffusionOperator op(ring.view(), scaling.data(), 2);
-  const MatrixXd dense = op.dense();
+  const MatrixXd dense = eigen(op.dense());
   CHECK((dense - dense.transpose()).norm() == 0.0);
   for (const Index columns : {1, 3, 4, 7, 8, 13}) {
     const RowMatrix x = random_matrix(50, columns, 4);
-    RowMatrix y;
-    op.apply(x, y);
-    CHECK((y - dense * x).norm() < 1e-13 * x.norm());
+    diffeo::RowMatrix y;
+    op.apply(block(x), y);
+    CHECK((eigen(y) - dense * x).norm() < 1e-13 * x.norm());
   }
 }
 

@@ -84,16 +84,16 @@ void test_cycle(const Problem& problem) {
       diffeo::build_kernel_levels(problem.view(), problem.scaling.data(), problem.trivial.data(), &geometry, 1);
   diffeo::KernelMultigrid multigrid(levels, 1);
   CHECK(multigrid.complete());
-  const MatrixXd s = problem.operator_(1).dense();
+  const MatrixXd s = eigen(problem.operator_(1).dense());
   const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(s);
-  const Index n = problem.tree.size(), block = 4;
+  const Index n = problem.tree.size(), n_leading = 4;
   MatrixXd wanted = random_matrix(n, 8, 1);
-  const MatrixXd leading = solver.eigenvectors().rightCols(block);
+  const MatrixXd leading = solver.eigenvectors().rightCols(n_leading);
   wanted -= leading * (leading.transpose() * wanted);
-  const diffeo::SingleBlock r = RowMatrix(wanted - s * wanted).cast<float>();
+  const diffeo::SingleBlock r = block<float>(wanted - s * wanted);
   diffeo::SingleBlock w;
-  multigrid.cycle(0, r, std::vector<float>(8, 0.0f), block, w);
-  MatrixXd error = w.cast<double>() - wanted;
+  multigrid.cycle(0, r, std::vector<float>(8, 0.0f), n_leading, w);
+  MatrixXd error = eigen(w) - wanted;
   error -= leading * (leading.transpose() * error);
   CHECK(error.norm() < wanted.norm() / 3.0);
   CHECK(multigrid.products() > 0.0);
@@ -102,7 +102,7 @@ void test_cycle(const Problem& problem) {
 void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index n_pieces) {
   const diffeo::KernelGeometry geometry = problem.geometry();
   const diffeo::EigenOptions options{.n_wanted = n_wanted, .tolerance = 1e-9};
-  const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(problem.operator_(1).dense());
+  const Eigen::SelfAdjointEigenSolver<MatrixXd> solver(eigen(problem.operator_(1).dense()));
   std::vector<diffeo::Eigenpairs> runs;
   for (const int threads : {1, 3}) {
     runs.push_back(diffeo::leading_eigenpairs(problem.operator_(threads), problem.trivial.data(), options, &geometry));
@@ -115,7 +115,8 @@ void test_against_the_dense_solver(const Problem& problem, Index n_wanted, Index
     for (Index k = 0; k < n_wanted; ++k) {
       CHECK(std::abs(pairs.values[static_cast<std::size_t>(k)] - solver.eigenvalues().reverse()[k]) < 1e-12);
     }
-    CHECK((pairs.vectors.transpose() * pairs.vectors - MatrixXd::Identity(n_wanted, n_wanted)).norm() < 1e-12);
+    const RowMatrix vectors = eigen(pairs.vectors);
+    CHECK((vectors.transpose() * vectors - MatrixXd::Identity(n_wanted, n_wanted)).norm() < 1e-12);
   }
   std::vector<Row> labels;
   CHECK(diffeo::connected_components(problem.view(), labels) == n_pieces);
@@ -162,7 +163,8 @@ void test_kernel_multigrid() {
       diffeo::leading_eigenpairs(dust.operator_(1), dust.trivial.data(), {.n_wanted = 5}, nullptr);
   CHECK(pairs.converged && pairs.values == std::vector<double>(5, 1.0));
   Eigen::VectorXd root = Eigen::Map<const Eigen::VectorXd>(dust.trivial.data(), 900).normalized();
-  CHECK((root - pairs.vectors * (pairs.vectors.transpose() * root)).norm() < 1e-12);
+  const RowMatrix found = eigen(pairs.vectors);
+  CHECK((root - found * (found.transpose() * root)).norm() < 1e-12);
   // A row that keeps its place in two pieces' order: labels are numbered by first rows.
   std::vector<Row> labels;
   CHECK(diffeo::connected_components(dust.view(), labels) > 5);

@@ -1,6 +1,7 @@
 // What the core tests share: CHECK, random matrices, and two samples whose answers are known.
 #pragma once
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -19,7 +20,22 @@ namespace testing {
 
 using diffeo::Index;
 using diffeo::Row;
-using diffeo::RowMatrix;
+
+/// The tests calculate with Eigen, which the core keeps behind linear_algebra.hpp.
+using RowMatrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+/// A block of the core as a matrix of Eigen, and the other way round.
+template <class T>
+RowMatrix eigen(const diffeo::Matrix<T>& block) {
+  using Block = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  return Eigen::Map<const Block>(block.data(), block.rows(), block.cols()).template cast<double>();
+}
+template <class T = double>
+diffeo::Matrix<T> block(const RowMatrix& matrix) {
+  diffeo::Matrix<T> result(matrix.rows(), matrix.cols());
+  for (Index k = 0; k < matrix.size(); ++k) result.data()[k] = static_cast<T>(matrix.data()[k]);
+  return result;
+}
 
 inline std::atomic<int> failures{0};
 

@@ -17,5 +17,6 @@ void test_frames();
 void test_parallel();
 void test_row_checks();
 void test_gates();
+void test_linear_algebra();
 
 }  // namespace testing

@@ -43,7 +43,7 @@ class LaplacianSolver {
   bool anchored_;
   SparseRows matrix_;
   std::vector<GraphLevel> levels_;
-  Eigen::MatrixXf coarsest_inverse_;  // pseudo-inverse; empty where the coarsest level is too large for one
+  Matrix<float> coarsest_inverse_;  // pseudo-inverse; empty where the coarsest level is too large for one
 };
 
 }  // namespace diffeo

@@ -17,14 +17,21 @@ namespace diffeo {
 class KernelMultigrid {
  public:
   /// `levels` must outlive the object. The coarsest one is decomposed here when it is small enough.
-  KernelMultigrid(const std::vector<KernelLevel>& levels, int threads);
+  KernelMultigrid(const std::vector<KernelLevel>& levels, int threads)
+      : levels_(levels), threads_(threads), workspaces_(levels.size()) {
+    for (std::size_t l = 0; l < levels.size(); ++l) workspaces_[l].growth = levels[l].growth;
+    decompose_coarsest();
+  }
 
   /// Whether the coarsest level is solved exactly, so that there is a preconditioner for every level.
   bool complete() const { return coarsest_vectors_.size() > 0; }
 
   /// Leading eigenvectors (n_coarsest, count) of the coarsest S, and the eigenvalues of its I - S.
-  RowMatrix coarsest_vectors(Index count) const;
-  const Eigen::VectorXd& coarsest_values() const { return coarsest_values_; }
+  RowMatrix coarsest_vectors(Index count) const { return columns(coarsest_vectors_, 0, count); }
+  const std::vector<double>& coarsest_values() const { return coarsest_values_; }
+
+  /// P x (n, b) from a block x (n_coarse, b) on the level below, b a multiple of kSingleColumns.
+  RowMatrix prolong(Index level, const RowMatrix& x) const;
 
   /// Where the coarsest level was not decomposed: its smallest eigenvalue of I - S beyond the block, from which on
   /// Chebyshev iteration solves it.
@@ -50,6 +57,8 @@ class KernelMultigrid {
     double growth = 0.0;
   };
 
+  friend struct Loops;
+  void decompose_coarsest();
   void smooth(Index level, const SingleBlock& r, const std::vector<float>& shifts, double low, int degree,
               bool from_zero, Workspace& work);
   void solve_coarsest(const SingleBlock& r, const std::vector<float>& shifts, Index block, SingleBlock& w);
@@ -59,8 +68,8 @@ class KernelMultigrid {
   const std::vector<KernelLevel>& levels_;
   int threads_;
   std::vector<Workspace> workspaces_;
-  Eigen::MatrixXd coarsest_vectors_;
-  Eigen::VectorXd coarsest_values_;
+  RowMatrix coarsest_vectors_;
+  std::vector<double> coarsest_values_;
   double coarsest_gap_ = 0.0;
   double products_ = 0.0;
 };

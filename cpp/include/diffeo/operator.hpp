@@ -31,12 +31,15 @@ class DiffusionOperator {
   const double* scaling() const { return scaling_; }
 
   /// y = S x for blocks (n, b); y is resized.
-  void apply(const RowMatrix& x, RowMatrix& y) const;
+  void apply(const RowMatrix& x, RowMatrix& y) const {
+    y.resize(x.rows(), x.cols());
+    apply(x.data(), x.cols(), y.data(), x.cols(), x.cols());
+  }
   /// The same for the first `columns` columns of row-major arrays with so many numbers a row; y must not overlap x.
   void apply(const double* x, Index x_stride, double* y, Index y_stride, Index columns) const;
 
   /// S as a dense matrix: for small n only.
-  Eigen::MatrixXd dense() const;
+  RowMatrix dense() const;
 
  private:
   SparseView kernel_;

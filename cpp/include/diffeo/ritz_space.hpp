@@ -15,12 +15,13 @@ namespace diffeo {
 /// stored. The same bits for any number of threads.
 class RitzSpace {
  public:
-  RitzSpace(const DiffusionOperator& op, Index block);
+  RitzSpace(const DiffusionOperator& op, Index block)
+      : op_(op), n_(op.size()), block_(block), stride_(3 * block), space_(n_, stride_), image_(n_, stride_) {}
 
   Index block() const { return block_; }
   /// Ritz values of X, descending, and norm(S x - theta x) of each, from images that were updated, not recomputed.
-  const Eigen::VectorXd& values() const { return values_; }
-  const Eigen::VectorXd& residual_norms() const { return norms_; }
+  const std::vector<double>& values() const { return values_; }
+  const std::vector<double>& residual_norms() const { return norms_; }
   /// Columns multiplied by S so far.
   Index products() const { return products_; }
 
@@ -37,7 +38,7 @@ class RitzSpace {
   void extend(const SingleBlock& w, const std::vector<Index>& columns);
 
   /// Leading `count` Ritz vectors (n, count).
-  RowMatrix vectors(Index count) const;
+  RowMatrix vectors(Index count) const { return columns(space_, 0, count); }
 
  private:
   Index width() const { return block_ + n_previous_ + n_new_; }
@@ -51,7 +52,7 @@ class RitzSpace {
   RowMatrix space_, image_;     // (n, 3 block): X, then P, then W
   RowMatrix fresh_;             // W alone: the products gather from contiguous rows
   RowMatrix gram_, projected_;  // of the space with itself, and with its image
-  Eigen::VectorXd values_, norms_;
+  std::vector<double> values_, norms_;
 };
 
 }  // namespace diffeo

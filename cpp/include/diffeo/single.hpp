@@ -9,7 +9,7 @@
 namespace diffeo {
 
 /// Blocks (n, b) of single precision, one row a sample; b is a multiple of kSingleColumns.
-using SingleBlock = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using SingleBlock = Matrix<float>;
 
 /// Columns of a block are padded to a multiple of this: half a cache line.
 constexpr Index kSingleColumns = 8;

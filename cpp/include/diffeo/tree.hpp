@@ -35,7 +35,10 @@ class MetricTree {
 
   /// `points` (n, m); `whitening` (n, m, dim) or null when dim = 0. Throws std::invalid_argument on n >= 2^31, and
   /// Interrupted on Ctrl-C.
-  MetricTree(const double* points, const double* whitening, Index n, Index m, Index dim, int threads);
+  MetricTree(const double* points, const double* whitening, Index n, Index m, Index dim, int threads)
+      : n_(n), m_(m), dim_(dim), search_dim_(m) {
+    build(points, whitening, threads);
+  }
 
   Index size() const { return n_; }
   Index n_measurements() const { return m_; }
@@ -101,6 +104,8 @@ class MetricTree {
   }
 
  private:
+  friend struct Loops;
+  void build(const double* points, const double* whitening, int threads);
   void choose_search_coordinates(const double* points);
   void lay_out_nodes();
   void sort_samples(const double* search, int threads);
@@ -135,8 +140,8 @@ class MetricTree {
   std::vector<double> boxes_;  // per node: lower corner, then upper corner
   Buffer<double> points_, whitening_, squared_stretches_, stretch_, search_, blocks_;
   Index block_size_ = 0;
-  bool blocks_are_complete_;
-  Eigen::RowVectorXd projection_centre_;
+  bool blocks_are_complete_ = false;
+  std::vector<double> projection_centre_;
   RowMatrix projection_;  // (m, search_dim) with orthonormal columns; empty when the points search for themselves
 };
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 GATES: tuple[float, float, float, float]
 INSTRUCTION_SET: str
 
+def use_loops(loops: object) -> str: ...
 def permute_rows(
     indptr: NDArray[np.int64],
     indices: NDArray[np.int32],

@@ -1,12 +1,13 @@
 """Instruction-set levels: which the build holds, which this processor runs, and which one the process uses.
 
-The core is compiled once per level, into extensions that share no code; one of them becomes ``diffeo._support.core``. Results
+The hot loops are compiled once per level, into extensions that share no code; the core uses those of one of them. Results
 have the same bits for any number of threads on one level. Between levels they differ by rounding, because longer vectors
 and fused multiply-adds sum in another order.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from types import ModuleType
@@ -51,9 +52,19 @@ def choose() -> str:
 
 
 def load_core(name: str) -> ModuleType:
-    """The core at the chosen level, as a module called `name`."""
-    path = _find(choose())
-    assert path is not None
+    """The core as a module called `name`, with the loops of the chosen level and its name as INSTRUCTION_SET."""
+    level = choose()
+    loops = importlib.import_module(f"diffeo._support.{_extension(level)}")
+    core = _load("_core", name)
+    core.INSTRUCTION_SET = core.use_loops(loops.LOOPS)
+    return core
+
+
+def _load(extension: str, name: str) -> ModuleType:
+    """An extension of this folder as a module called `name`."""
+    path = _find(extension)
+    if path is None:
+        raise errors.MissingDependencyError(f"diffeo's extension {extension} is not there: install diffeo again.")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -63,10 +74,14 @@ def load_core(name: str) -> ModuleType:
 
 
 def _built() -> list[str]:
-    return [level for level in LEVELS if _find(level) is not None]
+    return [level for level in LEVELS if _find(_extension(level)) is not None]
 
 
-def _find(level: str) -> str | None:
-    """Path of the extension of a level; None if it was not built."""
-    spec = importlib.util.find_spec("diffeo._support._core_" + level.replace("-", "_"))
+def _extension(level: str) -> str:
+    return "_loops_" + level.replace("-", "_")
+
+
+def _find(extension: str) -> str | None:
+    """Path of an extension of this folder; None if it was not built."""
+    spec = importlib.util.find_spec(f"diffeo._support.{extension}")
     return None if spec is None else spec.origin

@@ -1,13 +1,11 @@
-// Edges around each sample, and the gradient of the stress.
+// The gradient of the stress.
 #include "diffeo/stress.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 
 #include "diffeo/parallel.hpp"
-#include "diffeo/row_checks.hpp"
 
 namespace diffeo {
 namespace {
@@ -47,29 +45,11 @@ void edge_pulls(const EdgeView& edges, const double* layout, Index dim, Index be
 
 }  // namespace
 
-IncidentEdges::IncidentEdges(Index n, const Index* i, const Index* j, Index e) {
-  if (n < 0) throw std::invalid_argument("IncidentEdges: n must not be negative");
-  if (e >= std::numeric_limits<Row>::max()) throw std::invalid_argument("IncidentEdges: too many edges");
-  check_edges("IncidentEdges", i, j, e, n, 1);
-  indptr_.assign(at(n) + 1, 0);
-  edges_ = Buffer<Row>(2 * e);
-  for (Index k = 0; k < e; ++k) {
-    ++indptr_[at(i[k]) + 1];
-    ++indptr_[at(j[k]) + 1];
-  }
-  for (Index s = 0; s < n; ++s) indptr_[at(s) + 1] += indptr_[at(s)];
-  std::vector<Index> next(indptr_.begin(), indptr_.end() - 1);
-  for (Index k = 0; k < e; ++k) {
-    edges_[next[at(i[k])]++] = static_cast<Row>(-k - 1);
-    edges_[next[at(j[k])]++] = static_cast<Row>(k + 1);
-  }
-}
-
 double stress_gradient(const EdgeView& edges, const IncidentEdges& incident, const double* layout, Index d,
                        double* gradient, int threads) {
   Buffer<double> pulls(edges.e * d);
   const Index width = 1 + edges.k * d, chunks = (edges.e + kEdges - 1) / kEdges;
-  RowMatrix sums = RowMatrix::Zero(chunks, width);
+  RowMatrix sums = RowMatrix::zero(chunks, width);
   parallel_chunks(edges.e, kEdges, threads, [&](Index chunk, Index begin, Index end) {
     double* row = sums.data() + chunk * width;
     switch (d) {
@@ -92,7 +72,10 @@ double stress_gradient(const EdgeView& edges, const IncidentEdges& incident, con
       });
     }
   });
-  const Eigen::RowVectorXd total = sums.colwise().sum();
+  std::vector<double> total(at(width), 0.0);
+  for (Index chunk = 0; chunk < chunks; ++chunk) {
+    for (Index k = 0; k < width; ++k) total[at(k)] += sums(chunk, k);
+  }
   std::copy_n(total.data() + 1, width - 1, gradient + edges.n * d);
   return total[0];
 }

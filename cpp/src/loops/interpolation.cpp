@@ -1,12 +1,12 @@
 // Moving least squares on values, and on values with gradients.
 #include "diffeo/interpolation.hpp"
 
-#include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <vector>
 
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/row_checks.hpp"
 
@@ -29,17 +29,15 @@ class Monomials {
   Index size() const { return static_cast<Index>(exponents_.size()); }
 
   /// All monomials at x (d) into row (size).
-  template <class Row>
-  void values(const Eigen::RowVectorXd& x, Row&& row) const {
-    for (Index t = 0; t < size(); ++t) row[t] = product(x, t, -1);
+  void values(const double* x, double* row) const {
+    for (Index t = 0; t < size(); ++t) row[t] = monomial(x, t, -1);
   }
 
   /// Derivatives of all monomials along axis a.
-  template <class Row>
-  void derivatives(const Eigen::RowVectorXd& x, Index a, Row&& row) const {
+  void derivatives(const double* x, Index a, double* row) const {
     for (Index t = 0; t < size(); ++t) {
       const int power = exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)];
-      row[t] = power == 0 ? 0.0 : power * product(x, t, a);
+      row[t] = power == 0 ? 0.0 : power * monomial(x, t, a);
     }
   }
 
@@ -56,7 +54,7 @@ class Monomials {
   }
 
   /// Monomial t at x, with the power of one axis lowered by one (lowered = -1: none).
-  double product(const Eigen::RowVectorXd& x, Index t, Index lowered) const {
+  double monomial(const double* x, Index t, Index lowered) const {
     double value = 1.0;
     for (Index a = 0; a < d_; ++a) {
       const int power = exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)] - (a == lowered ? 1 : 0);
@@ -72,22 +70,37 @@ class Monomials {
 /// Offsets of the neighbours of one query in units of half the neighbourhood, and their weights.
 struct Neighborhood {
   RowMatrix offsets;
-  Eigen::VectorXd weights;
+  std::vector<double> weights;
   double unit = 0.0;  ///< scaled offset = offset * unit
 
-  Neighborhood(Index k, Index d) : offsets(k, d), weights(k) {}
+  Neighborhood(Index k, Index d) : offsets(k, d), weights(static_cast<std::size_t>(k)) {}
 
   void place(const double* query, const double* nodes, const Index* neighbors) {
     const Index k = offsets.rows(), d = offsets.cols();
-    const Eigen::Map<const Eigen::RowVectorXd> x(query, d);
-    for (Index a = 0; a < k; ++a)
-      offsets.row(a) = Eigen::Map<const Eigen::RowVectorXd>(nodes + neighbors[a] * d, d) - x;
-    const double farthest = offsets.rowwise().norm().maxCoeff();
+    double farthest = 0.0;
+    for (Index a = 0; a < k; ++a) {
+      double square = 0.0;
+      for (Index b = 0; b < d; ++b) {
+        offsets(a, b) = nodes[neighbors[a] * d + b] - query[b];
+        square += offsets(a, b) * offsets(a, b);
+      }
+      farthest = std::max(farthest, std::sqrt(square));
+    }
     unit = farthest > 0.0 ? 2.0 / farthest : 0.0;
-    offsets *= unit;
-    weights = (-0.5 * offsets.rowwise().squaredNorm()).array().exp();
+    for (Index a = 0; a < k; ++a) {
+      double square = 0.0;
+      for (Index b = 0; b < d; ++b) {
+        offsets(a, b) *= unit;
+        square += offsets(a, b) * offsets(a, b);
+      }
+      weights[static_cast<std::size_t>(a)] = std::exp(-0.5 * square);
+    }
   }
 };
+
+void scale(double* row, Index count, double factor) {
+  for (Index t = 0; t < count; ++t) row[t] *= factor;
+}
 
 }  // namespace
 
@@ -100,19 +113,17 @@ void local_polynomial_fit(const double* queries, Index n_queries, Index d, const
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);
     RowMatrix design(k, monomials.size()), targets(k, v);
-    // A complete orthogonal decomposition gives the solution of least norm when the nodes leave terms open.
-    Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd> solver(k, monomials.size());
-    solver.setThreshold(kOpen);
+    LeastNormFit fit(k, monomials.size(), kOpen);
     for (Index i = begin; i < end; ++i) {
       around.place(queries + i * d, nodes, neighbors + i * k);
       for (Index a = 0; a < k; ++a) {
+        const double weight = around.weights[static_cast<std::size_t>(a)];
         monomials.values(around.offsets.row(a), design.row(a));
-        targets.row(a) = Eigen::Map<const Eigen::RowVectorXd>(values + neighbors[i * k + a] * v, v);
+        scale(design.row(a), design.cols(), weight);
+        std::copy_n(values + neighbors[i * k + a] * v, v, targets.row(a));
+        scale(targets.row(a), v, weight);
       }
-      design.array().colwise() *= around.weights.array();
-      targets.array().colwise() *= around.weights.array();
-      solver.compute(design);
-      Eigen::Map<Eigen::RowVectorXd>(result + i * v, v) = solver.solve(targets).row(0);
+      std::copy_n(fit.solve(design, targets).data(), v, result + i * v);
     }
   });
 }
@@ -126,32 +137,32 @@ void local_hermite_fit(const double* queries, Index n_queries, Index d, const do
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);
     RowMatrix design(k * (1 + d), monomials.size()), targets(k * (1 + d), v);
-    Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd> solver(design.rows(), design.cols());
-    solver.setThreshold(kOpen);
+    LeastNormFit fit(design.rows(), design.cols(), kOpen);
     for (Index i = begin; i < end; ++i) {
       around.place(queries + i * d, nodes, neighbors + i * k);
       const double unit = around.unit > 0.0 ? around.unit : 1.0;
       for (Index a = 0; a < k; ++a) {
-        const Index node = neighbors[i * k + a];
-        const Eigen::Map<const RowMatrix> gradient(gradients + node * v * d, v, d);
-        const double weight = around.weights[a];
-        const Eigen::RowVectorXd offset = around.offsets.row(a);
-        monomials.values(offset, design.row(a * (1 + d)));
-        design.row(a * (1 + d)) *= weight;
-        targets.row(a * (1 + d)) = weight * Eigen::Map<const Eigen::RowVectorXd>(values + node * v, v);
+        const Index node = neighbors[i * k + a], first = a * (1 + d);
+        const double* gradient = gradients + node * v * d;
+        const double weight = around.weights[static_cast<std::size_t>(a)];
+        const double* offset = around.offsets.row(a);
+        monomials.values(offset, design.row(first));
+        scale(design.row(first), design.cols(), weight);
+        std::copy_n(values + node * v, v, targets.row(first));
+        scale(targets.row(first), v, weight);
         for (Index b = 0; b < d; ++b) {
           // In scaled coordinates a derivative is the gradient over the unit: of the size of a difference of values.
-          monomials.derivatives(offset, b, design.row(a * (1 + d) + 1 + b));
-          design.row(a * (1 + d) + 1 + b) *= weight;
-          targets.row(a * (1 + d) + 1 + b) = (weight / unit) * gradient.col(b).transpose();
+          monomials.derivatives(offset, b, design.row(first + 1 + b));
+          scale(design.row(first + 1 + b), design.cols(), weight);
+          for (Index c = 0; c < v; ++c) targets(first + 1 + b, c) = (weight / unit) * gradient[c * d + b];
         }
       }
-      solver.compute(design);
-      const Eigen::MatrixXd coefficients = solver.solve(targets);
-      Eigen::Map<Eigen::RowVectorXd>(result + i * v, v) = coefficients.row(0);
+      const RowMatrix& coefficients = fit.solve(design, targets);
+      std::copy_n(coefficients.data(), v, result + i * v);
+      if (slopes == nullptr) continue;
       // Monomials of degree one follow the constant in the order of the axes.
-      if (slopes != nullptr) {
-        Eigen::Map<RowMatrix>(slopes + i * v * d, v, d) = unit * coefficients.middleRows(1, d).transpose();
+      for (Index b = 0; b < d; ++b) {
+        for (Index c = 0; c < v; ++c) slopes[(i * v + c) * d + b] = unit * coefficients(1 + b, c);
       }
     }
   });

@@ -78,19 +78,14 @@ void normalise(const SparseView& kernel, double alpha, double* density, double* 
   });
 }
 
-void DiffusionOperator::apply(const RowMatrix& x, RowMatrix& y) const {
-  y.resize(x.rows(), x.cols());
-  apply(x.data(), x.cols(), y.data(), x.cols(), x.cols());
-}
-
 void DiffusionOperator::apply(const double* x, Index x_stride, double* y, Index y_stride, Index columns) const {
   parallel_chunks(kernel_.n, kRows, threads_, [&](Index, Index begin, Index end) {
     multiply_rows(kernel_, scaling_, x, x_stride, y, y_stride, columns, begin, end);
   });
 }
 
-Eigen::MatrixXd DiffusionOperator::dense() const {
-  Eigen::MatrixXd s = Eigen::MatrixXd::Zero(kernel_.n, kernel_.n);
+RowMatrix DiffusionOperator::dense() const {
+  RowMatrix s = RowMatrix::zero(kernel_.n, kernel_.n);
   for (Index i = 0; i < kernel_.n; ++i) {
     for (Index e = kernel_.indptr[i]; e < kernel_.indptr[i + 1]; ++e) {
       const Index j = kernel_.indices[e];

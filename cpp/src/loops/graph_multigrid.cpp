@@ -1,13 +1,10 @@
-// The multigrid cycle for Laplacians, and conjugate gradients around it.
+// The multigrid cycle for Laplacians, and conjugate gradients around it; laplacian_solver.cpp prepares them.
 #include "diffeo/graph_multigrid.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 
-#include "diffeo/graph_laplacian.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/simd.hpp"
 
@@ -21,12 +18,6 @@ static_assert(kColumns * sizeof(float) == sizeof(Quad));
 // Chebyshev steps before and after the coarse correction, and the part of the spectrum of D^-1 A that they damp.
 constexpr int kSmoothing = 3;
 constexpr double kSmoothed = 0.1;
-
-// A coarsest level above this size is not decomposed: only graphs of very many pieces have one, and smoothing does.
-constexpr Index kDecomposed = 1500;
-
-// Eigenvalues of the coarsest matrix below this share of the largest are those of floating pieces.
-constexpr double kFloating = 1e-13;
 
 constexpr Index kRows = 2048;
 
@@ -64,32 +55,6 @@ struct LaplacianSolver::Work {
     }
   }
 };
-
-LaplacianSolver::LaplacianSolver(Index n, const Index* i, const Index* j, const double* weights, Index e,
-                                 const double* anchors, int threads)
-    : threads_(threads), anchored_(anchors != nullptr), matrix_(graph_laplacian(n, i, j, weights, e, anchors)) {
-  GraphLevels built = build_graph_levels(matrix_, threads);
-  levels_ = std::move(built.levels);
-  const SparseRows& last = built.coarsest;
-  if (last.n_rows > kDecomposed || last.n_rows == 0) return;
-  Eigen::MatrixXd dense = Eigen::MatrixXd::Zero(last.n_rows, last.n_rows);
-  for (Index row = 0; row < last.n_rows; ++row) {
-    for (Index k = last.indptr[row]; k < last.indptr[row + 1]; ++k) dense(row, last.indices[k]) += last.values[k];
-  }
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(dense);
-  if (solver.info() != Eigen::Success) throw std::runtime_error("LaplacianSolver: the coarsest level is not finite");
-  const Eigen::VectorXd& values = solver.eigenvalues();
-  const double floating = kFloating * values.cwiseAbs().maxCoeff();
-  const Eigen::VectorXd inverse = (values.array() > floating).select(values.cwiseInverse(), 0.0);
-  coarsest_inverse_ = (solver.eigenvectors() * inverse.asDiagonal() * solver.eigenvectors().transpose()).cast<float>();
-}
-
-std::vector<Index> LaplacianSolver::levels() const {
-  std::vector<Index> sizes;
-  sizes.reserve(levels_.size());
-  for (const GraphLevel& level : levels_) sizes.push_back(level.size());
-  return sizes;
-}
 
 /// Chebyshev iteration for D^-1 A on the upper part of its spectrum (Saad 2003, algorithm 12.1).
 void LaplacianSolver::smooth(std::size_t level, bool from_zero, Work& work) const {
@@ -139,9 +104,14 @@ void LaplacianSolver::descend(std::size_t level, Work& work) const {
       smooth(level, true, work);
       return;
     }
-    using Block = Eigen::Matrix<float, Eigen::Dynamic, kColumns, Eigen::RowMajor>;
-    Eigen::Map<Block>(blocks.solution.data(), n, kColumns) =
-        coarsest_inverse_ * Eigen::Map<const Block>(blocks.right.data(), n, kColumns);
+    const float* right = blocks.right.data();
+    for (Index i = 0; i < n; ++i) {
+      // Four sums in turn, as above.
+      const float* row = coarsest_inverse_.row(i);
+      Quad sum[4] = {};
+      for (Index k = 0; k < n; ++k) sum[k % 4] += row[k] * load(right + kColumns * k);
+      store(blocks.solution.data() + kColumns * i, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
     return;
   }
   const GraphLevel& here = levels_[level];
@@ -198,16 +168,46 @@ void LaplacianSolver::cycle(const double* r, Index b, double* w) const {
 
 namespace {
 
+using Columns = std::vector<double>;
+
 /// Column sums of x * y (n, b), in fixed chunks.
-Eigen::RowVectorXd column_dots(const double* x, const double* y, Index n, Index b, int threads) {
+Columns column_dots(const double* x, const double* y, Index n, Index b, int threads) {
   const Index chunks = (n + kRows - 1) / kRows;
-  RowMatrix partial = RowMatrix::Zero(chunks, b);
+  RowMatrix partial = RowMatrix::zero(chunks, b);
   parallel_chunks(n, kRows, threads, [&](Index chunk, Index begin, Index end) {
+    double* sums = partial.row(chunk);
     for (Index i = begin; i < end; ++i) {
-      for (Index c = 0; c < b; ++c) partial(chunk, c) += x[i * b + c] * y[i * b + c];
+      for (Index c = 0; c < b; ++c) sums[c] += x[i * b + c] * y[i * b + c];
     }
   });
-  return partial.colwise().sum();
+  Columns total(static_cast<std::size_t>(b), 0.0);
+  for (Index chunk = 0; chunk < chunks; ++chunk) {
+    for (Index c = 0; c < b; ++c) total[static_cast<std::size_t>(c)] += partial(chunk, c);
+  }
+  return total;
+}
+
+/// The numbers of `over` divided by those of `by`, zero where `by` is not positive.
+Columns quotients(const Columns& over, const Columns& by) {
+  Columns result(by.size(), 0.0);
+  for (std::size_t c = 0; c < by.size(); ++c) {
+    if (by[c] > 0.0) result[c] = over[c] / by[c];
+  }
+  return result;
+}
+
+/// to = first + second * diag(factors) for blocks (n, b); `to` may be either block.
+void combine(const double* first, const double* second, const Columns& factors, Index n, double sign, double* to,
+             int threads) {
+  const Index b = static_cast<Index>(factors.size());
+  parallel_chunks(n, kRows, threads, [&](Index, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      for (Index c = 0; c < b; ++c) {
+        const Index e = i * b + c;
+        to[e] = first[e] + sign * factors[static_cast<std::size_t>(c)] * second[e];
+      }
+    }
+  });
 }
 
 /// y = a x for blocks (n, b).
@@ -231,16 +231,19 @@ Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Ind
                              double* reduction) const {
   const Index n = size();
   RowMatrix residual(n, b), preconditioned(n, b), direction(n, b), image(n, b);
-  multiply(matrix_, x, b, residual.data(), threads_);
-  residual = Eigen::Map<const RowMatrix>(right, n, b) - residual;
-  const Eigen::RowVectorXd target = column_dots(right, right, n, b, threads_).cwiseSqrt();
-  Eigen::RowVectorXd size_before = Eigen::RowVectorXd::Zero(b);
+  const auto find_residual = [&] {
+    multiply(matrix_, x, b, image.data(), threads_);
+    for (Index e = 0; e < n * b; ++e) residual.data()[e] = right[e] - image.data()[e];
+  };
+  find_residual();
+  const Columns target = column_dots(right, right, n, b, threads_);
+  Columns size_before(static_cast<std::size_t>(b), 0.0);
   // The largest share of a right side that is left; where there is no solution iterations may overflow.
   const auto left = [&] {
-    const Eigen::RowVectorXd norm = column_dots(residual.data(), residual.data(), n, b, threads_).cwiseSqrt();
+    const Columns norms = column_dots(residual.data(), residual.data(), n, b, threads_);
     double most = 0.0;
-    for (Index c = 0; c < b; ++c) {
-      const double share = norm[c] == 0.0 ? 0.0 : norm[c] / target[c];
+    for (std::size_t c = 0; c < norms.size(); ++c) {
+      const double share = norms[c] == 0.0 ? 0.0 : std::sqrt(norms[c]) / std::sqrt(target[c]);
       most = std::max(most, std::isfinite(share) ? share : std::numeric_limits<double>::infinity());
     }
     return most;
@@ -250,24 +253,22 @@ Index LaplacianSolver::solve(const double* right, Index b, double tolerance, Ind
     *reduction = left();
     if (*reduction <= tolerance || !std::isfinite(*reduction) || iterations == max_iterations) break;
     cycle(residual.data(), b, preconditioned.data());
-    const Eigen::RowVectorXd size_now = column_dots(residual.data(), preconditioned.data(), n, b, threads_);
-    Eigen::RowVectorXd along = Eigen::RowVectorXd::Zero(b);
-    for (Index c = 0; c < b; ++c) along[c] = size_before[c] > 0.0 ? size_now[c] / size_before[c] : 0.0;
+    const Columns size_now = column_dots(residual.data(), preconditioned.data(), n, b, threads_);
     if (iterations == 0) {
       direction = preconditioned;
     } else {
-      direction = preconditioned + direction * along.asDiagonal();
+      combine(preconditioned.data(), direction.data(), quotients(size_now, size_before), n, 1.0, direction.data(),
+              threads_);
     }
     size_before = size_now;
     multiply(matrix_, direction.data(), b, image.data(), threads_);
-    const Eigen::RowVectorXd energy = column_dots(direction.data(), image.data(), n, b, threads_);
-    for (Index c = 0; c < b; ++c) along[c] = energy[c] > 0.0 ? size_now[c] / energy[c] : 0.0;
-    Eigen::Map<RowMatrix>(x, n, b) += direction * along.asDiagonal();
-    residual -= image * along.asDiagonal();
+    const Columns energy = column_dots(direction.data(), image.data(), n, b, threads_);
+    const Columns along = quotients(size_now, energy);
+    combine(x, direction.data(), along, n, 1.0, x, threads_);
+    combine(residual.data(), image.data(), along, n, -1.0, residual.data(), threads_);
   }
   // Rounding parts the residual of the recursion from the true one.
-  multiply(matrix_, x, b, residual.data(), threads_);
-  residual = Eigen::Map<const RowMatrix>(right, n, b) - residual;
+  find_residual();
   *reduction = left();
   return iterations;
 }

@@ -1,11 +1,10 @@
 // The multigrid cycle for the eigenproblem.
 #include "diffeo/kernel_multigrid.hpp"
 
-#include <Eigen/Eigenvalues>
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -28,20 +27,26 @@ constexpr double kNearest = 0.3;
 
 }  // namespace
 
-KernelMultigrid::KernelMultigrid(const std::vector<KernelLevel>& levels, int threads)
-    : levels_(levels), threads_(threads), workspaces_(levels.size()) {
-  for (std::size_t l = 0; l < levels.size(); ++l) workspaces_[l].growth = levels[l].growth;
-  const KernelLevel& last = levels.back();
-  if (levels.size() < 2 || last.size() > kDecomposed) return;
-  const DiffusionOperator op(last.kernel, last.scaling.data(), threads);
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(op.dense());
-  if (solver.info() != Eigen::Success)
-    throw std::runtime_error("KernelMultigrid: the coarsest level has no decomposition");
-  coarsest_values_ = 1.0 - solver.eigenvalues().reverse().array();
-  coarsest_vectors_ = solver.eigenvectors().rowwise().reverse();
+void KernelMultigrid::decompose_coarsest() {
+  const KernelLevel& last = levels_.back();
+  if (levels_.size() < 2 || last.size() > kDecomposed) return;
+  const DiffusionOperator op(last.kernel, last.scaling.data(), threads_);
+  const SymmetricEigen eigen = symmetric_eigen(op.dense(), "KernelMultigrid");
+  coarsest_values_.assign(eigen.values.rbegin(), eigen.values.rend());
+  for (double& value : coarsest_values_) value = 1.0 - value;
+  coarsest_vectors_ = reversed_columns(eigen.vectors);
 }
 
-RowMatrix KernelMultigrid::coarsest_vectors(Index count) const { return coarsest_vectors_.leftCols(count); }
+RowMatrix KernelMultigrid::prolong(Index level, const RowMatrix& x) const {
+  const KernelLevel& here = levels_[static_cast<std::size_t>(level)];
+  SingleBlock coarse(x.rows(), x.cols());
+  std::copy_n(x.data(), x.size(), coarse.data());
+  RowMatrix fine(here.size(), x.cols());
+  for_each_product(here.prolongation.rows, coarse, threads_, [&](Index i, Index first, auto width, const float* sum) {
+    std::copy_n(sum, decltype(width)::value, fine.row(i) + first);
+  });
+  return fine;
+}
 
 void KernelMultigrid::count(Index level, Index columns) {
   const auto entries = [&](Index l) {
@@ -103,18 +108,23 @@ void KernelMultigrid::smooth(Index level, const SingleBlock& r, const std::vecto
 
 void KernelMultigrid::solve_coarsest(const SingleBlock& r, const std::vector<float>& shifts, Index block,
                                      SingleBlock& w) {
-  const Index b = r.cols();
-  Eigen::MatrixXd c = coarsest_vectors_.transpose() * r.cast<double>();
+  const Index b = r.cols(), n = r.rows();
+  RowMatrix right(n, b);
+  std::copy_n(r.data(), r.size(), right.data());
+  RowMatrix c = transposed_product(coarsest_vectors_, right);
   // Copies of the eigenvalue 0 beyond the block are pieces that only this level has: bounded like its last.
-  const double floor = std::max(coarsest_values_[std::min(block, coarsest_values_.size() - 1)], 1e-12);
-  for (Index k = 0; k < c.rows(); ++k) {
-    const double least = kNearest * std::max(coarsest_values_[k], floor);
+  const auto value = [&](Index k) { return coarsest_values_[static_cast<std::size_t>(k)]; };
+  const double floor = std::max(value(std::min(block, n - 1)), 1e-12);
+  for (Index k = 0; k < n; ++k) {
+    const double least = kNearest * std::max(value(k), floor);
     for (Index j = 0; j < b; ++j) {
-      const double shifted = coarsest_values_[k] - static_cast<double>(shifts[static_cast<std::size_t>(j)]);
+      const double shifted = value(k) - static_cast<double>(shifts[static_cast<std::size_t>(j)]);
       c(k, j) = k < block ? 0.0 : c(k, j) / std::max(shifted, least);
     }
   }
-  w = (coarsest_vectors_ * c).cast<float>();
+  const RowMatrix solution = product(coarsest_vectors_, c);
+  w.resize(n, b);
+  for (Index e = 0; e < w.size(); ++e) w.data()[e] = static_cast<float>(solution.data()[e]);
 }
 
 void KernelMultigrid::descend(Index level, const SingleBlock& r, const std::vector<float>& shifts, Index block) {

@@ -1,7 +1,6 @@
 // The k-d tree: where nodes are cut, and how samples are stored.
 #include "diffeo/tree.hpp"
 
-#include <Eigen/QR>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -10,6 +9,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 
 namespace diffeo {
@@ -22,6 +22,9 @@ constexpr Index kProjectionSample = 2048;
 
 // Up to this many measurements eight lanes of whole samples are faster than sums along the measurements of one pair.
 constexpr Index kMaxBlockDim = 32;
+
+// A direction of which orthogonalisation leaves less than this share of its square is rounding noise.
+constexpr double kDependent = 1e-20;
 
 // Leaves stored by one task.
 constexpr Index kStoredLeaves = 128;
@@ -94,17 +97,38 @@ void sort_node(const double* search, Index s, Key* keys, Index count) {
   sort_node(search, s, keys + left, count - left);
 }
 
+/// The columns made orthonormal by Gram and Schmidt, twice: the second time removes what rounding left. A column that
+/// depends on those before it becomes zero, which bounds nothing and breaks nothing.
+void orthonormalise(RowMatrix& basis) {
+  for (Index k = 0; k < basis.cols(); ++k) {
+    double before = 0.0, square = 0.0;
+    for (Index a = 0; a < basis.rows(); ++a) before += basis(a, k) * basis(a, k);
+    for (int pass = 0; pass < 2; ++pass) {
+      for (Index l = 0; l < k; ++l) {
+        double share = 0.0;
+        for (Index a = 0; a < basis.rows(); ++a) share += basis(a, l) * basis(a, k);
+        for (Index a = 0; a < basis.rows(); ++a) basis(a, k) -= share * basis(a, l);
+      }
+    }
+    for (Index a = 0; a < basis.rows(); ++a) square += basis(a, k) * basis(a, k);
+    const double inverse = square > kDependent * before ? 1.0 / std::sqrt(square) : 0.0;
+    for (Index a = 0; a < basis.rows(); ++a) basis(a, k) *= inverse;
+  }
+}
+
 }  // namespace
 
-MetricTree::MetricTree(const double* points, const double* whitening, Index n, Index m, Index dim, int threads)
-    : n_(n), m_(m), dim_(dim), search_dim_(m), blocks_are_complete_(m <= kMaxBlockDim) {
-  if (n < 1 || m < 1 || dim < 0 || dim > m) throw std::invalid_argument("MetricTree: needs samples and 0 <= dim <= m");
-  if (n >= std::numeric_limits<Row>::max()) throw std::invalid_argument("MetricTree: needs fewer than 2^31 samples");
-  if ((whitening == nullptr) != (dim == 0)) throw std::invalid_argument("MetricTree: whitening and dim disagree");
+void MetricTree::build(const double* points, const double* whitening, int threads) {
+  if (n_ < 1 || m_ < 1 || dim_ < 0 || dim_ > m_) {
+    throw std::invalid_argument("MetricTree: needs samples and 0 <= dim <= m");
+  }
+  if (n_ >= std::numeric_limits<Row>::max()) throw std::invalid_argument("MetricTree: needs fewer than 2^31 samples");
+  if ((whitening == nullptr) != (dim_ == 0)) throw std::invalid_argument("MetricTree: whitening and dim disagree");
+  blocks_are_complete_ = m_ <= kMaxBlockDim;
   choose_search_coordinates(points);
   lay_out_nodes();
   if (projection_.size() > 0) {
-    const RowMatrix projected = search_coordinates(points, n);
+    const RowMatrix projected = search_coordinates(points, n_);
     sort_samples(projected.data(), threads);
     store_in_tree_order(points, whitening, projected.data(), threads);
   } else {
@@ -121,29 +145,44 @@ void MetricTree::choose_search_coordinates(const double* points) {
   const Index sample = std::min(n_, kProjectionSample);
   search_dim_ = std::min(kProjectedDim, std::min(m_, sample));
   RowMatrix rows(sample, m_);
+  projection_centre_.assign(static_cast<std::size_t>(m_), 0.0);
   for (Index s = 0; s < sample; ++s) {
-    rows.row(s) = Eigen::Map<const Eigen::RowVectorXd>(points + (s * n_ / sample) * m_, m_);
+    std::copy_n(points + (s * n_ / sample) * m_, m_, rows.row(s));
+    for (Index a = 0; a < m_; ++a) projection_centre_[static_cast<std::size_t>(a)] += rows(s, a);
   }
-  projection_centre_ = rows.colwise().mean();
-  rows.rowwise() -= projection_centre_;
+  for (double& centre : projection_centre_) centre /= static_cast<double>(sample);
+  for (Index s = 0; s < sample; ++s) {
+    for (Index a = 0; a < m_; ++a) rows(s, a) -= projection_centre_[static_cast<std::size_t>(a)];
+  }
   std::mt19937_64 generator(0);
   std::normal_distribution<double> normal;
-  Eigen::MatrixXd basis(m_, search_dim_);
+  RowMatrix basis(m_, search_dim_);
   for (Index k = 0; k < search_dim_; ++k) {
     for (Index a = 0; a < m_; ++a) basis(a, k) = normal(generator);
   }
   for (int sweep = 0; sweep < 4; ++sweep) {
-    const Eigen::MatrixXd image = rows.transpose() * (rows * basis);
-    basis = Eigen::HouseholderQR<Eigen::MatrixXd>(image).householderQ() * Eigen::MatrixXd::Identity(m_, search_dim_);
+    basis = transposed_product(rows, product(rows, basis));
+    orthonormalise(basis);
   }
-  projection_ = basis;
+  projection_ = std::move(basis);
 }
 
 RowMatrix MetricTree::search_coordinates(const double* points, Index count) const {
-  const Eigen::Map<const RowMatrix> rows(points, count, m_);
-  if (projection_.size() == 0) return rows;
-  RowMatrix projected(count, search_dim_);
-  for (Index i = 0; i < count; ++i) projected.row(i).noalias() = (rows.row(i) - projection_centre_) * projection_;
+  if (projection_.size() == 0) {
+    RowMatrix own(count, m_);
+    std::copy_n(points, count * m_, own.data());
+    return own;
+  }
+  RowMatrix projected = RowMatrix::zero(count, search_dim_);
+  for (Index i = 0; i < count; ++i) {
+    double sums[kProjectedDim] = {};
+    for (Index a = 0; a < m_; ++a) {
+      const double offset = points[i * m_ + a] - projection_centre_[static_cast<std::size_t>(a)];
+      const double* row = projection_.row(a);
+      for (Index k = 0; k < search_dim_; ++k) sums[k] += offset * row[k];
+    }
+    std::copy_n(sums, search_dim_, projected.row(i));
+  }
   return projected;
 }
 
