@@ -56,7 +56,7 @@ def load_core(name: str) -> ModuleType:
     level = choose()
     loops = importlib.import_module(f"diffeo._support.{_extension(level)}")
     core = _load("_core", name)
-    core.INSTRUCTION_SET = core.use_loops(loops.LOOPS)
+    vars(core)["INSTRUCTION_SET"] = core.use_loops(loops.LOOPS)
     return core
 
 
