@@ -160,8 +160,3 @@ def drawing(
         f'<title id="{name}-title">{escaped(title)}</title><desc id="{name}-desc">{escaped(description)}</desc>'
         f"{''.join(parts)}</svg>"
     )
-
-
-def figure(svg: str, caption: str) -> str:
-    """A figure element; the caption is text, and is escaped."""
-    return f"<figure>{svg}<figcaption>{escaped(caption)}</figcaption></figure>"
