@@ -100,19 +100,26 @@ class PairMetric {
   std::vector<double> scratch_;  // displacement (m), then four (dim, dim) blocks
 };
 
+/// Calls work(PairMetric<-1, D>), D fixed at compile time where it is small: for many measurements, whose number is
+/// not.
+template <class Work>
+auto with_wide_pair_metric(Index m, Index dim, double squared_radius, Work&& work) {
+  if (dim == 0) return work(PairMetric<-1, 0>(m, dim, squared_radius));
+  if (dim == 1) return work(PairMetric<-1, 1>(m, dim, squared_radius));
+  if (dim == 2) return work(PairMetric<-1, 2>(m, dim, squared_radius));
+  if (dim == 3) return work(PairMetric<-1, 3>(m, dim, squared_radius));
+  return work(PairMetric<-1, -1>(m, dim, squared_radius));
+}
+
 /// Calls work(PairMetric<M, D>) with the compile-time sizes that fit; the common small ones are unrolled.
 template <class Work>
 auto with_pair_metric(Index m, Index dim, double squared_radius, Work&& work) {
   if (dim == 0 && m == 2) return work(PairMetric<2, 0>(m, dim, squared_radius));
-  if (dim == 0) return work(PairMetric<-1, 0>(m, dim, squared_radius));
   if (dim == 1 && m == 1) return work(PairMetric<1, 1>(m, dim, squared_radius));
   if (dim == 1 && m == 3) return work(PairMetric<3, 1>(m, dim, squared_radius));
-  if (dim == 1) return work(PairMetric<-1, 1>(m, dim, squared_radius));
   if (dim == 2 && m == 2) return work(PairMetric<2, 2>(m, dim, squared_radius));
   if (dim == 2 && m == 5) return work(PairMetric<5, 2>(m, dim, squared_radius));
-  if (dim == 2) return work(PairMetric<-1, 2>(m, dim, squared_radius));
-  if (dim == 3) return work(PairMetric<-1, 3>(m, dim, squared_radius));
-  return work(PairMetric<-1, -1>(m, dim, squared_radius));
+  return with_wide_pair_metric(m, dim, squared_radius, work);
 }
 
 }  // namespace diffeo

@@ -89,7 +89,7 @@ void with_blocks(const MetricTree& tree, double squared_radius, Work&& work) {
     with_block_metric(m, dim, squared_radius,
                       [&](auto metric) { work(CompleteBlocks<decltype(metric)>(tree, std::move(metric))); });
   } else {
-    with_pair_metric(m, dim, squared_radius, [&](auto metric) {
+    with_wide_pair_metric(m, dim, squared_radius, [&](auto metric) {
       work(SearchBlocks<decltype(metric)>(tree, std::move(metric), squared_radius));
     });
   }
@@ -154,6 +154,21 @@ Outcome to_kernel_values(double* values, Index count, double scale) {
   return outcome;
 }
 
+/// The row of sample i from the blocks that hold what it may be paired with, which are changed; how many pairs the
+/// gates dropped. The entries are q. Not inlined: what calls it would be compiled once more for every metric.
+template <class Blocks>
+[[gnu::noinline]] Index add_row(const MetricTree& tree, Index i, Blocks& pairs, std::vector<Row>& blocks,
+                                RowChunk& out) {
+  pairs.measure_from(tree.sample(i), tree.search_point(i), i);
+  out.make_room(static_cast<Index>(blocks.size()) * kBlock);
+  Index dropped = 0;
+  visit_lanes(pairs, i, blocks, [&](Index block, LaneStates states, const double* q) {
+    dropped += std::popcount(states.gated);
+    add_lanes(block, states.kept, q, out);
+  });
+  return dropped;
+}
+
 /// The rows of one leaf; `nearby` are leaves that hold all that its samples may be paired with.
 template <class Blocks>
 void rows_of_leaf(const MetricTree& tree, Index leaf, const std::vector<Index>& nearby, double reach, Blocks& pairs,
@@ -164,17 +179,10 @@ void rows_of_leaf(const MetricTree& tree, Index leaf, const std::vector<Index>& 
   }
   const MetricTree::Node& own = tree.nodes()[static_cast<std::size_t>(leaf)];
   for (Index i = own.begin; i < own.end; ++i) {
-    pairs.measure_from(tree.sample(i), tree.search_point(i), i);
     blocks = all;
-    out.make_room(static_cast<Index>(all.size()) * kBlock);
     const Index before = out.count;
-    Row dropped = 0;
-    visit_lanes(pairs, i, blocks, [&](Index block, LaneStates states, const double* q) {
-      dropped += static_cast<Row>(std::popcount(states.gated));
-      add_lanes(block, states.kept, q, out);
-    });
+    gated[i] = static_cast<Row>(add_row(tree, i, pairs, blocks, out));
     out.lengths.push_back(static_cast<Row>(out.count - before));
-    gated[i] = dropped;
   }
 }
 
@@ -299,14 +307,8 @@ void row_statistics(const MetricTree& tree, Bandwidth bandwidth, const Row* rows
         tree.visit_leaves_near_point(tree.search_point(i), tree.stretch(i), reach, [&](Index node) {
           add_blocks(tree.nodes()[static_cast<std::size_t>(node)], blocks);
         });
-        pairs.measure_from(tree.sample(i), tree.search_point(i), i);
         row.clear();
-        row.make_room(static_cast<Index>(blocks.size()) * kBlock);
-        gated[s] = 0;
-        visit_lanes(pairs, i, blocks, [&](Index block, LaneStates states, const double* q) {
-          gated[s] += std::popcount(states.gated);
-          add_lanes(block, states.kept, q, row);
-        });
+        gated[s] = add_row(tree, i, pairs, blocks, row);
         to_kernel_values(row.values.data(), row.count, scale);
         entries[s] = row.count;
         sums[s] = 0.0;
