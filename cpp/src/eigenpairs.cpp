@@ -58,9 +58,9 @@ RowMatrix null_vectors(const SparseView& kernel, const double* trivial, Index n_
   std::vector<Index> sizes(static_cast<std::size_t>(n_pieces), 0), order(sizes.size());
   for (const Row label : labels) ++sizes[at(label)];
   std::iota(order.begin(), order.end(), Index{0});
-  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) {
-    return sizes[static_cast<std::size_t>(a)] > sizes[static_cast<std::size_t>(b)];
-  });
+  // By number where they are of one size: a stable sort asks Clang for what it calls deprecated.
+  std::sort(order.begin(), order.end(),
+            [&](Index a, Index b) { return sizes[at(a)] != sizes[at(b)] ? sizes[at(a)] > sizes[at(b)] : a < b; });
   const Index count = std::min(n_pieces, n_wanted);
   std::vector<Index> column(sizes.size(), count - 1);
   for (Index k = 0; k < count; ++k) column[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] = k;
@@ -217,7 +217,8 @@ class Solver {
                     const SingleBlock& residual, SingleBlock& correction) {
     std::vector<float> shifts(static_cast<std::size_t>(residual.cols()), 0.0f);
     if (multigrid) {
-      for (std::size_t c = 0; c < active.size(); ++c) shifts[c] = static_cast<float>(1.0 - space.values()[at(active[c])]);
+      for (std::size_t c = 0; c < active.size(); ++c)
+        shifts[c] = static_cast<float>(1.0 - space.values()[at(active[c])]);
       multigrid_.cycle(level, residual, shifts, block_, correction);
       return;
     }

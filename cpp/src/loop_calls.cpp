@@ -8,7 +8,7 @@ namespace diffeo {
 namespace {
 
 const Loops* table = nullptr;
-const char* level = "";
+const char* name = "";
 
 const Loops& loops() {
   if (table == nullptr) throw std::runtime_error("diffeo's compiled core has no loops: import diffeo._support.core");
@@ -23,10 +23,10 @@ void use_loops(const LoopsModule& module) {
                              " are not of the same build as diffeo's compiled core: install diffeo again");
   }
   table = &module.connect({&detail::run_tasks});
-  level = module.level;
+  name = module.level;
 }
 
-const char* level_in_use() { return level; }
+const char* level_in_use() { return name; }
 
 void MetricTree::build(const double* points, const double* whitening, int threads) {
   (this->*loops().build_tree)(points, whitening, threads);
