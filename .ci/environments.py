@@ -30,10 +30,13 @@ def child_environment() -> dict[str, str]:
     return {"OMP_WAIT_POLICY": "passive", **quiet, **kept}
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> None:
-    """Run a command, said before; CalledProcessError if it fails."""
+def run(*command: str | Path, path: Path | None = None) -> None:
+    """Run a command, said before, with a folder at the front of PATH; CalledProcessError if it fails."""
     say("+", *command)
-    subprocess.run([str(word) for word in command], cwd=cwd, env=child_environment(), check=True)
+    variables = child_environment()
+    if path is not None:
+        variables["PATH"] = os.pathsep.join([str(path), variables.get("PATH", os.defpath)])
+    subprocess.run([str(word) for word in command], env=variables, check=True)
 
 
 def output(*command: str | Path, cwd: Path | None = None) -> str:
