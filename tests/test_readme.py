@@ -52,6 +52,8 @@ def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkey
 
 
 def test_picture_of_the_report_is_there_and_small():
+    if not (README.parent / "bench/results").exists():
+        pytest.skip("the sdist leaves the pictures out")
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
     assert "bench/results/report.png" in pictures
     assert all((README.parent / picture).exists() for picture in pictures)

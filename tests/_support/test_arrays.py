@@ -88,7 +88,7 @@ def test_long_doubles_are_refused():
 
 def test_sparse_arrays_are_refused():
     with pytest.raises(errors.DataTypeError, match=r"points is sparse.*toarray"):
-        float_array(sp.eye_array(3, format="csr"), "points", 2)
+        float_array(sp.csr_array(np.eye(3)), "points", 2)
 
 
 def test_masked_entries_are_refused():

@@ -46,7 +46,7 @@ tree = core.MetricTree(points, np.ascontiguousarray(whitening), 2)
 work = lambda: tree.nearest_neighbors(12, THREADS)
 """,
     "whitening": """
-factors = rng.normal(size=(200, 640, 640))
+factors = rng.normal(size=(400, 320, 320))
 covariances = factors @ factors.transpose(0, 2, 1)
 work = lambda: core.whitening_from_covariances(covariances, 40, THREADS)
 """,

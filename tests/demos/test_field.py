@@ -7,12 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from diffeo.demos.field import experiment, oscillator
-from diffeo.demos.field.transfer import PAIRS
-from diffeo.demos.page import Page
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
+
+from diffeo.demos.field import experiment, oscillator  # noqa: E402
+from diffeo.demos.field.transfer import PAIRS  # noqa: E402
+from diffeo.demos.page import Page  # noqa: E402
 
 TINY = experiment.Size(steps=200, polish=120, samples=900, samples_transfer=600, draws=1)
 VOID = {"meta", "img", "br", "link", "input", "hr"}

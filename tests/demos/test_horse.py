@@ -22,6 +22,7 @@ from diffeo.demos.horse.turntable import (
 
 @pytest.fixture(scope="module")
 def animal():
+    pytest.importorskip("skimage")
     return solid.horse()
 
 
@@ -171,6 +172,8 @@ class Links(HTMLParser):
 
 @pytest.mark.slow
 def test_a_tiny_run_writes_a_page_that_needs_nothing_else(tmp_path, monkeypatch, capsys):
+    for needed in ("torch", "matplotlib", "skimage"):
+        pytest.importorskip(needed)
     # Few points with large footprints: pictures that change slowly, so that a small sample is dense enough.
     monkeypatch.setattr(solid, "CELL", 0.05)
     monkeypatch.setattr(solid, "FOOTPRINT", 1.8)

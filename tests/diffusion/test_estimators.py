@@ -107,4 +107,4 @@ def test_data_that_cannot_be_used(data, error):
 def test_sparse_data_are_refused():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(errors.DataTypeError, match=r"[Ss]parse"):
-        DiffusionMap(n_components=1).fit(sparse.eye_array(20, format="csr"))
+        DiffusionMap(n_components=1).fit(sparse.csr_array(np.eye(20)))

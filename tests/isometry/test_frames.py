@@ -61,7 +61,7 @@ def plain_lengths(graph, layout, points, gradients):
         bend = (second[i] - second[j]) @ step @ step
         mean = 0.5 * (gradients[i] + gradients[j])
         missing = points[j] - points[i] - mean @ step - bend / 12.0
-        lengths[e] = np.linalg.norm(step + np.linalg.lstsq(mean, missing)[0])
+        lengths[e] = np.linalg.norm(step + np.linalg.lstsq(mean, missing, rcond=None)[0])
     believed = np.abs(lengths - graph.lengths) <= BELIEVABLE * graph.lengths
     return np.where(believed, lengths, graph.lengths)
 

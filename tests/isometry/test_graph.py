@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from diffeo import Observation, reference
 from diffeo._support import core
+from diffeo.errors import InputError
 from diffeo.isometry import graph
 from diffeo.isometry.graph import (
     NeighborGraph,
     array_graph,
     bridged,
+    check_index_range,
     joined,
     layout_graph,
     neighbor_graph,
@@ -36,6 +38,22 @@ def flat(x):
     """Samples that are measured by their coordinates."""
     n, d = x.shape
     return Observation.from_jacobians(x, np.broadcast_to(np.eye(d), (n, d, d)))
+
+
+def test_matrices_have_indices_that_scipy_searches_take():
+    edges = NeighborGraph(np.arange(4), np.array([0, 1]), np.array([1, 3]), np.array([2.0, 3.0]))
+    matrix = edges.matrix(edges.lengths)
+    assert matrix.indices.dtype == matrix.indptr.dtype == np.int32
+    expected = np.zeros((4, 4))
+    expected[[0, 1], [1, 3]] = edges.lengths
+    np.testing.assert_array_equal(matrix.toarray(), expected + expected.T)
+
+
+def test_graphs_too_large_for_these_indices_are_refused():
+    check_index_range(10**6, 2**31 - 1)
+    for n, entries in ((10**6, 2**31), (2**31, 12)):
+        with pytest.raises(InputError, match="use fewer samples"):
+            check_index_range(n, entries)
 
 
 # --- lengths ------------------------------------------------------------------------------------------------

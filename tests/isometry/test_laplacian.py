@@ -7,7 +7,14 @@ import pytest
 import scipy.sparse as sp
 from diffeo._support import core
 from diffeo.isometry import laplacian
-from diffeo.isometry.laplacian import HeldLaplacian, MultigridLaplacian, anchored_solution, factored, graph_laplacian
+from diffeo.isometry.laplacian import (
+    HeldLaplacian,
+    MultigridLaplacian,
+    anchored_solution,
+    diagonal_matrix,
+    factored,
+    graph_laplacian,
+)
 from scipy.spatial import cKDTree
 from support.samples import square
 
@@ -19,7 +26,7 @@ def held_laplacian(n):
     weights = 1.0 / np.linalg.norm(x[i] - x[j], axis=1)
     near = sp.coo_array((weights, (i, j)), shape=(n, n))
     near = near + near.T
-    return (sp.diags_array(near.sum(axis=1)) - near).tocsc()[1:, 1:]
+    return (diagonal_matrix(near.sum(axis=1)) - near).tocsc()[1:, 1:]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,)])

@@ -113,6 +113,7 @@ def test_errors_in_percent(error, text):
 
 
 def test_the_heat_map_draws_into_given_axes(compared):
+    pytest.importorskip("matplotlib")
     found, _ = compared
     ax = plots.pyplot().subplots()[1]
     assert found.plot(ax) is ax

@@ -21,6 +21,8 @@ PROJECTION_STEPS = 2000
 # Landmarks predicted from the others worse than this (relative to their spread) contradict each other. Diffusion
 # coordinates are themselves only right to a few percent.
 CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
+# Landmarks left out that are missed by less than this, relative to their spread, are missed by rounding alone.
+EXACT = 1e-12
 # One unit of length on both sides: landmarks that are farther apart, or nearer, by a larger share are suspicious.
 SCALE_TOLERANCE = 0.02
 
@@ -137,7 +139,7 @@ def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Ali
     if count >= LANDMARKS_PER_COEFFICIENT * (c + 1):
         affine = _fit(coordinates_a, coordinates_b, "affine", _affine, LANDMARKS_PER_COEFFICIENT * (c + 1))
         well_posed = np.linalg.cond(affine.linear) < 1.0 / UNDETERMINED
-        if well_posed and affine.left_out < best.left_out:
+        if well_posed and max(affine.left_out, EXACT) < best.left_out:
             return affine
     return best
 

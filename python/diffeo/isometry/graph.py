@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.isometry.laplacian import incidence_matrix
+from diffeo.isometry.laplacian import diagonal_matrix, incidence_matrix
 from diffeo.isometry.periods import shifts_around, wrapped
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
@@ -84,9 +85,10 @@ class NeighborGraph:
         return incidence_matrix(len(self.rows), self.i, self.j, self.windings)
 
     def matrix(self, values: FloatArray) -> sp.csr_array:
-        """Symmetric matrix (n, n) with the given edge values."""
+        """Symmetric matrix (n, n) with the given edge values, its indices of 32 bits: SciPy's searches take no others."""
         n = len(self.rows)
-        both = sp.coo_array((values, (self.i, self.j)), shape=(n, n)).tocsr()
+        check_index_range(n, 2 * len(self.i))
+        both = sp.coo_array((values, (self.i.astype(np.int32), self.j.astype(np.int32))), shape=(n, n)).tocsr()
         return both + both.T
 
     def subset(self, edges: NDArray[Any]) -> NeighborGraph:
@@ -100,6 +102,16 @@ class NeighborGraph:
         place = np.cumsum(keep) - 1
         inner = self.subset(keep[self.i] & keep[self.j])
         return replace(inner, rows=self.rows[keep], i=place[inner.i], j=place[inner.j])
+
+
+def check_index_range(n: int, entries: int) -> None:
+    """InputError where indices of 32 bits cannot number n samples, or the entries of a matrix of their graph."""
+    most = np.iinfo(np.int32).max
+    if max(n, entries) > most:
+        raise errors.InputError(
+            f"the neighbour graph of {n} samples has {entries} entries, but SciPy searches graphs of at most {most}; use "
+            "fewer samples, or a smaller n_neighbors"
+        )
 
 
 def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
@@ -276,7 +288,7 @@ def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
     images = np.concatenate([samples + shift for shift in shifts_around(periods)])
     image = cKDTree(images).query(samples, 2, workers=workers())[1][:, 1]
     nearest = image % n
-    near = graph.matrix(np.ones(len(graph.i))) + sp.eye_array(n, format="csr")
+    near = graph.matrix(np.ones(len(graph.i))) + diagonal_matrix(np.ones(n)).tocsr()
     # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?
     shared = np.asarray(near.multiply(near[nearest]).sum(axis=1)).ravel()
     # A sample nearest to its own image has a period that is none.

@@ -51,7 +51,7 @@ class HeldLaplacian:
 
     def __init__(self, n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray) -> None:
         incidence = incidence_matrix(n, i, j, windings)
-        self._solve = factored((incidence.T @ sp.diags_array(weights) @ incidence).tocsc()[1:, 1:])
+        self._solve = factored((incidence.T @ diagonal_matrix(weights) @ incidence).tocsc()[1:, 1:])
 
     def solve(self, right: FloatArray) -> FloatArray:
         """Solution (n + k, b), zero at the first sample."""
@@ -106,7 +106,7 @@ def anchored_solution(
         solver = core.LaplacianSolver(n, i, j, weights, anchors, workers())
         return solver.solve(np.ascontiguousarray(right), ROUGH, MAX_ITERATIONS)[0]
     incidence = incidence_matrix(n, i, j, np.empty((len(i), 0)))
-    return factored((incidence.T @ sp.diags_array(weights) @ incidence + sp.diags_array(anchors)).tocsc())(right)
+    return factored((incidence.T @ diagonal_matrix(weights) @ incidence + diagonal_matrix(anchors)).tocsc())(right)
 
 
 def full_solution(solver: core.LaplacianSolver, right: FloatArray) -> FloatArray:
@@ -124,6 +124,11 @@ def incidence_matrix(n: int, i: IntArray, j: IntArray, windings: FloatArray) -> 
     signs = np.concatenate([-np.ones(e), np.ones(e)])
     within = sp.coo_array((signs, (np.tile(edges, 2), np.concatenate([i, j]))), shape=(e, n)).tocsr()
     return sp.hstack([within, sp.csr_array(windings)], format="csr") if windings.shape[1] else within
+
+
+def diagonal_matrix(values: FloatArray) -> sp.dia_array:
+    """The matrix (n, n) with these values on its diagonal: `scipy.sparse.diags_array`, which SciPy has from 1.12 on only."""
+    return sp.dia_array((values[None], [0]), shape=(len(values), len(values)))
 
 
 def factored(matrix: sp.csc_array) -> Solve:

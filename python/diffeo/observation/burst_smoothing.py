@@ -201,7 +201,8 @@ def _linear_shares(local: FloatArray, weights: FloatArray) -> FloatArray:
     weighted = design * weights[:, :, None]
     # Relative to the unit diagonal: neighbours in a line leave a direction without slope, which is then not fitted.
     normal = weighted.transpose(0, 2, 1) @ design / weights.sum(axis=1)[:, None, None] + 1e-8 * np.eye(1 + d)
-    first = np.linalg.solve(normal, np.eye(1 + d)[:, :1])[:, :, 0] / weights.sum(axis=1, keepdims=True)
+    # Of three axes like `normal`: NumPy before 2 takes (1 + d, 1) for vectors, one a matrix.
+    first = np.linalg.solve(normal, np.eye(1 + d)[None, :, :1])[:, :, 0] / weights.sum(axis=1, keepdims=True)
     shares: FloatArray = np.einsum("cka,ca->ck", weighted, first)
     return shares
 

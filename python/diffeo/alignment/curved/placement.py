@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo.alignment.curved.atlas import Atlas, AtlasMap, local_weights
-from diffeo.isometry.laplacian import factored
+from diffeo.isometry.laplacian import diagonal_matrix, factored
 
 # Edges from each sample, as many as isometric coordinates take.
 N_NEIGHBORS = 12
@@ -162,7 +162,7 @@ class Placement:
         per_landmark = weight * self.weights.sum() / n / len(off)
         normal = stretch.T @ stretch + per_landmark * (pull.T @ pull)
         damping = DAMPING * per_landmark * len(off) / n
-        normal = (normal + damping * sp.eye_array(n * d)).tocsc()
+        normal = (normal + diagonal_matrix(np.full(n * d, damping))).tocsc()
         right = -(stretch.T @ (root * missed)) - per_landmark * (pull.T @ off.ravel())
         solution: FloatArray = factored(normal)(right).reshape(n, d)
         return solution

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import spsolve
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.isometry.laplacian import diagonal_matrix
 
 # Pixels of the silhouette that become one cell of the volume.
 REDUCTION = 2
@@ -241,7 +242,7 @@ def _poisson(inside: NDArray[np.bool_]) -> FloatArray:
     i, j = np.concatenate(first_cells), np.concatenate(second_cells)
     n = int(inside.sum())
     adjacency = sp.coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
-    laplacian = (4.0 * sp.eye_array(n) - adjacency - adjacency.T).tocsc()
+    laplacian = (diagonal_matrix(np.full(n, 4.0)) - adjacency - adjacency.T).tocsc()
     u = np.zeros(inside.shape)
     u[inside] = spsolve(laplacian, np.ones(n))
     return u
