@@ -37,12 +37,13 @@ class Size:
     steps: int
     samples_1d: int
     samples_2d: int
-    samples_sweep: int
+    sweep_1d: int
+    sweep_2d: int
     draws: int
 
 
-FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, samples_sweep=3000, draws=4)
-QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, samples_sweep=1500, draws=2)
+FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, sweep_1d=1000, sweep_2d=2000, draws=4)
+QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, sweep_1d=800, sweep_2d=1500, draws=2)
 
 
 def run(out: Path, *, quick: bool = False) -> None:
@@ -162,7 +163,7 @@ def _folded(size: Size, out: Path, page: Page) -> None:
     neurons = attempt(pair, HIDDEN, (3, 3), size.samples_1d, extrema, opponents=True)
     lines += neurons.lines()
     print("\n".join(lines))
-    sweep = neuron_sweep(pair, size.samples_1d, size.draws)
+    sweep = neuron_sweep(pair, size.sweep_1d, size.draws)
     lines += sweep_lines(sweep)
     print("\n".join(sweep_lines(sweep)))
     picture = out / "neurons-one-input.png"
@@ -227,7 +228,7 @@ def _two_inputs(size: Size, out: Path, page: Page) -> None:
         *outcome.lines(),
     ]
     print("\n".join(lines))
-    sweep = neuron_sweep(pair, size.samples_sweep, size.draws)
+    sweep = neuron_sweep(pair, size.sweep_2d, size.draws)
     lines += sweep_lines(sweep)
     print("\n".join(sweep_lines(sweep)))
     pictures = [(out / "two-inputs.png", "embeddings, spectra, predictions")]
