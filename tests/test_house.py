@@ -13,9 +13,10 @@ import pytest
 HOME = Path(diffeo.__file__).parent
 MAX_MODULES, MAX_LINES, MAX_FIRST_LINE = 15, 400, 128
 
-# Imports inside of functions that point down, and why: a result saves, shows or tells itself.
+# Imports inside of functions that point down, and why: a result saves, shows or tells itself, or measures again.
 LATE = {
     "observation.observation -> files.saved",
+    "observation.observation -> networks.observe_networks",
     "matching.transformation -> files.saved",
     "verdict.report -> files.saved",
     "verdict.report -> report.page",

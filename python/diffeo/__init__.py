@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from diffeo.networks.observe_networks import observe as observe
     from diffeo.networks.observe_networks import observe_layers as observe_layers
     from diffeo.networks.reduction import RandomProjection as RandomProjection
+    from diffeo.observation.joining import concatenate as concatenate
     from diffeo.observation.observation import Observation as Observation
     from diffeo.screening.screen_observations import Screening as Screening
     from diffeo.screening.screen_observations import screen as screen
@@ -69,6 +70,7 @@ _HOME = {
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
     "compare_layers": "verdict.layers",
+    "concatenate": "observation.joining",
     "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from diffeo import errors
 from diffeo.files import container
+from diffeo.observation.how_measured import MeasureOptions
 from support.samples import smooth_observation
 from support.stored import assert_same, matched, parts, sides
 
@@ -18,10 +19,10 @@ from support.stored import assert_same, matched, parts, sides
 def test_file_is_plain_safetensors(files):
     path, saved = files["observation"]
     description, tensors = parts(path)
-    assert set(tensors) == {"points", "whitening", "singular_values", "deficient"}
+    assert set(tensors) == {"points", "whitening", "singular_values", "deficient", "degrees_of_freedom"}
     assert_same(tensors["points"], saved.points)
     stated = [description[name] for name in ("format", "format_version", "kind")]
-    assert stated == ["diffeo", 2, "observation"]
+    assert stated == ["diffeo", 3, "observation"]
     assert description["diffeo_version"] == diffeo.__version__
     # Kernels are not stored: the file is far smaller than their entries.
     path, saved = files["diffusion"]
@@ -93,9 +94,11 @@ def test_unwritable_targets_are_storage_errors(files, tmp_path):
     [
         {"points": np.full((40, 3), np.nan)},
         {"points": np.zeros((40, 3), dtype=np.float32)},
-        {"neurons": np.arange(7)},
-        {"scale": np.inf},
-        {"layer": 3},
+        {"options": MeasureOptions(neurons=np.arange(7))},
+        {"options": MeasureOptions(scale=np.inf)},
+        {"options": MeasureOptions(layer=3)},
+        {"precision": "half"},
+        {"degrees_of_freedom": np.ones(7)},
     ],
     ids=lambda change: next(iter(change)),
 )

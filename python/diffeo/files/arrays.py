@@ -93,11 +93,12 @@ def observation_of(arrays: Arrays, name: str) -> Observation:
             "jacobians, bursts with their scale, covariances or reference. Only for one intrinsic dimension do points suffice: "
             "then add dim=1"
         )
+    options = built.options
     if "layer" in arrays:
-        built = replace(built, layer=str(_single(arrays["layer"], "layer", name)))
+        options = replace(options, layer=str(_single(arrays["layer"], "layer", name)))
     if "neurons" in arrays:
-        built = replace(built, neurons=_rows(arrays["neurons"], "neurons", 1, points.shape[1]))
-    return built
+        options = replace(options, neurons=_rows(arrays["neurons"], "neurons", 1, points.shape[1]))
+    return replace(built, options=options)
 
 
 def _single(array: NDArray[Any], name: str, file: str) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from diffeo import errors
 from diffeo.files.container import Content, decode, encode, read, write
 from diffeo.files.observation import build_observation, observation_content
+from diffeo.files.older_formats import upgraded
 from diffeo.files.report import build_report, report_content
 from diffeo.files.transformation import build_transformation, transformation_content
 from diffeo.matching.transformation import Transformation
@@ -58,8 +59,8 @@ def load(path: str | os.PathLike[str]) -> Observation | Transformation | Report:
     """
     name = os.fsdecode(path)
     with _refusing(name):
-        content, kind = decode(read(name))
-        return _build(content, kind, assemble=True)
+        content, kind, version = decode(read(name))
+        return _build(upgraded(content, version), kind, assemble=True)
 
 
 def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) -> None:

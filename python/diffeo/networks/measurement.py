@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth,
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
 from diffeo.networks.model_state import checked_model, failures_named, prepared
-from diffeo.networks.reduction import Reduce, check_reduce
+from diffeo.networks.reduction import Reduce, check_reduce, rule_for
 from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
+from diffeo.observation.how_measured import MeasureOptions
 
 if TYPE_CHECKING:
     import torch
@@ -37,26 +38,38 @@ class Measurement:
         dy/dx on flattened inputs (p = input size), or (dy/dx) T with p = d tangents.
     bursts : ndarray (n, K, m), float64, or None
         The same neurons at K perturbed inputs per sample.
-    scale : float or None
-        Standard deviation of the perturbation per direction, in input units; None with Jacobians.
-    layer : str or None
-        Name of the layer, with ":k" for the k-th of several calls; None is the output.
-    neurons : ndarray (m,), int64
-        Which columns of the flattened layer were measured.
+    options : MeasureOptions
+        How it was measured. Its layer has ":k" for the k-th of several calls, and its scale is None with Jacobians.
+    precision : str
+        "single" or "double": in which the network computed.
     """
 
     points: FloatArray
     jacobians: FloatArray | None
     bursts: FloatArray | None
-    scale: float | None
-    layer: str | None
-    neurons: IntArray
+    options: MeasureOptions
+    precision: str = "double"
 
     def __post_init__(self) -> None:
         if (self.jacobians is None) == (self.bursts is None):
             raise errors.InputError("a measurement has either jacobians or bursts")
         if (self.scale is None) != (self.bursts is None):
             raise errors.InputError("bursts need the scale of their perturbations, and Jacobians have none")
+
+    @property
+    def layer(self) -> str | None:
+        """Name of the layer; None is the output."""
+        return self.options.layer
+
+    @property
+    def neurons(self) -> IntArray:
+        """Which columns of the flattened layer were measured, (m,)."""
+        return np.arange(self.points.shape[1]) if self.options.neurons is None else self.options.neurons
+
+    @property
+    def scale(self) -> float | None:
+        """Standard deviation of the perturbation per direction, in input units; None with Jacobians."""
+        return self.options.scale
 
 
 def measure(
@@ -214,18 +227,29 @@ def measure_layers(
             widths = chosen.try_out(trial)
         numbers = _neurons_of(chosen.keys, widths, neurons, rng)
         chosen.neurons = [*numbers]
-        if covariances == "jacobians":
+        bursts = covariances == "bursts"
+        if bursts and scale is None:
+            scale = auto_scale(samples, batch_size)
+        if scale is None:
             found = measure_jacobians(chosen, samples, batch_size, bar)
-            return {
-                key: Measurement(points, jacobians, None, None, key or None, index)
-                for key, index, (points, jacobians) in zip(chosen.keys, numbers, found, strict=True)
-            }
-        scale = auto_scale(samples, batch_size) if scale is None else scale
-        found = measure_bursts(chosen, samples, n_bursts, scale, seeded(rng), batch_size, bar)
-        return {
-            key: Measurement(points, None, bursts, scale, key or None, index)
-            for key, index, (points, bursts) in zip(chosen.keys, numbers, found, strict=True)
-        }
+        else:
+            found = measure_bursts(chosen, samples, n_bursts, scale, seeded(rng), batch_size, bar)
+        common = MeasureOptions(
+            smooth=smooth,
+            covariances=covariances,
+            n_bursts=n_bursts if bursts else None,
+            scale=scale,
+            tangents=tangents is not None,
+            complete=True,
+        )
+        precision = "double" if str(chosen.dtype) == "torch.float64" else "single"
+        measured = {}
+        for k, (key, (points, around)) in enumerate(zip(chosen.keys, found, strict=True)):
+            rule = rule_for(chosen.targets[k], reduce)
+            options = replace(common, layer=key or None, neurons=numbers[k], width=widths[k], reduce=rule)
+            jacobians, perturbed = (None, around) if bursts else (around, None)
+            measured[key] = Measurement(points, jacobians, perturbed, options, precision)
+        return measured
 
 
 def check_measured(measured: Measurement) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
+from diffeo._support.arrays import FloatArray
+from diffeo.networks.capture_activations import capture
+from diffeo.networks.layer_names import say
 from diffeo.networks.measurement import Measurement, check_measured, measure, measure_layers
-from diffeo.observation.noise import rounding_of_lengths
+from diffeo.networks.reduction import Reduce
 from diffeo.observation.observation import Observation
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
@@ -81,7 +85,7 @@ def observe(
     Returns
     -------
     Observation
-        Remembers ``layer`` and ``neurons``.
+        Remembers how it was measured (``options``): `Observation.measure` measures other inputs alike.
 
     Raises
     ------
@@ -191,8 +195,29 @@ def observed(measured: Measurement, dim: int | None, shrinkage: str | float | No
         built = Observation.from_bursts(
             measured.points, measured.bursts, scale=measured.scale, dim=dim, shrinkage=shrinkage
         )
+    # A module inside may compute in single precision although the network does not: the numbers tell.
+    precision = "single" if "single" in (measured.precision, built.precision) else "double"
+    built = replace(built, options=replace(measured.options, shrinkage=built.options.shrinkage), precision=precision)
     _warn_of_rounding(built)
-    return replace(built, layer=measured.layer, neurons=measured.neurons)
+    return built
+
+
+def measure_alike(observation: Observation, model: Any, inputs: Any, *, reduce: Reduce, **passing: Any) -> FloatArray:
+    """Measurements (L, m) of other inputs, as `Observation.measure` gives them; `passing` goes to `capture`."""
+    options = observation.options
+    layer = options.layer or ""
+    captured = capture(model, inputs, [layer], reduce=reduce, smooth=options.smooth, **passing)[layer]
+    if captured.shape[1] != options.width or options.neurons is None:
+        raise errors.InputError(
+            f"{say(layer)} has {captured.shape[1]} neurons here, and had {options.width} when it was observed: this is another "
+            "network, or its inputs have another shape"
+        )
+    if captured.dtype != np.float64 and observation.precision == "double":
+        raise errors.InputError(
+            f"{say(layer)} is computed in {captured.dtype} here, and was observed in double precision: cast the network "
+            "(model.double()), as it was then"
+        )
+    return np.ascontiguousarray(captured[:, options.neurons], dtype=np.float64)
 
 
 def _check_shrinkage(shrinkage: str | float | None, covariances: str) -> None:
@@ -204,8 +229,7 @@ def _warn_of_rounding(observation: Observation) -> None:
     """Say when the precision of the network limits the lengths of edges."""
     if observation.precision == "double":
         return
-    rows = observation.usable
-    noise = rounding_of_lengths(observation.points[rows], observation.whitening[rows])
+    noise = observation.rounding_noise
     if noise > ROUNDED_LENGTHS:
         errors.warn(
             f"rounding in single precision blurs the distance between neighbouring samples by {100 * noise:.1f} %: the "

@@ -350,7 +350,7 @@ def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
 
 
 def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
-    part = observation.subset(_spaced(len(observation), MOST_FOR_SPECTRA))
+    part = observation[_spaced(len(observation), MOST_FOR_SPECTRA)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.DiffeoWarning)  # a spectrum here is an illustration
         warnings.simplefilter("error", errors.DisconnectedWarning)  # each piece has its own: nothing to compare
