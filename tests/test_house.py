@@ -17,6 +17,7 @@ MAX_MODULES, MAX_LINES, MAX_FIRST_LINE = 15, 400, 128
 LATE = {
     "observation.observation -> files.saved",
     "observation.observation -> networks.observe_networks",
+    "charts.chart -> files.saved",
     "matching.transformation -> files.saved",
     "verdict.report -> files.saved",
     "verdict.report -> report.page",

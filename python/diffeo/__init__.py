@@ -28,11 +28,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffeo.charts.chart import Chart as Chart
+    from diffeo.charts.chart import embed as embed
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.match_observations import match as match
+    from diffeo.matching.pairs import Pairs as Pairs
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
     from diffeo.matching.reconstruction import reconstruct as reconstruct
     from diffeo.matching.transformation import Transformation as Transformation
@@ -56,11 +59,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Chart": "charts.chart",
     "DiffusionMap": "diffusion.diffusion_map",
     "IsometricEmbedding": "isometry.embedding",
     "LayerComparison": "verdict.layer_comparison",
     "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",
+    "Pairs": "matching.pairs",
     "RandomProjection": "networks.reduction",
     "Reconstruction": "matching.reconstruction",
     "Report": "verdict.report",
@@ -71,6 +76,7 @@ _HOME = {
     "capture_networks": "networks.capture_activations",
     "compare_layers": "verdict.layers",
     "concatenate": "observation.joining",
+    "embed": "charts.chart",
     "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",

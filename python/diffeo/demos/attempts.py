@@ -10,6 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.charts.chart import CoordinateChoice
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.networks.capture_activations import capture
@@ -68,7 +69,7 @@ def attempt(
     n: int,
     extra: FloatArray | None = None,
     *,
-    coordinates: str = "auto",
+    coordinates: CoordinateChoice = "auto",
     opponents: bool = False,
 ) -> Outcome:
     """Observe both networks at different inputs, match them, and test on held-out pairs."""

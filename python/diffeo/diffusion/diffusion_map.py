@@ -14,6 +14,7 @@ from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
 from diffeo._support.memory import memory_limit
+from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
@@ -177,18 +178,20 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         check_is_fitted(self)
         data = checked_input(self, X, reset=False)
         if not isinstance(data, Observation):
-            return self._extend(data, None, n_threads)
+            return self._extend(data, None, n_threads).said()
         if isinstance(self.kernel_.observation, Observation) and data.dim != self.kernel_.observation.dim:
             raise errors.DimensionMismatchError(
                 f"the observation has dim = {data.dim}, the fit had {self.kernel_.observation.dim}"
             )
         if not isinstance(self.kernel_.observation, Observation):
-            return self._extend(data.points, None, n_threads)
+            return self._extend(data.points, None, n_threads).said()
         result = np.empty((len(data), self.embedding_.shape[1]))
         rows = data.usable
-        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows)
+        result[rows] = self._extend(
+            data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows
+        ).said()
         if len(data.deficient):
-            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient)
+            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient).said()
         return result
 
     @property
@@ -271,31 +274,31 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         missing = np.flatnonzero(left_out)
         if len(missing):
             points = np.ascontiguousarray(kernel.points[missing])
-            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing)
+            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing).said()
 
     def _extend(
         self, points: FloatArray, whitening: FloatArray | None, n_threads: int, caller_rows: IntArray | None = None
-    ) -> FloatArray:
-        """Nystroem extension; `caller_rows` are the row numbers to name in a warning."""
+    ) -> Placed:
+        """Nystroem extension; `caller_rows` are the row numbers to name."""
         rows = self.kernel_.cross(points, whitening, n_threads)
         lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
         weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])
         with np.errstate(invalid="ignore", divide="ignore"):
             extended: FloatArray = weighted[:, :-1] / weighted[:, -1:] / self.eigenvalues_[1:]
+        outside = ""
         if len(lost):
             distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(
                 points[lost], workers=n_threads or -1
             )
             extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
             named = lost if caller_rows is None else caller_rows[lost]
-            errors.warn(
+            outside = (
                 f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(named)}; "
                 f"nearest sample up to {distance.max():.3g} away): they are outside of the sampled domain or off the "
-                "measured manifold, and take the embedding of the nearest sample",
-                errors.OutOfDomainWarning,
+                "measured manifold, and take the embedding of the nearest sample"
             )
-        return extended
+        return Placed(extended, outside)
 
 
 def _check_dense_memory(n: int, n_components: int) -> None:

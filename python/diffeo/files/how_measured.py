@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from diffeo import errors
+from diffeo._support.arrays import IntArray
 from diffeo.files import schema
 from diffeo.files.container import Content
 from diffeo.files.schema import take
@@ -40,6 +41,27 @@ def build_options(content: Content, at: str, sizes: dict[str, int]) -> MeasureOp
     if taken["complete"] and taken["neurons"].max() >= taken["width"]:
         raise errors.InputError(f"{at}neurons are not all among the {taken['width']} of the layer")
     return MeasureOptions(**taken)
+
+
+def options_text(options: MeasureOptions) -> str:
+    """The options as JSON, for a file of arrays, which holds the neurons beside it."""
+    return json.dumps({name: value for name, value in options_content("", options).items() if name != "neurons"})
+
+
+def options_of_text(text: str, neurons: IntArray | None) -> MeasureOptions:
+    """The options from such a text, which may be anything."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise errors.InputError(f"options are no JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise errors.InputError(f"options are a {type(content).__name__}, not entries by name")
+    content = {str(name): value for name, value in content.items()} | {"neurons": neurons}
+    sizes: dict[str, int] = {}
+    options = build_options(content, "", sizes)
+    if content:
+        raise errors.InputError(f"options hold unexpected entries: {', '.join(sorted(content))!r:.300}")
+    return options
 
 
 def _rule_text(reduce: Reduction) -> str | None:

@@ -60,6 +60,9 @@ DIAGNOSED = {
     "registered": {"stress": ">=0"} | SPECTRA}
 WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
+EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
+    "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",
+    "epsilon": "null|>0"}
 REPORT = {
     "verdict": "str", "reason": "str", "margin": ">0", "significance": ">0", "problems": "texts",
     "n_landmarks": "int 0", "coordinates": "str", "diagnostics": "str", "settings": "str"}

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, check_units, float_array, integer
+from diffeo._support.placed import Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
@@ -144,19 +145,19 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         OutOfDomainWarning
             Points off the measured manifold or outside of the sampled domain.
         """
-        return self._transform(X, thread_count(self.n_jobs))
+        return self._placed(X, thread_count(self.n_jobs)).said()
 
-    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
+    def _placed(self, X: Observation | Any, n_threads: int) -> Placed:
         check_is_fitted(self)
         observation, _ = self._checked(X, reset=False)
         located = self._chart.locate(observation.points, n_threads)
-        if len(located.outside):
-            errors.warn(
-                f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
-                f"the sampled domain ({rows_text(located.outside)}); their coordinates are extrapolated",
-                errors.OutOfDomainWarning,
-            )
-        return located.coordinates
+        if len(located.outside) == 0:
+            return Placed(located.coordinates)
+        return Placed(
+            located.coordinates,
+            f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
+            f"the sampled domain ({rows_text(located.outside)}); their coordinates are extrapolated",
+        )
 
     def inverse_transform(self, X: Any) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included)."""
@@ -205,6 +206,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
         self.n_iter_, self.converged_ = found.n_iter, found.settled
         self._chart = found.chart(observation)
+        self._rows = found.graph.rows  # of the nodes of the chart
         self._scatter(whole, found, n_threads)
         if not is_array:
             _warn_of_distortion(found, observation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -193,16 +192,15 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     """Fingerprints of all samples, side by side: small samples leave the threads of one nothing to do."""
 
     def one(job: Job) -> Fingerprint:
-        return fingerprint(job[0], job[1], n_eigenvalues, job[2])
-
-    with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        with ThreadPoolExecutor(core.n_threads(thread_count(n_jobs))) as pool:
-            found = []
-            for done in pool.map(one, jobs):
-                found.append(done)
-                report(len(found), len(jobs))
+        with errors.unsaid(errors.DiffeoWarning):
+            return fingerprint(job[0], job[1], n_eigenvalues, job[2])
+
+    with stage("spectra") as report, ThreadPoolExecutor(core.n_threads(thread_count(n_jobs))) as pool:
+        found = []
+        for done in pool.map(one, jobs):
+            found.append(done)
+            report(len(found), len(jobs))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +11,11 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
-from diffeo.charts.isometric import charts_kept
+from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.measurement import measure_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
-from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.verdict.assess_transformation import compare
 from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
@@ -47,7 +45,7 @@ def compare_layers(
     dim: int | None = None,
     margin: float = 0.05,
     significance: float = 0.05,
-    coordinates: str = "auto",
+    coordinates: CoordinateChoice = "auto",
     batch_size: int = 1024,
     device: Any = None,
     rng: int = 0,
@@ -119,7 +117,8 @@ def compare_layers(
         "device": device,
     }
     pairs = landmark_inputs, held_out_inputs
-    with showing(verbose), charts_kept():
+    check_choice(coordinates)
+    with showing(verbose):
         with stage("observing"):
             a = _side(
                 model_a,
@@ -141,8 +140,6 @@ def compare_layers(
                 rng,
                 {**options, "reduce": rules[1], "tangents": tangents_b},
             )
-            for side in (a, b):
-                side.smooth_bursts(n_jobs)
         judging = {"margin": margin, "significance": significance, "coordinates": coordinates}
         return _compared(a, b, judging, rng, n_jobs)
 
@@ -158,10 +155,9 @@ class _Side:
     held_out: dict[str, FloatArray]
     limits: dict[str, list[str]]
 
-    def smooth_bursts(self, n_jobs: int | None) -> None:
-        """Smooth bursts once, rather than in every match."""
-        for name, observation in self.observations.items():
-            self.observations[name] = smoothed(observation, n_jobs=n_jobs)
+    def charts(self, coordinates: CoordinateChoice, rng: int, n_jobs: int | None) -> dict[str, Chart]:
+        """Charts of all layers, each of which is embedded once, by the first match that asks for it."""
+        return {name: as_chart(seen, name, coordinates, rng, n_jobs) for name, seen in self.observations.items()}
 
     def neurons(self) -> dict[str, IntArray]:
         return {name: seen.neurons for name, seen in self.observations.items() if seen.neurons is not None}
@@ -209,9 +205,8 @@ def _suggested(
     tangents = options["tangents"]
     some = {**options, "tangents": None if tangents is None else tangents[rows]}
     found: dict[str, IntArray] = {}
-    with warnings.catch_warnings():
-        # The second pass over the network gives the warnings again.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
+    # The second pass over the network gives the warnings again.
+    with errors.unsaid(errors.DiffeoWarning):
         measured = measure_layers(model, inputs[rows], layers, rng=rng, **some)
         side.names = [*measured]
         for name in side.names:
@@ -241,6 +236,7 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
     verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
     reasons = [[""] * shape[1] for _ in range(shape[0])]
     problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
+    charts_a, charts_b = (side.charts(judging["coordinates"], rng, n_jobs) for side in (a, b))
     with stage("layers") as report_progress:
         for done, (i, j, name_a, name_b) in enumerate(_cells(a, b)):
             report_progress(done, len(a.names) * len(b.names))
@@ -253,8 +249,8 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
                 continue
             try:
                 report = compare(
-                    a.observations[name_a],
-                    b.observations[name_b],
+                    charts_a[name_a],
+                    charts_b[name_b],
                     landmarks=(a.landmarks[name_a], b.landmarks[name_b]),
                     held_out=(a.held_out[name_a], b.held_out[name_b]),
                     baselines=False,

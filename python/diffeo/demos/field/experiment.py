@@ -12,6 +12,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.charts.chart import CoordinateChoice
 from diffeo.demos.attempts import activations
 from diffeo.demos.field import pictures
 from diffeo.demos.field.oscillator import (
@@ -231,7 +232,8 @@ def match_outputs(
         (f"bursts of {N_BURSTS}", {"covariances": "bursts", "n_bursts": N_BURSTS}),
     ):
         a, b = view.observe(x_a, x_b, dim=2, **choice)
-        for who, coordinates in (("diffeo", "auto"), ("the paper's method", "diffusion")):
+        ways: tuple[tuple[str, CoordinateChoice], ...] = ("diffeo", "auto"), ("the paper's method", "diffusion")
+        for who, coordinates in ways:
             t = found[who, how] = match(a, b, landmarks=landmarks, coordinates=coordinates)
             there, back = _quiet(t.transform, true_a), _quiet(t.inverse_transform, true_b)
             rows.append((f"{who}, {how}", relative_error(there, true_b), relative_error(back, true_a)))
