@@ -82,9 +82,9 @@ def attempt(
             a = observe(pair.a, x_a, layer=layer, neurons=neurons[0], dim=pair.n_inputs)
             b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
             x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
-            landmarks = (activations(pair.a, x_l, layer, a.neurons), activations(pair.b, x_l, layer, b.neurons))
+            landmarks = a.measure(pair.a, x_l), b.measure(pair.b, x_l)
             found = match(a, b, landmarks=landmarks, coordinates=coordinates)
-            test = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
+            test = a.measure(pair.a, x_t), b.measure(pair.b, x_t)
             predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
         except errors.DiffeoError as error:
             return Outcome(None, None, {}, [str(error)])

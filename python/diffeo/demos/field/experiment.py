@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,8 +250,7 @@ def match_outputs(
 
 def _quiet(mapping: Any, points: FloatArray) -> FloatArray:
     """A map without its warnings of points outside of the sample: between the last sample and the border there are some."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+    with errors.unsaid(errors.OutOfDomainWarning):
         mapped: FloatArray = mapping(points)
     return mapped
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,8 +74,7 @@ def reconstruct_section(
         measure(held_out),
     )
     lines = ["  known values   held-out relative error   left out     Gaussian process   affine fit"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+    with errors.unsaid(errors.OutOfDomainWarning):
         found = {}
         kinds: tuple[tuple[Kind, tuple[int, ...]], ...] = ("input", KNOWN_INPUTS), ("output", KNOWN_OUTPUTS)
         for kind, counts in kinds:
