@@ -107,5 +107,7 @@ def test_problems_name_the_sides():
     found = solved(problem)
     plain = match(whole(), line(), landmarks=at(LANDMARKS)[::-1])
     assert found.transform(at(HELD_OUT)[1]).tobytes() == plain.transform(at(HELD_OUT)[1]).tobytes()
-    with pytest.raises(errors.DimensionMismatchError, match=r"^B has intrinsic dimension 1, A has 2: A keeps more than B"):
+    with pytest.raises(
+        errors.DimensionMismatchError, match=r"^B has intrinsic dimension 1, A has 2: A keeps more than B"
+    ):
         solved(match_problem(line(), whole(), names=("B", "A")).given(at(LANDMARKS)))

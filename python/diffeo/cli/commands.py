@@ -28,7 +28,7 @@ LANDMARKS_A_DIMENSION = 2
 
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
-    from diffeo.networks.measurement import measure
+    from diffeo.networks.measurement import Recipe, measured_layers, one_layer
     from diffeo.networks.observe_networks import observed
     from diffeo.networks.saved import load_network
 
@@ -39,22 +39,20 @@ def observe(options: Any) -> str:
     inputs = _inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else _inputs(options.tangents, "tangents")
     network = load_network(options.network, options.weights, options.dtype)
-    bursts = {"n_bursts": options.bursts, "scale": options.scale} if options.covariances == "bursts" else {}
     if options.covariances != "bursts" and options.scale is not None:
         raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
-    measured = measure(
-        network,
-        inputs,
-        layer=options.layer,
+    recipe = Recipe(
         reduce=options.reduce,
         smooth=options.smooth,
         neurons=options.neurons,
         covariances=options.covariances,
+        n_bursts=options.bursts,
+        scale=options.scale,
         tangents=tangents,
         rng=options.seed,
         verbose=options.verbose,
-        **bursts,
     )
+    (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
     # Before anything is written, so that what is written can be used.
     built = observed(measured, options.dim, None)
     arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.layer_names import say
-from diffeo.networks.measurement import Measurement, check_measured, measure, measure_layers
+from diffeo.networks.measurement import (
+    CovarianceKind,
+    Measurement,
+    Neurons,
+    Recipe,
+    check_measured,
+    measured_layers,
+    one_layer,
+)
 from diffeo.networks.reduction import Reduce
+from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
@@ -26,18 +34,18 @@ def observe(
     inputs: Any,
     *,
     layer: str | None = None,
-    reduce: Any = None,
+    reduce: Reduce = None,
     smooth: float | None = None,
-    neurons: int | NDArray[Any] | None = None,
-    covariances: str = "jacobians",
+    neurons: Neurons = None,
+    covariances: CovarianceKind = "jacobians",
     n_bursts: int = 32,
     scale: float | None = None,
-    shrinkage: str | float | None = None,
+    shrinkage: Shrinkage = None,
     tangents: Any = None,
     dim: int | None = None,
     batch_size: int = 1024,
     device: Any = None,
-    rng: Any = 0,
+    rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> Observation:
     """Measure a torch module on sampled inputs: activations and their local covariances.
@@ -97,11 +105,7 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples.
     """
-    _check_shrinkage(shrinkage, covariances)
-    measured = measure(
-        model,
-        inputs,
-        layer=layer,
+    recipe = Recipe(
         reduce=reduce,
         smooth=smooth,
         neurons=neurons,
@@ -114,7 +118,8 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
-    return observed(measured, dim, shrinkage)
+    (found,) = observed_layers(model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, named=False).values()
+    return found
 
 
 def observe_layers(
@@ -122,18 +127,18 @@ def observe_layers(
     inputs: Any,
     layers: str | Iterable[str],
     *,
-    reduce: Any = None,
+    reduce: Reduce = None,
     smooth: float | None = None,
-    neurons: Any = None,
-    covariances: str = "jacobians",
+    neurons: Neurons | Mapping[str, Neurons] = None,
+    covariances: CovarianceKind = "jacobians",
     n_bursts: int = 32,
     scale: float | None = None,
-    shrinkage: str | float | None = None,
+    shrinkage: Shrinkage = None,
     tangents: Any = None,
     dim: int | None = None,
     batch_size: int = 1024,
     device: Any = None,
-    rng: Any = 0,
+    rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> dict[str, Observation]:
     """Observe several layers of a torch module in the same passes; each equals what `observe` gives of it alone.
@@ -159,11 +164,7 @@ def observe_layers(
     LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
         As in `observe`; of errors of one layer the message begins with its name.
     """
-    _check_shrinkage(shrinkage, covariances)
-    measured = measure_layers(
-        model,
-        inputs,
-        layers,
+    recipe = Recipe(
         reduce=reduce,
         smooth=smooth,
         neurons=neurons,
@@ -176,25 +177,43 @@ def observe_layers(
         rng=rng,
         verbose=verbose,
     )
+    return observed_layers(model, inputs, layers, recipe, dim, shrinkage)
+
+
+def observed_layers(
+    model: Any,
+    inputs: Any,
+    layers: str | Iterable[str],
+    recipe: Recipe,
+    dim: int | None = None,
+    shrinkage: Shrinkage = None,
+    *,
+    named: bool = True,
+) -> dict[str, Observation]:
+    """What `observe_layers` gives, by a recipe; messages begin with the layer only where it is `named`."""
+    if shrinkage is not None and recipe.covariances != "bursts":
+        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+    measured = measured_layers(model, inputs, layers, recipe)
     found = {}
     for name in list(measured):
         try:
             # Each is freed once it is observed: Jacobians are the largest of all.
             found[name] = observed(measured.pop(name), dim, shrinkage)
         except errors.DiffeoError as error:
+            if not named:
+                raise
             raise type(error)(f"layer {name!r}: {error}" if name else f"the output: {error}") from error
     return found
 
 
-def observed(measured: Measurement, dim: int | None, shrinkage: str | float | None = None) -> Observation:
+def observed(measured: Measurement, dim: int | None, shrinkage: Shrinkage = None) -> Observation:
     """The observation that a measurement makes."""
     check_measured(measured)
-    if measured.scale is None:
+    if measured.jacobians is not None:
         built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
     else:
-        built = Observation.from_bursts(
-            measured.points, measured.bursts, scale=measured.scale, dim=dim, shrinkage=shrinkage
-        )
+        bursts, scale = measured.with_scale()
+        built = Observation.from_bursts(measured.points, bursts, scale=scale, dim=dim, shrinkage=shrinkage)
     # A module inside may compute in single precision although the network does not: the numbers tell.
     precision = "single" if "single" in (measured.precision, built.precision) else "double"
     built = replace(built, options=replace(measured.options, shrinkage=built.options.shrinkage), precision=precision)
@@ -218,11 +237,6 @@ def measure_alike(observation: Observation, model: Any, inputs: Any, *, reduce: 
             "(model.double()), as it was then"
         )
     return np.ascontiguousarray(captured[:, options.neurons], dtype=np.float64)
-
-
-def _check_shrinkage(shrinkage: str | float | None, covariances: str) -> None:
-    if shrinkage is not None and covariances != "bursts":
-        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
 
 
 def _warn_of_rounding(observation: Observation) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class LostCallable:
     name: str
 
 
+Shrinkage = Literal["optimal"] | float | None
 Reduction = str | Callable[[Any], Any] | LostCallable | None
 
 
@@ -67,7 +68,7 @@ class MeasureOptions:
     covariances: str | None = None
     n_bursts: int | None = None
     scale: float | None = None
-    shrinkage: str | float | None = None
+    shrinkage: Shrinkage = None
     tangents: bool = False
     complete: bool = False
 

@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.observation.how_measured import MeasureOptions, Reduction
+from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths
 from diffeo.observation.selection import chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
@@ -145,7 +146,7 @@ class Observation:
             degrees_of_freedom=self.degrees_of_freedom[chosen],
         )
 
-    def select(self, neurons: Any) -> Observation:
+    def select(self, neurons: ArrayLike) -> Observation:
         """The observation of fewer neurons at the same samples, as if only these had been measured.
 
         Parameters
@@ -252,7 +253,7 @@ class Observation:
         return rounding_of_lengths(self.points[rows], self.whitening[rows], self.precision)
 
     @classmethod
-    def from_jacobians(cls, points: Any, jacobians: Any, *, dim: int | None = None) -> Observation:
+    def from_jacobians(cls, points: ArrayLike, jacobians: ArrayLike, *, dim: int | None = None) -> Observation:
         """Build from measurements and their Jacobians with respect to the common inputs.
 
         Parameters
@@ -277,12 +278,12 @@ class Observation:
     @classmethod
     def from_bursts(
         cls,
-        points: Any,
-        bursts: Any,
+        points: ArrayLike,
+        bursts: ArrayLike,
         *,
         scale: float = 1.0,
         dim: int | None = None,
-        shrinkage: str | float | None = None,
+        shrinkage: Shrinkage = None,
     ) -> Observation:
         """Build from measurements of bursts of nearby inputs around each sample.
 
@@ -340,7 +341,7 @@ class Observation:
         return cls(**vars(by_bursts(points, bursts, scale, dim, shrinkage)))
 
     @classmethod
-    def from_covariances(cls, points: Any, covariances: Any, *, dim: int | None = None) -> Observation:
+    def from_covariances(cls, points: ArrayLike, covariances: ArrayLike, *, dim: int | None = None) -> Observation:
         """Build from measurements and given local covariances per unit of input covariance.
 
         Parameters
@@ -362,7 +363,7 @@ class Observation:
 
     @classmethod
     def from_neighbors(
-        cls, points: Any, reference: Any = None, *, n_neighbors: int = 32, dim: int | None = None
+        cls, points: ArrayLike, reference: ArrayLike | None = None, *, n_neighbors: int = 32, dim: int | None = None
     ) -> Observation:
         """Build from measurements and reference coordinates in which nearby samples are known.
 

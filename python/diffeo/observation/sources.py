@@ -14,7 +14,7 @@ from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
 from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
-from diffeo.observation.how_measured import MeasureOptions
+from diffeo.observation.how_measured import MeasureOptions, Shrinkage
 from diffeo.observation.noise import shown_precision
 from diffeo.observation.rank import (
     COVARIANCE_FLOOR,
@@ -65,7 +65,7 @@ def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
     return replace(built, precision=shown_precision(points, y))
 
 
-def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: str | float | None) -> Measured:
+def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: Shrinkage) -> Measured:
     """Sample covariances of bursts; arguments and errors as in `Observation.from_bursts`."""
     level = noise_argument(shrinkage)
     y = checked_points(points)

@@ -21,6 +21,7 @@ from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import RandomState, match_problem, solved
 from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
+from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, compare_baselines
@@ -134,12 +135,18 @@ def compare(
     check_choice(coordinates)
     judging = Judging(margin, significance, baselines, n_jobs)
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs).given(landmarks)
+    with showing(verbose):
+        return compared(problem, held_out, judging)
+
+
+def compared(problem: MatchProblem, held_out: Landmarks, judging: Judging) -> Report:
+    """What `compare` gives, of a problem whose sides stand as the caller named them."""
     pairs = _parsed(held_out, problem.a.observation, problem.b.observation)
     _check_apart(problem.landmarks, pairs)
     exchange = problem.a.dim < problem.b.dim
     if exchange:
         problem, pairs, judging = problem.exchanged(), pairs.swapped(), replace(judging, names=SIDES[::-1])
-    with showing(verbose), working(n_jobs):
+    with working(judging.n_jobs):
         t = solved(problem)
         _check_held_out(pairs, t)
         with stage("assessing"):
