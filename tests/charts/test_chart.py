@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 
 import diffeo
 import numpy as np
@@ -214,6 +215,14 @@ def test_charts_of_two_kinds_are_not_joined():
         errors.DataTypeError, match=r"obs_b must be a diffeo.Observation or a diffeo.Chart, not ndarray"
     ):
         match(one, observed("square").points)
+
+
+def test_charts_are_sent_to_other_processes():
+    for name, marks in (("square", landmarks()), ("sphere", sphere_landmarks())):
+        charts = [diffeo.embed(observed(name, seed)) for seed in (0, 1)]
+        sent = pickle.loads(pickle.dumps(charts))
+        plain, found = match(*charts, landmarks=marks), match(*sent, landmarks=marks)
+        assert found.transform(marks[0]).tobytes() == plain.transform(marks[0]).tobytes()
 
 
 # Files

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, float_array, seed
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, float_array, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo.charts.coordinates import Coordinates
@@ -270,7 +270,7 @@ def embed(
     observation: Observation,
     *,
     coordinates: CoordinateChoice = "auto",
-    random_state: int | np.random.Generator | None = 0,
+    random_state: RandomState = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> Chart:

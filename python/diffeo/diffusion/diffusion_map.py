@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, integer, real, seed
 from diffeo._support.memory import memory_limit
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
@@ -95,7 +94,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         epsilon: float | str = "auto",
         alpha: float = 1.0,
         tol: float = 1e-8,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
         n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -107,7 +106,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X: Observation | Any, y: None = None) -> DiffusionMap:
+    def fit(self, X: Observation | ArrayLike, y: None = None) -> DiffusionMap:
         """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
 
         Parameters
@@ -148,11 +147,11 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self._embed(kernel)
         return self
 
-    def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
+    def fit_transform(self, X: Observation | ArrayLike, y: None = None) -> FloatArray:
         """Fit and return ``embedding_``, shape (n, n_components)."""
         return self.fit(X).embedding_
 
-    def transform(self, X: Observation | Any) -> FloatArray:
+    def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Extend the embedding to new points (Nystroem).
 
         phi_k(y) = sum_j P(y, y_j) phi_k(y_j) / lambda_k with P the row-normalised K_alpha between y and the samples.
@@ -174,7 +173,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         return self._transform(X, thread_count(self.n_jobs))
 
-    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
+    def _transform(self, X: Observation | ArrayLike, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         data = checked_input(self, X, reset=False)
         if not isinstance(data, Observation):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from diffeo import errors
-from diffeo._support.arrays import seed
+from diffeo._support.arrays import RandomState, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo._support.wording import SIDES, Names
@@ -23,8 +22,6 @@ from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
-
-RandomState = int | np.random.Generator | np.random.RandomState | None
 
 
 def match(

@@ -53,7 +53,7 @@ class Reconstruction:
     problems: list[str]
     n_jobs: int | None = field(default=None, repr=False)
 
-    def predict(self, points: Any) -> FloatArray:
+    def predict(self, points: ArrayLike) -> FloatArray:
         """Values (count, p) that belong to measurements (count, m).
 
         Warns

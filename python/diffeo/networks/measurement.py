@@ -114,8 +114,8 @@ class Recipe:
     rng: int | np.random.Generator | None = 0
     verbose: bool = False
 
-    def checked(self) -> tuple[float | None, float | None, int]:
-        """Scale, size of the smoothing and rows a pass, after all parameters that need no network were checked."""
+    def checked(self) -> Recipe:
+        """The recipe with its numbers as Python's own, after all parameters that need no network were checked."""
         integer(self.batch_size, "batch_size", 1)
         if self.covariances not in ("jacobians", "bursts"):
             raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {self.covariances!r}")
@@ -124,7 +124,7 @@ class Recipe:
         elif self.scale is not None:
             raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
         scale = None if self.scale is None else real(self.scale, "scale", above=0.0)
-        return scale, check_smooth(self.smooth), self.batch_size
+        return replace(self, scale=scale, smooth=check_smooth(self.smooth))
 
 
 def measure(
@@ -224,7 +224,8 @@ def measured_layers(
 ) -> dict[str, Measurement]:
     """What `measure_layers` gives, by a recipe."""
     model = checked_model(model)
-    scale, smooth, batch_size = recipe.checked()
+    recipe = recipe.checked()
+    scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)
     check_reduce(recipe.reduce, [target.name for target in targets])
     samples = Samples(inputs, recipe.tangents)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
@@ -25,13 +26,16 @@ from diffeo.networks.reduction import Reduce
 from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
 
+if TYPE_CHECKING:
+    import torch
+
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
 
 
 def observe(
-    model: Any,
-    inputs: Any,
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
     *,
     layer: str | None = None,
     reduce: Reduce = None,
@@ -41,10 +45,10 @@ def observe(
     n_bursts: int = 32,
     scale: float | None = None,
     shrinkage: Shrinkage = None,
-    tangents: Any = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
     batch_size: int = 1024,
-    device: Any = None,
+    device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> Observation:
@@ -123,8 +127,8 @@ def observe(
 
 
 def observe_layers(
-    model: Any,
-    inputs: Any,
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
     layers: str | Iterable[str],
     *,
     reduce: Reduce = None,
@@ -134,10 +138,10 @@ def observe_layers(
     n_bursts: int = 32,
     scale: float | None = None,
     shrinkage: Shrinkage = None,
-    tangents: Any = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
     batch_size: int = 1024,
-    device: Any = None,
+    device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> dict[str, Observation]:
@@ -181,8 +185,8 @@ def observe_layers(
 
 
 def observed_layers(
-    model: Any,
-    inputs: Any,
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
     layers: str | Iterable[str],
     recipe: Recipe,
     dim: int | None = None,

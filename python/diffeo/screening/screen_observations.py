@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo.charts.chart import Chart, as_chart
@@ -166,7 +166,7 @@ def screen(
     *,
     n_eigenvalues: int = 10,
     significance: float = 0.01,
-    random_state: Any = 0,
+    random_state: RandomState = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> Screening:

@@ -11,7 +11,7 @@ import scipy
 
 from diffeo import __version__, errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, real
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
@@ -19,7 +19,7 @@ from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_correction
-from diffeo.matching.match_observations import RandomState, match_problem, solved
+from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
