@@ -181,6 +181,16 @@ def test_a_chart_is_made_once(monkeypatch):
     assert made[2:].count("automatic_epsilon") == 2
 
 
+def test_charts_keep_few_kernels():
+    chart = diffeo.embed(observed("square"), coordinates="diffusion")
+    own = chart.diffusion(*chart.own_bandwidth)
+    others = [chart.diffusion(factor * chart.epsilon, "the observation") for factor in (1.1, 1.2, 1.3)]
+    kept = [made for key, made in chart._made.items() if key[0] == "diffusion"]
+    assert kept == [own, others[-1]]
+    assert chart.diffusion(*chart.own_bandwidth) is own
+    assert chart.diffusion(1.3 * chart.epsilon, "the observation") is others[-1]
+
+
 def test_screen_and_reconstruct_give_the_bits_of_the_observation():
     for kind in ("square", "bursts"):
         sides = observed(kind, 0), observed(kind, 1)

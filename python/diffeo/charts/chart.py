@@ -195,10 +195,16 @@ class Chart:
         SampleSizeError
             Too few samples.
         """
-        key = ("diffusion", self.asked == "diffusion", epsilon)
-        if key not in self._made:
-            self._made[key] = diffusion_chart(self.measured, name, epsilon, self.random_state, self.n_jobs)
-        found: DiffusionChart = self._made[key]
+        paper = self.asked == "diffusion"
+        key = ("diffusion", paper, epsilon)
+        found: DiffusionChart | None = self._made.get(key)
+        if found is None:
+            found = diffusion_chart(self.measured, name, epsilon, self.random_state, self.n_jobs)
+            # Kernels are large: beside that of the own bandwidth only the latest is kept.
+            own = self._made.get(("epsilon", paper), "auto")
+            for other in [one for one in list(self._made) if one[:2] == key[:2] and one[2] != own]:
+                self._made.pop(other, None)
+            self._made[key] = found
         return found
 
     def restricted(self, coordinates: CoordinateChoice, name: str, n_jobs: int | None) -> Chart:
@@ -220,7 +226,7 @@ class Chart:
     @property
     def no_diffusion(self) -> str:
         """Why diffusion coordinates, which were needed, could not be made; empty where nothing is known of that."""
-        reason: str = self._made.get("no diffusion", "")
+        reason: str = self._made.get(("no diffusion", self.asked == "diffusion"), "")
         return reason
 
     def made(
@@ -237,7 +243,7 @@ class Chart:
         if not paper:
             self._made.update(smoothed=measured, isometric=layout, disconnected=disconnected)
         if no_diffusion:
-            self._made["no diffusion"] = no_diffusion
+            self._made["no diffusion", paper] = no_diffusion
         if epsilon is not None:
             self._made["epsilon", paper] = epsilon
         if own is not None:
@@ -252,7 +258,7 @@ class Chart:
         except (errors.DisconnectedError, errors.SampleSizeError) as error:
             if self.asked == "diffusion":
                 raise
-            self._made["no diffusion"] = str(error)
+            self._made["no diffusion", False] = str(error)
             return None
 
     def _own(self) -> Coordinates:
