@@ -193,7 +193,8 @@ def test_neurons_suggested_from_an_observation_need_no_second_pass():
     points, jacobians = smooth_map(2, 20, 6)(square(300, 2, 1))
     layer = Observation.from_jacobians(points, jacobians)
     chosen = diffeo.suggest_neurons(layer)
-    part = layer.select(chosen.neurons)
+    part = layer.select(chosen)
+    assert part.whitening.tobytes() == layer.select(chosen.neurons).whitening.tobytes()
     assert part.points.tobytes() == np.ascontiguousarray(points[:, chosen.neurons]).tobytes()
 
 

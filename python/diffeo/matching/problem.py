@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice
@@ -108,13 +108,12 @@ class MatchProblem:
                 "an (L, 2) array of row numbers"
             )
 
-    def located(self, a: Coordinates, b: Coordinates, kept: IntArray | None = None) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (L, c) of the landmarks, or of those kept, on both sides; LandmarkError if any is in neither."""
+    def located(self, a: Coordinates, b: Coordinates) -> tuple[FloatArray, FloatArray]:
+        """Coordinates (L, c) of the landmarks on both sides; LandmarkError where any is off a side."""
         if self.landmarks is None:
             return np.empty((0, a.coordinates.shape[1])), np.empty((0, b.coordinates.shape[1]))
-        pairs = self.landmarks if kept is None else self.landmarks[kept]
         at_a, at_b = (
             coordinates_of(side, marks, f"landmarks on side {name}", self.n_threads)
-            for side, marks, name in zip((a, b), pairs.marks, self.names, strict=True)
+            for side, marks, name in zip((a, b), self.landmarks.marks, self.names, strict=True)
         )
         return at_a, at_b

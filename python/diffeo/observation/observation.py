@@ -14,7 +14,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths
-from diffeo.observation.selection import chosen_columns, chosen_rows, fewer_measurements
+from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
 from diffeo.observation.whitening import warn_of_constants
 
@@ -146,14 +146,14 @@ class Observation:
             degrees_of_freedom=self.degrees_of_freedom[chosen],
         )
 
-    def select(self, neurons: ArrayLike) -> Observation:
+    def select(self, neurons: ArrayLike | Chosen) -> Observation:
         """The observation of fewer neurons at the same samples, as if only these had been measured.
 
         Parameters
         ----------
-        neurons : array_like of int, (k,)
-            Their numbers in the layer, as `diffeo.suggest_neurons` gives them, in the wanted order; where `neurons` is
-            None, columns of `points`.
+        neurons : array_like of int, (k,), or NeuronSet
+            Their numbers in the layer, in the wanted order (where `neurons` is None, columns of `points`); or what
+            `diffeo.suggest_neurons` chose.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class Observation:
         >>> slopes = np.random.default_rng(1).normal(size=(20, 2))
         >>> y = np.tanh(x @ slopes.T)
         >>> layer = diffeo.Observation.from_jacobians(y, (1 - y**2)[:, :, None] * slopes)
-        >>> layer.select(diffeo.suggest_neurons(layer).neurons)
+        >>> layer.select(diffeo.suggest_neurons(layer))
         Observation(500 samples, 5 measurements, dim=2, from jacobians)
         """
         columns = chosen_columns(neurons, self.neurons, self.points.shape[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import rows_text
 from diffeo.observation.rank import COVARIANCE_FLOOR, JACOBIAN_FLOOR, SINGLE_FLOOR
 from diffeo.observation.whitening import Whitened, whiten
+
+
+class Chosen(Protocol):
+    """A set of neurons that knows their numbers in the layer, as `diffeo.suggest_neurons` gives it."""
+
+    neurons: IntArray
 
 
 def chosen_rows(key: Any, n: int) -> IntArray:
@@ -70,7 +76,8 @@ def chosen_columns(neurons: Any, known: IntArray | None, m: int) -> IntArray:
         Neurons that were not measured, or the same one twice.
     """
     try:
-        given = np.asarray(neurons)
+        # A set that `suggest_neurons` chose knows its numbers.
+        given = np.asarray(getattr(neurons, "neurons", neurons))
     except ValueError as error:
         raise errors.ShapeError(f"neurons are not a rectangular array: {error}") from error
     if given.dtype.kind not in "iu":

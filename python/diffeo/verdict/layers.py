@@ -17,6 +17,7 @@ from diffeo.networks.capture_activations import capture
 from diffeo.networks.measurement import CovarianceKind, Recipe, measured_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
+from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 from diffeo.verdict.assess_transformation import Judging, compared
 from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
@@ -145,8 +146,11 @@ class _Side:
     limits: dict[str, list[str]]
 
     def charts(self, coordinates: CoordinateChoice, rng: int, n_jobs: int | None) -> dict[str, Chart]:
-        """Charts of all layers, each of which is embedded once, by the first match that asks for it."""
-        return {name: as_chart(seen, name, coordinates, rng, n_jobs) for name, seen in self.observations.items()}
+        """Charts of all layers, each of which is embedded once, by the first match that asks for it; bursts are smoothed."""
+        return {
+            name: as_chart(smoothed(seen, n_jobs=n_jobs), name, coordinates, rng, n_jobs)
+            for name, seen in self.observations.items()
+        }
 
     def neurons(self) -> dict[str, IntArray]:
         return {name: seen.neurons for name, seen in self.observations.items() if seen.neurons is not None}
