@@ -17,7 +17,9 @@ from diffeo.observation.whitening import Whitened, whiten
 class Chosen(Protocol):
     """A set of neurons that knows their numbers in the layer, as `diffeo.suggest_neurons` gives it."""
 
-    neurons: IntArray
+    @property
+    def neurons(self) -> IntArray:
+        """Numbers (k,)."""
 
 
 def chosen_rows(key: Any, n: int) -> IntArray:
