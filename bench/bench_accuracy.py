@@ -11,7 +11,7 @@ import functools
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -327,7 +327,7 @@ def landmark_free_square(name: str, size: Size) -> Row:
     y_a, y_b = one.pairs(new)
     found = match(one.a, one.b)
     candidates = [getattr(candidate, "name", "") for candidate in found.candidates]
-    maps = [replace(found, candidates=[candidate], alignment=candidate) for candidate in found.candidates]
+    maps = [found.by_candidate(number) for number in range(len(found.candidates))]
     accuracies = sorted(relative_error(candidate.transform(y_a), y_b) for candidate in maps)
     distinct = len({text for text in candidates if text})
     beside = f"error of the right one {percent(accuracies[0])}, of the next {percent(accuracies[1])}; "

@@ -28,11 +28,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffeo.charts.chart import Chart as Chart
+    from diffeo.charts.chart import embed as embed
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.match_observations import match as match
+    from diffeo.matching.pairs import Pairs as Pairs
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
     from diffeo.matching.reconstruction import reconstruct as reconstruct
     from diffeo.matching.transformation import Transformation as Transformation
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from diffeo.networks.observe_networks import observe as observe
     from diffeo.networks.observe_networks import observe_layers as observe_layers
     from diffeo.networks.reduction import RandomProjection as RandomProjection
+    from diffeo.observation.joining import concatenate as concatenate
     from diffeo.observation.observation import Observation as Observation
     from diffeo.screening.screen_observations import Screening as Screening
     from diffeo.screening.screen_observations import screen as screen
@@ -55,11 +59,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Chart": "charts.chart",
     "DiffusionMap": "diffusion.diffusion_map",
     "IsometricEmbedding": "isometry.embedding",
     "LayerComparison": "verdict.layer_comparison",
     "NeuronSet": "networks.neuron_choice",
     "Observation": "observation.observation",
+    "Pairs": "matching.pairs",
     "RandomProjection": "networks.reduction",
     "Reconstruction": "matching.reconstruction",
     "Report": "verdict.report",
@@ -69,6 +75,8 @@ _HOME = {
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
     "compare_layers": "verdict.layers",
+    "concatenate": "observation.joining",
+    "embed": "charts.chart",
     "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "CaptureError",
@@ -163,8 +166,26 @@ class SpectrumWarning(DiffeoWarning):
     """The spectrum does not allow what was asked (e.g. too few independent eigenvectors)."""
 
 
+_unsaid: ContextVar[tuple[type[DiffeoWarning], ...]] = ContextVar("diffeo_unsaid", default=())
+
+
+@contextmanager
+def unsaid(*categories: type[DiffeoWarning]) -> Iterator[None]:
+    """Within, in this thread, warnings of these categories are not given: their facts are said in another way.
+
+    Filters of the module `warnings` belong to the process, and other threads, so that none is changed.
+    """
+    token = _unsaid.set((*_unsaid.get(), *categories))
+    try:
+        yield
+    finally:
+        _unsaid.reset(token)
+
+
 def warn(message: str, category: type[DiffeoWarning]) -> None:
     """Warn at the line that called into diffeo, however deep inside the reason was found."""
+    if issubclass(category, _unsaid.get()):
+        return
     level, frame = 1, inspect.currentframe()
     while frame and frame.f_globals.get("__name__", "").startswith("diffeo."):
         level, frame = level + 1, frame.f_back

@@ -145,7 +145,7 @@ def test_hostile_tensor_tables_are_refused(entry, files, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3, "entries": "of another form"}, "version 3; .* reads versions 1 to 2: update diffeo"),
+        ({"format_version": 4, "entries": "of another form"}, "version 4; .* reads versions 1 to 3: update diffeo"),
         ({"format_version": True}, "its format is 'diffeo', version True"),
         ({"format_version": "1"}, "its format is 'diffeo', version '1'"),
         ({"format": "other"}, "its format is 'other'"),

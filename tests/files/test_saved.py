@@ -22,6 +22,7 @@ from support.stored import (
     matched,
     new_inputs,
     observations,
+    older,
     parts,
 )
 
@@ -104,9 +105,10 @@ def test_nodes_come_back_in_their_order(tmp_path):
     # Another machine may build another tree; the order also decides between neighbours equally far.
     t = matched("isometric")
     old, order = t.b.embedding._chart, np.random.default_rng(0).permutation(250)
-    embedding = copy.copy(t.b.embedding)
+    embedding, old_rows = copy.copy(t.b.embedding), t.b.embedding._rows
     embedding._chart = HermiteChart(old.nodes[order], old.values[order], old.gradients[order], old.periods)
-    t = dataclasses.replace(t, b=dataclasses.replace(t.b, embedding=embedding))
+    embedding._rows = old_rows[order]
+    t = dataclasses.replace(t, map=dataclasses.replace(t.map, b=dataclasses.replace(t.b, embedding=embedding)))
     t.save(tmp_path / "t.safetensors")
     assert_same(t, diffeo.load(tmp_path / "t.safetensors"))
 
@@ -141,7 +143,7 @@ def test_unusual_numbers_of_an_isometric_transformation_come_back(tmp_path):
     similar = dataclasses.replace(t.alignment, kind="similarity", left_out=np.inf, scale=2.5, name="\u00e9")
     t = dataclasses.replace(
         t,
-        a=dataclasses.replace(t.a, embedding=embedding),
+        map=dataclasses.replace(t.map, a=dataclasses.replace(t.a, embedding=embedding)),
         diagnostics=diagnostics,
         candidates=[t.alignment, similar],
         n_jobs=None,
@@ -171,11 +173,10 @@ def test_diffusion_transformation_with_epsilon_curve_and_unusual_numbers_comes_b
     alignment = dataclasses.replace(original.alignment, kind="affine", left_out=np.inf)
     t = dataclasses.replace(
         original,
-        b=side,
+        map=dataclasses.replace(original.map, b=side, alignment=alignment),
         diagnostics=diagnostics,
         scale=float("nan"),
         n_jobs=None,
-        alignment=alignment,
         candidates=[alignment, original.alignment],
     )
     t.save(tmp_path / "t.safetensors")
@@ -210,7 +211,9 @@ def test_orders_in_memory_come_back(files, tmp_path):
     for dual in dense(t.forward.dual):
         first = dataclasses.replace(t.alignment, linear=np.asfortranarray(t.alignment.linear))
         changed = dataclasses.replace(
-            t, forward=dataclasses.replace(t.forward, dual=dual), candidates=[first, t.alignment]
+            t,
+            map=dataclasses.replace(t.map, taught=dataclasses.replace(t.forward, dual=dual)),
+            candidates=[first, t.alignment],
         )
         changed.save(tmp_path / "t.safetensors")
         loaded = diffeo.load(tmp_path / "t.safetensors")
@@ -233,7 +236,8 @@ def with_periods(t, periods):
         embedding.embedding_ = embedding._chart.wrapped(side.coordinates)
         return dataclasses.replace(side, embedding=embedding, coordinates=embedding.embedding_)
 
-    return dataclasses.replace(t, a=closed(t.a), b=closed(t.b), forward=None, backward=None)
+    changed = dataclasses.replace(t.map, a=closed(t.a), b=closed(t.b), taught=None, taught_back=None)
+    return dataclasses.replace(t, map=changed)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -268,8 +272,7 @@ def test_files_of_the_first_version_have_no_landmarks(files, tmp_path):
     path, saved = files["isometric"]
     description, tensors = parts(path)
     kept = {name: value for name, value in tensors.items() if not name.startswith("landmarks.")}
-    description["orders"] = {name: order for name, order in description["orders"].items() if name in kept}
-    forge(tmp_path / "old.safetensors", description | {"format_version": 1}, kept)
+    forge(tmp_path / "old.safetensors", *older(description, kept, 1))
     loaded = diffeo.load(tmp_path / "old.safetensors")
     assert loaded.landmarks is None
     assert_same(dataclasses.replace(saved, landmarks=None), loaded)

@@ -54,8 +54,8 @@ def test_landmarks_that_do_not_do(landmarks, error, message):
             errors.DimensionMismatchError,
             "diffusion coordinates cannot join",
         ),
-        ({"obs_a": A}, errors.DataTypeError, "obs_a must be a diffeo.Observation, not ndarray"),
-        ({"obs_b": None}, errors.DataTypeError, "obs_b must be a diffeo.Observation, not NoneType"),
+        ({"obs_a": A}, errors.DataTypeError, "obs_a must be a diffeo.Observation or a diffeo.Chart, not ndarray"),
+        ({"obs_b": None}, errors.DataTypeError, "obs_b must be a diffeo.Observation or a diffeo.Chart, not NoneType"),
     ],
 )
 def test_arguments_that_do_not_do(options, error, message):

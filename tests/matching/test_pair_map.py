@@ -64,7 +64,7 @@ def test_coordinates_of_the_folding_side_are_principal_components():
     # The largest variance that two orthogonal directions can have.
     assert (chart.coordinates**2).sum() == pytest.approx((np.linalg.svd(standard)[1][:2] ** 2).sum())
     back = chart.measurements(chart.coordinates, 1)
-    assert np.allclose(chart.intrinsic(back, 1), chart.coordinates)
+    assert np.allclose(chart.place(back, 1).values, chart.coordinates)
     assert chart.features(chart.coordinates).shape == (700, 0)
     # For pictures, A's are moved as near as a motion can.
     assert matched(60).intrinsic(at(X)[0]).shape == (100, 2)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import errors
-from diffeo.matching.pairs import parse_landmarks, parse_observables
+from diffeo.matching.pairs import as_pairs, parse_observables
 from support.samples import smooth_observation
 
 A, B = smooth_observation(30, 2, 4, seed=1), smooth_observation(40, 2, 5, seed=2)
 
 
-def test_no_landmarks_are_no_rows():
-    for given in (None, np.empty((0, 2), int)):
-        rows = parse_landmarks(given, A, B)
-        assert [len(side) for side in rows] == [0, 0]
-        assert all(side.dtype == np.int64 for side in rows)
+def test_no_landmarks_are_none():
+    assert as_pairs(None, A, B) is None
+    assert as_pairs(np.empty((0, 2), int), A, B) is None
 
 
 @pytest.mark.parametrize("kind", [tuple, list])
 def test_points_and_rows(kind):
-    points = parse_landmarks(kind([A.points[:3].tolist(), B.points[:3]]), A, B)
-    np.testing.assert_array_equal(points[0], A.points[:3])
-    np.testing.assert_array_equal(points[1], B.points[:3])
-    rows = parse_landmarks([[0, 39], [29, 1], [4, 4]], A, B)
-    np.testing.assert_array_equal(rows[0], [0, 29, 4])
-    np.testing.assert_array_equal(rows[1], [39, 1, 4])
+    pairs = as_pairs(kind([A.points[:3].tolist(), B.points[:3]]), A, B)
+    np.testing.assert_array_equal(pairs.points_a, A.points[:3])
+    np.testing.assert_array_equal(pairs.points_b, B.points[:3])
+    assert pairs.rows is None
+    pairs = as_pairs([[0, 39], [29, 1], [4, 4]], A, B)
+    np.testing.assert_array_equal(pairs.rows, [[0, 39], [29, 1], [4, 4]])
+    np.testing.assert_array_equal(pairs.points_a, A.points[[0, 29, 4]])
+    np.testing.assert_array_equal(pairs.points_b, B.points[[39, 1, 4]])
+    assert [marks.rows.tolist() for marks in pairs.marks] == [[0, 29, 4], [39, 1, 4]]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_points_and_rows(kind):
 )
 def test_landmarks_of_the_wrong_form(given, error, message):
     with pytest.raises(error, match=message):
-        parse_landmarks(given, A, B)
+        as_pairs(given, A, B)
 
 
 def test_observables_become_columns():

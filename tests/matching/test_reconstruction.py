@@ -20,7 +20,7 @@ def output(x):
 def sample():
     x = square(1500)
     observation = Observation.from_jacobians(*MEASURE(x))
-    return x, observation, isometric_chart(observation, "A", None)
+    return x, observation, isometric_chart(observation, None)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from diffeo import errors, observe  # noqa: E402
 from diffeo.networks.capture_activations import capture  # noqa: E402
 from diffeo.networks.measurement import Measurement, measure  # noqa: E402
+from diffeo.observation.how_measured import MeasureOptions  # noqa: E402
 from support.networks import Call, Square, full_jacobian, mlp  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -288,14 +289,14 @@ def test_large_inputs_can_be_burst():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scale": None}, "bursts need the scale"),
+        ({"options": MeasureOptions()}, "bursts need the scale"),
         ({"bursts": None}, "either jacobians or bursts"),
         ({"jacobians": np.ones((6, 2, 1))}, "either jacobians or bursts"),
         ({"jacobians": np.ones((6, 2, 1)), "bursts": None}, "Jacobians have none"),
     ],
 )
 def test_a_measurement_without_its_scale_is_refused(change, message):
-    whole = Measurement(np.ones((6, 2)), None, np.ones((6, 5, 2)), 0.1, None, np.arange(2))
+    whole = Measurement(np.ones((6, 2)), None, np.ones((6, 5, 2)), MeasureOptions(scale=0.1))
     with pytest.raises(errors.InputError, match=message):
         dataclasses.replace(whole, **change)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from diffeo import Observation, errors, reference
@@ -351,26 +349,3 @@ def test_neighbours_that_do_not_fit():
         Observation.from_neighbors(y, x, n_neighbors=3)
     with pytest.raises(errors.ShapeError, match="reference"):
         Observation.from_neighbors(y, x[:50])
-
-
-# --- subsets ------------------------------------------------------------------------------------------------
-
-
-def test_a_subset_keeps_what_belongs_to_its_samples():
-    y, jacobians = mushroom(square(40))
-    whole = replace(Observation.from_jacobians(y, jacobians), deficient=np.array([3, 17]))
-    part = whole.subset([17, 5, 3, 20])
-    assert part.points.tobytes() == whole.points[[17, 5, 3, 20]].tobytes()
-    assert part.whitening.tobytes() == whole.whitening[[17, 5, 3, 20]].tobytes()
-    assert part.deficient.tolist() == [0, 2]
-    assert part.usable.tolist() == [1, 3]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [([0, 40], "1 rows .*outside of the 40"), ([-1], "outside"), ([0.5], "row numbers"), ([[0]], "row numbers")],
-)
-def test_rows_of_a_subset_are_checked(rows, message):
-    whole = Observation.from_jacobians(*mushroom(square(40)))
-    with pytest.raises(errors.InputError, match=message):
-        whole.subset(rows)

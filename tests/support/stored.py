@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 
 import diffeo
 import numpy as np
 import pytest
 import safetensors.numpy
 from diffeo import Observation, errors
+from diffeo.observation.how_measured import MeasureOptions
 from scipy.spatial import cKDTree
 from support.samples import random_orthogonal, smooth_map, smooth_observation, square
 
@@ -60,6 +62,28 @@ def with_deficient():
     return observation
 
 
+def observed_options(**options):
+    """Options as of what `diffeo.observe` made, three neurons of a wide layer."""
+    return MeasureOptions(
+        layer="net.3 \u2192 \U0001f40e", neurons=np.array([5, 0, 2**40]), width=2**41, covariances="jacobians", tangents=True,
+        complete=True, **options,
+    )  # fmt: skip
+
+
+def older(description, tensors, version):
+    """Description and tensors of a file of format 3 as format 1 or 2 would have held them."""
+    entries, kept = dict(description["entries"]), dict(tensors)
+    moved = re.compile(r"(.*)options\.(layer|neurons|scale)")
+    for name in [*entries, *kept]:
+        holder = entries if name in entries else kept
+        if found := moved.fullmatch(name):
+            holder[found[1] + found[2]] = holder.pop(name)
+        elif "options." in name or name.endswith(("degrees_of_freedom", "precision")):
+            del holder[name]
+    orders = {name: order for name, order in description["orders"].items() if name in kept}
+    return description | {"entries": entries, "orders": orders, "format_version": version}, kept
+
+
 def observations():
     x, rng = square(120, 2, 4), np.random.default_rng(0)
     points, jacobians = smooth_map(2, 3, 6)(x)
@@ -73,7 +97,9 @@ def observations():
         "covariances": Observation.from_covariances(points, jacobians @ jacobians.transpose(0, 2, 1), dim=2),
         "neighbors": Observation.from_neighbors(points, x, dim=2),
         "unknown unit": Observation.from_neighbors(np.column_stack([np.cos(circle), np.sin(circle)]), dim=1),
-        "layer": dataclasses.replace(plain, layer="net.3 \u2192 \U0001f40e", neurons=np.array([5, 0, 2**40])),
+        "layer": dataclasses.replace(plain, options=observed_options(reduce="mean", smooth=0.25)),
+        "projected": dataclasses.replace(plain, options=observed_options(reduce=diffeo.RandomProjection(3, rng=7))),
+        "shrunken": Observation.from_bursts(points, bursts, scale=0.01, dim=2, shrinkage=1e-5),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
 
 import diffeo
 import numpy as np
@@ -15,7 +14,7 @@ from diffeo.alignment.curved.atlas import AtlasMap
 from diffeo.diffusion.kernel import Kernel
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.verdict.assess_transformation import compare
-from diffeo.verdict.sentences import swapped
+from diffeo.verdict.sentences import exchanged
 from support import stored
 from support.samples import smooth_map, square
 
@@ -171,16 +170,15 @@ def test_compare_is_match_and_assess():
         compare(observed("line", 0), observed("whole", 1), landmarks=[[0, 700]] * 3, held_out=arguments["held_out"])
 
 
-def test_sides_swapped_twice_are_the_same():
+def test_sides_exchanged_twice_are_the_same():
     report = assessed("whole", "fold")
-    there = swapped(report)
+    there = exchanged(report)
     assert there.verdict == "b_to_a"
-    assert there.reason == re.sub(r"\b[AB]\b", lambda x: "AB"[x[0] == "A"], report.reason)
-    assert there.backward.error == report.forward.error
-    assert there.forward.loss.text.startswith("A folds the domain that B keeps")
+    assert there.backward is report.forward
     assert there.embeddings[0] is report.embeddings[1]
-    assert there.problems != report.problems
-    back = swapped(there)
+    # Texts are made by those who know what the sides are called.
+    assert (there.reason, there.problems) == (report.reason, report.problems)
+    back = exchanged(there)
     for name in ("verdict", "reason", "problems", "settings"):
         assert getattr(back, name) == getattr(report, name)
     assert list(back.diagnostics.values()) == list(report.diagnostics.values())

@@ -14,6 +14,8 @@ from diffeo._support.wording import rows_text
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+# What is taken as a seed.
+RandomState = int | np.random.Generator | np.random.RandomState | None
 
 _logger = logging.getLogger("diffeo")
 

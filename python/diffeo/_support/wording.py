@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# What the two sides of a match are called, in the order in which it takes them.
+Names = tuple[str, str]
+SIDES: Names = ("A", "B")
+
 
 def rows_text(rows: NDArray[Any], limit: int = 5) -> str:
     """List some row numbers in words, e.g. ``rows 3, 7, 12 and 4 more``."""

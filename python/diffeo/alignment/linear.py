@@ -9,6 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.wording import SIDES, Names
 
 Solver = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
@@ -92,7 +93,7 @@ def align_isometric(coordinates_a: FloatArray, coordinates_b: FloatArray, *, kno
     return _fit(coordinates_a, coordinates_b, kind, solver, coordinates_a.shape[1] + 2)
 
 
-def align_projection(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
+def align_projection(coordinates_a: FloatArray, coordinates_b: FloatArray, names: Names = SIDES) -> Alignment:
     """Projection of isometric coordinates onto fewer: x_b = x_a L + c, L (d_a, d_b) with orthonormal columns.
 
     Minimises the misfit at the landmarks over all such L (the unbalanced Procrustes problem), by majorisation from the
@@ -102,17 +103,19 @@ def align_projection(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Al
     ----------
     coordinates_a, coordinates_b : ndarray of shape (L, d_a) and (L, d_b)
         Coordinates of the same L inputs on both sides, d_a > d_b.
+    names : tuple of str
+        What messages call the sides.
 
     Raises
     ------
     LandmarkError
         Fewer than d_a + 1 landmarks, or landmarks that leave a direction open.
     """
-    _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True)
+    _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True, names=names)
     return _fit(coordinates_a, coordinates_b, "projection", _projection, coordinates_a.shape[1] + 2)
 
 
-def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Alignment:
+def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray, names: Names = SIDES) -> Alignment:
     """Align diffusion coordinates of landmarks: orthogonal, or affine where many landmarks prefer it.
 
     Eigenfunctions of one domain agree up to an orthogonal map within each eigenspace, so the orthogonal Procrustes
@@ -123,6 +126,8 @@ def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Ali
     ----------
     coordinates_a, coordinates_b : ndarray of shape (L, c)
         Intrinsic coordinates of the same L inputs on both sides.
+    names : tuple of str
+        What messages call the sides.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray) -> Ali
         Fewer than c landmarks, or landmarks that leave a direction open (coincident or dependent ones).
     """
     count, c = coordinates_a.shape
-    _check(coordinates_a, coordinates_b, c, centred=False)
+    _check(coordinates_a, coordinates_b, c, centred=False, names=names)
     best = _fit(coordinates_a, coordinates_b, "orthogonal", _orthogonal, c + 1)
     if count >= LANDMARKS_PER_COEFFICIENT * (c + 1):
         affine = _fit(coordinates_a, coordinates_b, "affine", _affine, LANDMARKS_PER_COEFFICIENT * (c + 1))
@@ -203,13 +208,15 @@ def _size(x: FloatArray) -> float:
     return float(np.sqrt((x**2).sum(axis=1).mean()))
 
 
-def _check(coordinates_a: FloatArray, coordinates_b: FloatArray, needed: int, *, centred: bool) -> None:
+def _check(
+    coordinates_a: FloatArray, coordinates_b: FloatArray, needed: int, *, centred: bool, names: Names = SIDES
+) -> None:
     count, c = coordinates_a.shape
     if count < needed:
         raise errors.LandmarkError(
             f"{count} landmarks cannot align {c} coordinates; at least {needed} are needed (more average out noise)"
         )
-    for side, coordinates in (("A", coordinates_a), ("B", coordinates_b)):
+    for side, coordinates in zip(names, (coordinates_a, coordinates_b), strict=True):
         offsets = coordinates - coordinates.mean(axis=0) if centred else coordinates
         values = np.linalg.svd(offsets, compute_uv=False)
         if not values[-1] > UNDETERMINED * values[0]:

@@ -1,4 +1,4 @@
 """One observation with intrinsic coordinates, both ways: a `Chart`.
 
-In order: diffusion, isometric, measured -> chart.
+In order: diffusion, isometric, measured -> coordinates, problems -> chart.
 """

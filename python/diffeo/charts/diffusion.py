@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +9,8 @@ from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.placed import Placed
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
@@ -43,10 +43,16 @@ class DiffusionChart:
     selection: IndependentCoordinates
     coordinates: FloatArray
 
-    def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
+    def place(self, points: FloatArray, n_threads: int) -> Placed:
         """Intrinsic coordinates (count, c) of new measurements (count, m), by Nystroem extension."""
-        extended: FloatArray = self.diffusion_map._transform(points, n_threads) @ self.selection.mixing
-        return extended[:, : self.coordinates.shape[1]]
+        extended, outside = self.diffusion_map._extend(points, None, n_threads)
+        coordinates: FloatArray = extended @ self.selection.mixing
+        return Placed(coordinates[:, : self.coordinates.shape[1]], outside)
+
+    @property
+    def left_out(self) -> IntArray:
+        """Samples that are not in the graph, ascending."""
+        return self.observation.deficient
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, c), by local linear fits to the samples.
@@ -80,7 +86,7 @@ class DiffusionChart:
 def diffusion_chart(
     observation: Observation, name: str, epsilon: float | str, seed_value: int, n_jobs: int | None
 ) -> DiffusionChart:
-    """Diffusion coordinates of an observation, with enough eigenvectors for d independent ones."""
+    """Diffusion coordinates of an observation, with enough eigenvectors for d independent ones; messages call it `name`."""
     fitted = _fit(observation, name, N_COMPONENTS[0], epsilon, seed_value, n_jobs)
     if fitted.n_connected_components_ > 1:
         observation = _without_strays(fitted, observation, name)
@@ -97,7 +103,7 @@ def diffusion_chart(
     if selection.mixing.shape[1] < observation.dim:
         errors.warn(
             f"only {selection.mixing.shape[1]} of {observation.dim} independent coordinates were found among "
-            f"{fitted.embedding_.shape[1]} eigenvectors of observation {name}: the domain is very thin in some direction",
+            f"{fitted.embedding_.shape[1]} eigenvectors of {name}: the domain is very thin in some direction",
             errors.SpectrumWarning,
         )
     return DiffusionChart(observation, fitted, selection, fitted.embedding_ @ selection.mixing)
@@ -121,19 +127,17 @@ def _fit(
     asked = min(n_components, len(obs.usable) // 4)
     if asked <= obs.dim:
         raise errors.SampleSizeError(
-            f"observation {name} has {len(obs.usable)} samples of full rank: too few to embed {obs.dim} dimensions"
+            f"{name} has {len(obs.usable)} samples of full rank: too few to embed {obs.dim} dimensions"
         )
-    with warnings.catch_warnings():
-        # Pieces are handled by the caller, curvature by the diagnostics.
-        warnings.simplefilter("ignore", errors.DisconnectedWarning)
-        warnings.simplefilter("ignore", errors.CurvatureWarning)
+    # Pieces are handled by the caller, curvature by the diagnostics.
+    with errors.unsaid(errors.DisconnectedWarning, errors.CurvatureWarning):
         return DiffusionMap(n_components=asked, epsilon=epsilon, random_state=seed_value, n_jobs=n_jobs).fit(obs)
 
 
 def _pieces(fitted: DiffusionMap, name: str) -> str:
     sizes = fitted.kernel_.component_sizes()
     return (
-        f"the kernel graph of observation {name} falls into {len(sizes)} pieces of "
+        f"the kernel graph of {name} falls into {len(sizes)} pieces of "
         f"{', '.join(map(str, sizes[:6]))}{', ...' if len(sizes) > 6 else ''} samples "
         f"({fitted.kernel_.n_gated} pairs failed the gates): the measurements fold or bend too sharply for this "
         "many samples, or do not cover the domain; add neurons, or samples"

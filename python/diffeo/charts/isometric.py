@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.placed import Placed
 from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.periods import turns
+from diffeo.isometry.trust import is_chart, keeps_lengths
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 
@@ -35,20 +32,34 @@ class IsometricChart:
     embedding: IsometricEmbedding
     coordinates: FloatArray
 
-    def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
+    def place(self, points: FloatArray, n_threads: int) -> Placed:
         """Intrinsic coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant."""
-        coordinates: FloatArray = self.embedding._transform(points, n_threads)
-        return coordinates
+        return self.embedding._placed(points, n_threads)
+
+    @property
+    def left_out(self) -> IntArray:
+        """Samples that are not in the graph, ascending."""
+        rows: IntArray = self.embedding.left_out_
+        return rows
+
+    @property
+    def used(self) -> IntArray:
+        """Samples in the graph, ascending."""
+        return np.setdiff1d(np.arange(len(self.observation)), self.left_out)
+
+    @property
+    def keeps_lengths(self) -> bool:
+        """Whether the layout has the lengths of its edges, up to what their noise explains."""
+        return keeps_lengths(self.embedding.stress_, self.observation.length_noise)
+
+    @property
+    def is_chart(self) -> bool:
+        """Whether the layout keeps lengths and is one to one."""
+        return is_chart(self.embedding.stress_, self.embedding.overlap_, self.observation.length_noise)
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
         return self.embedding._inverse_transform(coordinates, n_threads)
-
-    def strays(self, landmarks: Any, n_threads: int) -> IntArray:
-        """Which landmarks, rows (L,) or measurements (L, m), are not on the measured manifold."""
-        if landmarks.ndim == 1:
-            return np.flatnonzero(np.isin(landmarks, self.embedding.left_out_))
-        return self.embedding._chart.locate(landmarks, n_threads).outside
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """Coordinates moved by periods into one cell."""
@@ -64,45 +75,16 @@ class IsometricChart:
         return np.column_stack([np.cos(phase), np.sin(phase), rest])
 
 
-# What became of observations within one `charts_kept`, by their identity; they are kept, and so is their identity.
-_kept: ContextVar[dict[int, tuple[Observation, IsometricChart | str]] | None] = ContextVar(
-    "diffeo_charts", default=None
-)
+def isometric_chart(observation: Observation, n_jobs: int | None) -> IsometricChart:
+    """Isometric coordinates of an observation; bursts are smoothed first.
 
-
-@contextmanager
-def charts_kept() -> Iterator[None]:
-    """Within, an observation that is matched again keeps its isometric chart, or the reason why it has none.
-
-    Bursts are smoothed anew in each match, so smooth them before.
+    Raises
+    ------
+    DisconnectedError
+        Its graph falls into pieces.
     """
-    token = _kept.set({})
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
-def isometric_chart(observation: Observation, name: str, n_jobs: int | None) -> IsometricChart:
-    """Isometric coordinates of an observation (bursts are smoothed first); the error names the side."""
-    kept = _kept.get()
-    found = None if kept is None or id(observation) not in kept else kept[id(observation)][1]
-    if found is None:
-        try:
-            found = _isometric_chart(observation, n_jobs)
-        except errors.DisconnectedError as error:
-            found = str(error)
-        if kept is not None:
-            kept[id(observation)] = observation, found
-    if isinstance(found, str):
-        raise errors.DisconnectedError(f"observation {name}: {found}")
-    return found
-
-
-def _isometric_chart(observation: Observation, n_jobs: int | None) -> IsometricChart:
     observation = smoothed(observation, n_jobs=n_jobs)
-    with warnings.catch_warnings():
-        # The diagnostics of the match say it.
-        warnings.simplefilter("ignore", errors.DistortionWarning)
+    # The diagnostics of a match, and the problems of a chart, say it.
+    with errors.unsaid(errors.DistortionWarning):
         fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
     return IsometricChart(observation, fitted, fitted.embedding_)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.placed import Placed
 from diffeo.observation.observation import Observation
 
 
@@ -33,12 +34,16 @@ class MeasuredChart:
         axes = np.linalg.svd((points - centre) * units, full_matrices=False)[2][: self.observation.dim].T
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_axes", units[:, None] * axes)
-        object.__setattr__(self, "coordinates", self.intrinsic(points, 0))
+        object.__setattr__(self, "coordinates", self.place(points, 0).values)
 
-    def intrinsic(self, points: FloatArray, n_threads: int) -> FloatArray:
+    def place(self, points: FloatArray, n_threads: int) -> Placed:
         """Principal components (count, d) of measurements (count, m)."""
-        coordinates: FloatArray = (points - self._centre) @ self._axes
-        return coordinates
+        return Placed((points - self._centre) @ self._axes)
+
+    @property
+    def left_out(self) -> IntArray:
+        """Samples of too low a rank, ascending."""
+        return self.observation.deficient
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) with these principal components, and none beside them."""

@@ -14,7 +14,9 @@ import numpy as np
 
 from diffeo import errors
 from diffeo.files.arrays import Arrays, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.files.how_measured import options_text
 from diffeo.files.saved import write_text
+from diffeo.matching.pairs import Pairs, as_pairs
 from diffeo.observation.observation import Observation
 from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
 
@@ -26,7 +28,7 @@ LANDMARKS_A_DIMENSION = 2
 
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
-    from diffeo.networks.measurement import measure
+    from diffeo.networks.measurement import Recipe, measured_layers, one_layer
     from diffeo.networks.observe_networks import observed
     from diffeo.networks.saved import load_network
 
@@ -37,28 +39,27 @@ def observe(options: Any) -> str:
     inputs = _inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else _inputs(options.tangents, "tangents")
     network = load_network(options.network, options.weights, options.dtype)
-    bursts = {"n_bursts": options.bursts, "scale": options.scale} if options.covariances == "bursts" else {}
     if options.covariances != "bursts" and options.scale is not None:
         raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
-    measured = measure(
-        network,
-        inputs,
-        layer=options.layer,
+    recipe = Recipe(
         reduce=options.reduce,
         smooth=options.smooth,
         neurons=options.neurons,
         covariances=options.covariances,
+        n_bursts=options.bursts,
+        scale=options.scale,
         tangents=tangents,
         rng=options.seed,
         verbose=options.verbose,
-        **bursts,
     )
+    (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
     # Before anything is written, so that what is written can be used.
     built = observed(measured, options.dim, None)
     arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
     for name in ("jacobians", "bursts", "scale", "layer"):
         if getattr(measured, name) is not None:
             arrays[name] = np.asarray(getattr(measured, name))
+    arrays["options"] = np.asarray(options_text(built.options))
     if output.endswith(".npz"):
         write_arrays(output, arrays)
     else:
@@ -97,11 +98,10 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
     for path in (options.html, options.json, options.save):
         _check_folder(path)
     a, b = read_observation(options.a), read_observation(options.b)
-    landmarks, split = read_pairs(options.landmarks), ""
-    if options.held_out is None:
+    landmarks, split = as_pairs(read_pairs(options.landmarks), a, b), ""
+    held_out = None if options.held_out is None else as_pairs(read_pairs(options.held_out), a, b, "held_out")
+    if landmarks is not None and options.held_out is None:
         landmarks, held_out, split = hold_out(landmarks, max(a.dim, b.dim), options.seed)
-    else:
-        held_out = read_pairs(options.held_out)
     report = compared(
         a,
         b,
@@ -151,7 +151,7 @@ def screen(options: Any) -> tuple[str, int]:
     return "\n".join(lines), 1 if found.differences or found.fingerprints is None else 0
 
 
-def hold_out(pairs: Any, dim: int, seed: int) -> tuple[Any, Any, str]:
+def hold_out(pairs: Pairs, dim: int, seed: int) -> tuple[Pairs, Pairs, str]:
     """Split pairs into landmarks and held-out ones, and say how.
 
     Raises
@@ -159,7 +159,7 @@ def hold_out(pairs: Any, dim: int, seed: int) -> tuple[Any, Any, str]:
     SampleSizeError
         There are not enough for both.
     """
-    count = len(pairs) if isinstance(pairs, np.ndarray) else len(pairs[0])
+    count = len(pairs)
     least = LANDMARKS_A_DIMENSION * dim + 1
     held = max(LEAST_PAIRS, int(HELD_OUT_SHARE * count))
     if count - held < least:
@@ -170,9 +170,7 @@ def hold_out(pairs: Any, dim: int, seed: int) -> tuple[Any, Any, str]:
     order = np.random.default_rng(seed).permutation(count)
     out, kept = np.sort(order[:held]), np.sort(order[held:])
     stated = f"{held} of the {count} pairs were held out, drawn by seed {seed}; {count - held} were landmarks"
-    if isinstance(pairs, np.ndarray):
-        return pairs[kept], pairs[out], stated
-    return tuple(x[kept] for x in pairs), tuple(x[out] for x in pairs), stated
+    return pairs[kept], pairs[out], stated
 
 
 def described(observation: Observation) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.charts.chart import CoordinateChoice
 from diffeo.matching.match_observations import match
 from diffeo.matching.transformation import Transformation
 from diffeo.networks.capture_activations import capture
@@ -68,7 +69,7 @@ def attempt(
     n: int,
     extra: FloatArray | None = None,
     *,
-    coordinates: str = "auto",
+    coordinates: CoordinateChoice = "auto",
     opponents: bool = False,
 ) -> Outcome:
     """Observe both networks at different inputs, match them, and test on held-out pairs."""
@@ -81,9 +82,9 @@ def attempt(
             a = observe(pair.a, x_a, layer=layer, neurons=neurons[0], dim=pair.n_inputs)
             b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
             x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
-            landmarks = (activations(pair.a, x_l, layer, a.neurons), activations(pair.b, x_l, layer, b.neurons))
+            landmarks = a.measure(pair.a, x_l), b.measure(pair.b, x_l)
             found = match(a, b, landmarks=landmarks, coordinates=coordinates)
-            test = (activations(pair.a, x_t, layer, a.neurons), activations(pair.b, x_t, layer, b.neurons))
+            test = a.measure(pair.a, x_t), b.measure(pair.b, x_t)
             predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
         except errors.DiffeoError as error:
             return Outcome(None, None, {}, [str(error)])

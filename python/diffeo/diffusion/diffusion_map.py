@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import ArrayLike
 from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, integer, real, seed
 from diffeo._support.memory import memory_limit
+from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
@@ -94,7 +94,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         epsilon: float | str = "auto",
         alpha: float = 1.0,
         tol: float = 1e-8,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
         n_jobs: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -106,7 +106,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X: Observation | Any, y: None = None) -> DiffusionMap:
+    def fit(self, X: Observation | ArrayLike, y: None = None) -> DiffusionMap:
         """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
 
         Parameters
@@ -147,11 +147,11 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self._embed(kernel)
         return self
 
-    def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
+    def fit_transform(self, X: Observation | ArrayLike, y: None = None) -> FloatArray:
         """Fit and return ``embedding_``, shape (n, n_components)."""
         return self.fit(X).embedding_
 
-    def transform(self, X: Observation | Any) -> FloatArray:
+    def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Extend the embedding to new points (Nystroem).
 
         phi_k(y) = sum_j P(y, y_j) phi_k(y_j) / lambda_k with P the row-normalised K_alpha between y and the samples.
@@ -173,22 +173,24 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """
         return self._transform(X, thread_count(self.n_jobs))
 
-    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
+    def _transform(self, X: Observation | ArrayLike, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         data = checked_input(self, X, reset=False)
         if not isinstance(data, Observation):
-            return self._extend(data, None, n_threads)
+            return self._extend(data, None, n_threads).said()
         if isinstance(self.kernel_.observation, Observation) and data.dim != self.kernel_.observation.dim:
             raise errors.DimensionMismatchError(
                 f"the observation has dim = {data.dim}, the fit had {self.kernel_.observation.dim}"
             )
         if not isinstance(self.kernel_.observation, Observation):
-            return self._extend(data.points, None, n_threads)
+            return self._extend(data.points, None, n_threads).said()
         result = np.empty((len(data), self.embedding_.shape[1]))
         rows = data.usable
-        result[rows] = self._extend(data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows)
+        result[rows] = self._extend(
+            data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows
+        ).said()
         if len(data.deficient):
-            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient)
+            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient).said()
         return result
 
     @property
@@ -271,31 +273,31 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         missing = np.flatnonzero(left_out)
         if len(missing):
             points = np.ascontiguousarray(kernel.points[missing])
-            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing)
+            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing).said()
 
     def _extend(
         self, points: FloatArray, whitening: FloatArray | None, n_threads: int, caller_rows: IntArray | None = None
-    ) -> FloatArray:
-        """Nystroem extension; `caller_rows` are the row numbers to name in a warning."""
+    ) -> Placed:
+        """Nystroem extension; `caller_rows` are the row numbers to name."""
         rows = self.kernel_.cross(points, whitening, n_threads)
         lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
         weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])
         with np.errstate(invalid="ignore", divide="ignore"):
             extended: FloatArray = weighted[:, :-1] / weighted[:, -1:] / self.eigenvalues_[1:]
+        outside = ""
         if len(lost):
             distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(
                 points[lost], workers=n_threads or -1
             )
             extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
             named = lost if caller_rows is None else caller_rows[lost]
-            errors.warn(
+            outside = (
                 f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(named)}; "
                 f"nearest sample up to {distance.max():.3g} away): they are outside of the sampled domain or off the "
-                "measured manifold, and take the embedding of the nearest sample",
-                errors.OutOfDomainWarning,
+                "measured manifold, and take the embedding of the nearest sample"
             )
-        return extended
+        return Placed(extended, outside)
 
 
 def _check_dense_memory(n: int, n_components: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
 from diffeo._support import core
@@ -144,7 +144,7 @@ class Kernel:
 
 
 def mahalanobis_kernel(
-    observation: Observation | Any,
+    observation: Observation | ArrayLike,
     *,
     epsilon: float | str = "auto",
     truncation: float = 1e-4,

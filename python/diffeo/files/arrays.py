@@ -19,12 +19,13 @@ from diffeo import errors
 from diffeo._support.arrays import IntArray, integer, real
 from diffeo._support.memory import memory_limit
 from diffeo.files.container import write
+from diffeo.files.how_measured import options_of_text
 from diffeo.observation.observation import Observation
 
 Arrays = dict[str, NDArray[Any]]
 # What tells how the network stretches its inputs, one of which stands beside the points.
 METRICS = ("jacobians", "bursts", "covariances", "reference")
-KNOWN = ("points", *METRICS, "scale", "dim", "layer", "neurons")
+KNOWN = ("points", *METRICS, "scale", "dim", "layer", "neurons", "options")
 # A row number has fewer digits, and a line of two of them fewer characters.
 LONGEST_LINE = 1000
 # The longest header of a plain array.
@@ -93,11 +94,14 @@ def observation_of(arrays: Arrays, name: str) -> Observation:
             "jacobians, bursts with their scale, covariances or reference. Only for one intrinsic dimension do points suffice: "
             "then add dim=1"
         )
+    options = built.options
     if "layer" in arrays:
-        built = replace(built, layer=str(_single(arrays["layer"], "layer", name)))
+        options = replace(options, layer=str(_single(arrays["layer"], "layer", name)))
     if "neurons" in arrays:
-        built = replace(built, neurons=_rows(arrays["neurons"], "neurons", 1, points.shape[1]))
-    return built
+        options = replace(options, neurons=_rows(arrays["neurons"], "neurons", 1, points.shape[1]))
+    if "options" in arrays:
+        options = options_of_text(str(_single(arrays["options"], "options", name)), options.neurons)
+    return replace(built, options=options)
 
 
 def _single(array: NDArray[Any], name: str, file: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.memory import memory_limit
-from diffeo.charts.chart import Chart
+from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
@@ -40,7 +39,7 @@ CELL_EDGE = 1e-6
 IN_TREE_ORDER = ("_scaling", "_degree")  # stored in the caller's order: trees may differ between machines
 
 
-def chart_content(chart: Chart) -> Content:
+def chart_content(chart: Coordinates) -> Content:
     """What is stored of a chart beside its observation, of which a chart without coordinates is made again."""
     if isinstance(chart, IsometricChart):
         return _isometric_content(chart)
@@ -49,16 +48,14 @@ def chart_content(chart: Chart) -> Content:
 
 def _isometric_content(chart: IsometricChart) -> Content:
     fitted, nodes = chart.embedding, chart.embedding._chart
-    # Which samples are the nodes, in the order of the nodes, is found by their bits.
-    rows = np.setdiff1d(np.arange(len(chart.observation)), fitted.left_out_)
-    samples = [x[rows] for x in (fitted.embedding_, chart.observation.points, fitted.jacobians_)]
-    both = (samples, (nodes.nodes, nodes.values, nodes.gradients))
-    a, b = (np.ascontiguousarray(np.hstack([x.reshape(len(x), -1) for x in arrays])) for arrays in both)
-    at_a, at_b = (np.argsort(x.view(f"V{x.strides[0]}")[:, 0], kind="stable") for x in (a, b))
-    same = np.array_equal(a[at_a], b[at_b]) and np.array_equal(nodes.periods, fitted.periods_)
-    if not (same and np.array_equal(chart.coordinates, fitted.embedding_)):
+    rows, points = fitted._rows, chart.observation.points
+    fits = len(rows) == len(nodes.nodes) and max(rows.max(initial=0), len(chart.observation) - 1) < len(points)
+    pairs = (nodes.nodes, fitted.embedding_), (nodes.values, points), (nodes.gradients, fitted.jacobians_)
+    fits = fits and all(len(x) == len(points) and np.array_equal(own, x[rows]) for own, x in pairs)
+    fits = fits and np.array_equal(nodes.periods, fitted.periods_)
+    if not (fits and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
-    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows[at_a[np.argsort(at_b)]]}
+    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows}
 
 
 def _diffusion_content(chart: DiffusionChart) -> Content:
@@ -82,7 +79,8 @@ def _restore(fitted: Any, kind: str, content: Content, at: str, sizes: dict[str,
     return observation
 
 
-def _build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> IsometricChart:
+def build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> IsometricChart:
+    """An isometric layout, from content that may be anything."""
     fitted = IsometricEmbedding()
     observation = _restore(fitted, "isometric", content, at, sizes)
     rows, sizes["u"] = take(content, at, schema.ISOMETRIC, sizes)["rows"], sizes["d"]
@@ -94,6 +92,7 @@ def _build_isometric(content: Content, at: str, sizes: dict[str, int], assemble:
     if not gap <= RESIDUAL_FLOOR:
         raise errors.InputError(f"{at}jacobians_ are not those of its observation (gap {gap:.2g}): altered")
     _check_periods(fitted.periods_, nodes, f"{at}fitted.periods_")
+    fitted._rows = rows
     if assemble:
         fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_)
     return IsometricChart(observation, fitted, fitted.embedding_)
@@ -119,7 +118,8 @@ def _check_periods(periods: FloatArray, nodes: FloatArray, name: str) -> None:
         raise errors.InputError(f"{name}: the coordinates do not fill one cell of the periods")
 
 
-def _build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> DiffusionChart:
+def build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> DiffusionChart:
+    """Diffusion coordinates, from content that may be anything, with their kernel if asked."""
     fitted = DiffusionMap()
     observation = _restore(fitted, "diffusion", content, at, sizes)
     curve = holds(content, f"{at}curve.")
@@ -136,8 +136,7 @@ def _build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble:
 def _attach_kernel(fitted: DiffusionMap, observation: Observation, truncation: float) -> None:
     """Assemble the kernel of a diffusion map again, and verify that its eigenpairs belong to it."""
     parameters: Content = {"epsilon": fitted.epsilon_, "truncation": truncation, "n_jobs": fitted.n_jobs}
-    with warnings.catch_warnings():  # which were given when the object was made
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
+    with errors.unsaid(errors.DiffeoWarning):  # which were given when the object was made
         kernel = mahalanobis_kernel(observation, **parameters)
     fitted.kernel_ = replace(kernel, curve=fitted.epsilon_curve_)
     for name in IN_TREE_ORDER:
@@ -152,11 +151,11 @@ def _attach_kernel(fitted: DiffusionMap, observation: Observation, truncation: f
         raise errors.InputError(f"{stated}: altered, or written by a version of diffeo whose kernel differs")
 
 
-def chart_builder(kind: str, content: Content, at: str) -> Callable[..., Chart]:
+def chart_builder(kind: str, content: Content, at: str) -> Callable[..., Coordinates]:
     """What builds the chart of a side: called with content, name, sizes, and whether kernels are assembled."""
     if kind == "diffusion":
-        return _build_diffusion
-    return _build_measured if kind == "regression" and not holds(content, f"{at}fitted.") else _build_isometric
+        return build_diffusion
+    return _build_measured if kind == "regression" and not holds(content, f"{at}fitted.") else build_isometric
 
 
 def _build_measured(content: Content, at: str, sizes: dict[str, int], assemble: bool) -> MeasuredChart:
@@ -165,6 +164,6 @@ def _build_measured(content: Content, at: str, sizes: dict[str, int], assemble: 
     return MeasuredChart(observation)
 
 
-def n_features(chart: Chart, sizes: dict[str, int]) -> int:
+def n_features(chart: Coordinates, sizes: dict[str, int]) -> int:
     """How many inputs of a regression its coordinates are; periodic ones count twice."""
     return 0 if isinstance(chart, MeasuredChart) else sizes["u"] + sizes.get("p", 0)

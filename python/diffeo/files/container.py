@@ -22,8 +22,8 @@ from diffeo import __version__, errors
 from diffeo._support.memory import memory_limit
 
 Content = dict[str, Any]
-# Version 2 added the landmarks of a transformation, and regressions.
-FORMAT, FORMAT_VERSION, READABLE = "diffeo", 2, (1, 2)
+# Version 2 added the landmarks of a transformation, and regressions; version 3 how an observation was measured.
+FORMAT, FORMAT_VERSION, READABLE = "diffeo", 3, (1, 2, 3)
 # Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
 MAX_HEADER = 1 << 20
 
@@ -43,8 +43,8 @@ def encode(content: Content, kind: str) -> bytes:
     return data
 
 
-def decode(data: bytes) -> tuple[Content, str]:
-    """Content and kind of a file whose digest fits."""
+def decode(data: bytes) -> tuple[Content, str, int]:
+    """Content, kind and format version of a file whose digest fits."""
     problem = "not a safetensors file, or damaged"
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -59,7 +59,8 @@ def decode(data: bytes) -> tuple[Content, str]:
         if stored != digest(description, tensors):
             raise errors.InputError("damaged or altered: its SHA-256 does not fit its content")
         ordered = {key: _laid_out(tensors[key], order) for key, order in description["orders"].items()}
-        return dict(**description["entries"], **(tensors | ordered)), description["kind"]  # no name twice
+        content = dict(**description["entries"], **(tensors | ordered))  # no name twice
+        return content, description["kind"], version
     except errors.InputError:
         raise
     except Exception as error:  # whatever strange bytes provoke in two parsers

@@ -7,13 +7,15 @@ import numpy as np
 from diffeo import errors
 from diffeo.files import schema
 from diffeo.files.container import Content
+from diffeo.files.how_measured import build_options, options_content
 from diffeo.files.schema import fields_of, take
 from diffeo.observation.observation import Observation
 
 
 def observation_content(at: str, observation: Observation) -> Content:
     """Arrays and entries of an observation, whose names begin like this."""
-    return fields_of(at, observation, schema.OBSERVATION)
+    own = fields_of(at, observation, schema.OBSERVATION)
+    return own | options_content(f"{at}options.", observation.options)
 
 
 def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Observation:
@@ -26,4 +28,8 @@ def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obser
         raise errors.InputError(f"{at}singular_values are negative or not in descending order")
     if len(np.unique(deficient)) != len(deficient):
         raise errors.InputError(f"{at}deficient lists a sample twice")
-    return Observation(**taken)
+    if taken["precision"] not in ("single", "double"):
+        raise errors.InputError(f"{at}precision is {taken['precision']!r:.60}; known are single and double")
+    if not (taken["degrees_of_freedom"] > 0).all():
+        raise errors.InputError(f"{at}degrees_of_freedom are not all positive")
+    return Observation(**taken, options=build_options(content, f"{at}options.", sizes))

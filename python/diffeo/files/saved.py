@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from diffeo import errors
+from diffeo.charts.chart import Chart
 from diffeo.files.container import Content, decode, encode, read, write
+from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
+from diffeo.files.older_formats import upgraded
 from diffeo.files.report import build_report, report_content
 from diffeo.files.transformation import build_transformation, transformation_content
 from diffeo.matching.transformation import Transformation
@@ -25,6 +28,11 @@ from diffeo.verdict.report import Report
 def save_observation(observation: Observation, path: str | os.PathLike[str]) -> None:
     """Write an observation to one file; on failure raise StorageError and leave an old file as it was."""
     _save(lambda: observation_content("", observation), "observation", path)
+
+
+def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
+    """Write a chart, with its observation, to one file; errors as in `save_observation`."""
+    _save(lambda: embedded_content(chart), "chart", path)
 
 
 def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
@@ -44,10 +52,13 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
 
 
-def load(path: str | os.PathLike[str]) -> Observation | Transformation | Report:
+Saved = Observation | Chart | Transformation | Report
+
+
+def load(path: str | os.PathLike[str]) -> Saved:
     """Read what ``.save`` wrote, bit for bit. Nothing in a file is executed.
 
-    Kernels and trees of a transformation are made again; its maps give the same bits as when it was saved.
+    Kernels and trees of a transformation or chart are made again; its maps give the same bits as when it was saved.
 
     Raises
     ------
@@ -58,8 +69,8 @@ def load(path: str | os.PathLike[str]) -> Observation | Transformation | Report:
     """
     name = os.fsdecode(path)
     with _refusing(name):
-        content, kind = decode(read(name))
-        return _build(content, kind, assemble=True)
+        content, kind, version = decode(read(name))
+        return _build(upgraded(content, version), kind, assemble=True)
 
 
 def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) -> None:
@@ -81,10 +92,12 @@ def _refusing(name: str, what: str = "") -> Iterator[None]:
         raise errors.StorageError(f"{name}{what}: {error}") from error
 
 
-def _build(content: Content, kind: str, *, assemble: bool) -> Observation | Transformation | Report:
+def _build(content: Content, kind: str, *, assemble: bool) -> Saved:
     """The object, from content that may be anything, with its kernels if asked; nothing may be left over."""
     if kind == "observation":
-        built: Observation | Transformation | Report = build_observation(content, "", {})
+        built: Saved = build_observation(content, "", {})
+    elif kind == "chart":
+        built = build_embedded(content, assemble)
     elif kind in ("isometric", "diffusion", "regression"):
         built = build_transformation(content, kind, assemble)
     elif kind == "report":

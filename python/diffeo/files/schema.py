@@ -14,9 +14,15 @@ from diffeo.files.container import Content
 # c = k - 1 components, s of them selected, u coordinates (a of A's), v nodes, i alignments, t trials, w samples
 # of B, L landmarks, f features of a regression, j predictors.
 # fmt: off
-OBSERVATION = {
+OBSERVATION = {  # degrees of freedom are infinite for derivatives
     "points": "F nm", "whitening": "F nmd", "singular_values": "F nr", "dim": "int 1", "deficient": "I q<n",
-    "source": "str", "known_unit": "bool", "layer": "null|str", "neurons": "null|I m", "scale": "null|>0"}
+    "source": "str", "known_unit": "bool", "degrees_of_freedom": "F* n", "precision": "str"}
+MEASURE_OPTIONS = {  # rules that are no words, and numbers that may be words, are JSON texts
+    "layer": "null|str", "neurons": "null|I m", "width": "null|int 1", "reduce": "null|str", "smooth": "null|>0",
+    "covariances": "null|str", "n_bursts": "null|int 2", "scale": "null|>0", "shrinkage": "null|str",
+    "tangents": "bool", "complete": "bool"}
+OBSERVATION_BEFORE_3 = {name: rule for name, rule in OBSERVATION.items() if rule != "F* n" and name != "precision"} | {
+    name: MEASURE_OPTIONS[name] for name in ("layer", "neurons", "scale")}
 FITTED = {  # misfits are infinite for samples left out, generator eigenvalues for eigenvalues of 0 or below
     "isometric": {
         "n_neighbors": "int 1", "random_state": "null|int 0", "n_jobs": "null|-1|threads", "stress_": ">=0",
@@ -54,6 +60,9 @@ DIAGNOSED = {
     "registered": {"stress": ">=0"} | SPECTRA}
 WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
+EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
+    "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",
+    "epsilon": "null|>0"}
 REPORT = {
     "verdict": "str", "reason": "str", "margin": ">0", "significance": ">0", "problems": "texts",
     "n_landmarks": "int 0", "coordinates": "str", "diagnostics": "str", "settings": "str"}

@@ -7,6 +7,9 @@ import numpy as np
 from diffeo import errors
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
+from diffeo.charts.coordinates import Coordinates
+from diffeo.charts.diffusion import DiffusionChart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.files import schema
 from diffeo.files.charts import RESIDUAL_FLOOR, chart_builder, chart_content, n_features, orthogonality_gap
 from diffeo.files.container import Content
@@ -14,6 +17,8 @@ from diffeo.files.landmark_correction import build_correction, correction_conten
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import fields_of, holds, take
 from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.landmark_correction import LandmarkCorrection
+from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration, Map
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 
@@ -90,9 +95,28 @@ def build_transformation(content: Content, kind: str, assemble: bool) -> Transfo
     if holds(content, "landmarks."):
         taken = take(content, "landmarks.", schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
         landmarks = taken["a"], taken["b"]
-    unit, n_jobs = whole["scale"].item(), whole["n_jobs"]
-    joined = (a, b, first, candidates, unit, diagnostics, n_jobs, registration)
-    return Transformation(*joined, forward, backward, landmarks)
+    joined = _build_map(a, b, first, registration, (forward, backward), kind)
+    return Transformation(joined, candidates, whole["scale"].item(), diagnostics, whole["n_jobs"], landmarks)
+
+
+def _build_map(
+    a: Coordinates,
+    b: Coordinates,
+    alignment: Alignment,
+    registration: Registration | None,
+    taught: tuple[LandmarkCorrection | None, LandmarkCorrection | None],
+    kind: str,
+) -> Map:
+    """What joins two sides; content of no kind has corrections where there is no place for them."""
+    if isinstance(a, IsometricChart) and isinstance(b, IsometricChart) and kind == "isometric":
+        return ByIsometry(a, b, alignment, *taught)
+    if isinstance(a, DiffusionChart) and isinstance(b, DiffusionChart):
+        if taught != (None, None):
+            raise errors.InputError("diffusion coordinates have no corrections forward or backward")
+        if registration is not None:
+            return ByRegistration(a, b, alignment, registration)
+        return ByDiffusion(a, b, alignment)
+    return ByPairs(a, b, alignment, *taught)
 
 
 def _build_alignments(content: Content, sizes: dict[str, int], wanted: str) -> list[Alignment]:

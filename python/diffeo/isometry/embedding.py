@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, check_units, float_array, integer
+from diffeo._support.arrays import FloatArray, RandomState, check_units, float_array, integer
+from diffeo._support.placed import Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
@@ -93,14 +95,14 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """
 
     def __init__(
-        self, *, n_neighbors: int = 12, random_state: Any = 0, n_jobs: int | None = None, verbose: bool = False
+        self, *, n_neighbors: int = 12, random_state: RandomState = 0, n_jobs: int | None = None, verbose: bool = False
     ) -> None:
         self.n_neighbors = n_neighbors
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def fit(self, X: Observation | Any, y: None = None) -> IsometricEmbedding:
+    def fit(self, X: Observation | ArrayLike, y: None = None) -> IsometricEmbedding:
         """Compute isometric coordinates.
 
         Parameters
@@ -132,11 +134,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self._fit(observation, is_array, n_neighbors)
         return self
 
-    def fit_transform(self, X: Observation | Any, y: None = None) -> FloatArray:
+    def fit_transform(self, X: Observation | ArrayLike, y: None = None) -> FloatArray:
         """Fit and return ``embedding_``, shape (n, d)."""
         return self.fit(X).embedding_
 
-    def transform(self, X: Observation | Any) -> FloatArray:
+    def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant.
 
         Warns
@@ -144,25 +146,25 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         OutOfDomainWarning
             Points off the measured manifold or outside of the sampled domain.
         """
-        return self._transform(X, thread_count(self.n_jobs))
+        return self._placed(X, thread_count(self.n_jobs)).said()
 
-    def _transform(self, X: Observation | Any, n_threads: int) -> FloatArray:
+    def _placed(self, X: Observation | ArrayLike, n_threads: int) -> Placed:
         check_is_fitted(self)
         observation, _ = self._checked(X, reset=False)
         located = self._chart.locate(observation.points, n_threads)
-        if len(located.outside):
-            errors.warn(
-                f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
-                f"the sampled domain ({rows_text(located.outside)}); their coordinates are extrapolated",
-                errors.OutOfDomainWarning,
-            )
-        return located.coordinates
+        if len(located.outside) == 0:
+            return Placed(located.coordinates)
+        return Placed(
+            located.coordinates,
+            f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
+            f"the sampled domain ({rows_text(located.outside)}); their coordinates are extrapolated",
+        )
 
-    def inverse_transform(self, X: Any) -> FloatArray:
+    def inverse_transform(self, X: ArrayLike) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included)."""
         return self._inverse_transform(X, thread_count(self.n_jobs))
 
-    def _inverse_transform(self, X: Any, n_threads: int) -> FloatArray:
+    def _inverse_transform(self, X: ArrayLike, n_threads: int) -> FloatArray:
         check_is_fitted(self)
         d = self.embedding_.shape[1]
         coordinates = float_array(X, "coordinates", 2, shape=(None, d), axes="(count, d)")
@@ -205,6 +207,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
         self.n_iter_, self.converged_ = found.n_iter, found.settled
         self._chart = found.chart(observation)
+        self._rows = found.graph.rows  # of the nodes of the chart
         self._scatter(whole, found, n_threads)
         if not is_array:
             _warn_of_distortion(found, observation)

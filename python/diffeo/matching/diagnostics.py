@@ -9,24 +9,20 @@ from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
-from diffeo._support.wording import percent, rows_text
+from diffeo._support.wording import SIDES, Names, percent, rows_text
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import CONTRADICTION, SCALE_TOLERANCE, Alignment
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
-from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
+from diffeo.charts.problems import fold_problems, kernel_problems, layout_problems, left_out_problems
 from diffeo.matching.landmark_correction import LandmarkCorrection
-from diffeo.observation.curvature import or_samples
-from diffeo.observation.folds import many_near_folds, near_folds
-from diffeo.observation.observation import Observation
+from diffeo.observation.folds import near_folds
 
 # A regression on the landmarks with this relative error says nothing.
 USELESS = 0.3
 # Generator eigenvalues of one domain agree within a few percent, and within about 1/sqrt(n) for small samples; beyond
 # this factor (and twice that) the domains differ.
 SPECTRUM_FACTOR = 1.25
-# Share of gated pairs beyond which the measurements are suspected not to embed the input.
-SUSPICIOUS_GATED_SHARE = 0.1
 # Reach of the samples over the narrowest spread of the landmarks, beyond which small errors become large ones.
 LEVERAGE = 25.0
 # Beyond this the landmarks are not used in that direction.
@@ -66,7 +62,12 @@ class Diagnostics:
 
 
 def diagnose_isometric(
-    a: IsometricChart, b: IsometricChart, alignment: Alignment, landmarks_b: FloatArray, known_unit: bool
+    a: IsometricChart,
+    b: IsometricChart,
+    alignment: Alignment,
+    landmarks_b: FloatArray,
+    known_unit: bool,
+    names: Names = SIDES,
 ) -> Diagnostics:
     """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
     misfit = _misfit(alignment)
@@ -75,32 +76,13 @@ def diagnose_isometric(
         problems += _leverage_problems(landmarks_b, b.coordinates)
     if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
         problems.append(
-            f"the landmarks are {alignment.scale:.3f} times as far apart on B as on A, although both sides measure in "
-            "input units: the inputs differ in scale, or a side folds"
+            f"the landmarks are {alignment.scale:.3f} times as far apart on {names[1]} as on {names[0]}, "
+            "although both sides measure in input units: the inputs differ in scale, or a side folds"
         )
-    for name, chart in (("A", a), ("B", b)):
-        stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
-        if is_suspicious(stress, chart.observation.length_noise):
-            worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
-            problems.append(
-                f"on side {name} the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
-                f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
-                f"domain is curved; add neurons{or_samples(chart.observation)}"
-            )
-        elif not chart.embedding.converged_ and stress > UNSETTLED:
-            problems.append(
-                f"on side {name} the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
-                f"{stress:.4f}): a thin or sparse domain; use more samples"
-            )
-        problems += left_out_problems(name, chart.embedding.left_out_)
-        problems += fold_problems(name, chart.observation)
-        if chart.embedding.overlap_ > OVERLAPPING:
-            problems.append(
-                f"on side {name} {100 * chart.embedding.overlap_:.0f} % of the samples lie on top of others in the layout, as "
-                "two sheets do: it was caught in a local minimum, or the measurements do not tell inputs apart; add neurons"
-            )
+    for name, chart in zip(names, (a, b), strict=True):
+        problems += layout_problems(f"on side {name} ", chart)
     if alignment.kind != "projection":
-        problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates)
+        problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates, names)
     return Diagnostics(
         problems,
         misfit,
@@ -111,31 +93,28 @@ def diagnose_isometric(
     )
 
 
-def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignment, known_unit: bool) -> Diagnostics:
+def diagnose_diffusion(
+    a: DiffusionChart, b: DiffusionChart, alignment: Alignment, known_unit: bool, names: Names = SIDES
+) -> Diagnostics:
     """Landmarks, spectra, topology, gates and folds of a match on diffusion coordinates."""
     misfit = _misfit(alignment)
     problems = _landmark_problems(misfit, "diffusion")
     n_a, n_b = (int(chart.selection.mixing.shape[1]) for chart in (a, b))
     if n_a != n_b:
         problems.append(
-            f"A has {n_a} independent coordinates and B has {n_b}: the two domains have different shapes or topologies; "
-            "check that both inputs fill the same domain, and add neurons to the side that folds it"
+            f"{names[0]} has {n_a} independent coordinates and {names[1]} has {n_b}: the two domains have "
+            "different shapes or topologies; check that both inputs fill the same domain, and add neurons to the side "
+            "that folds it"
         )
     spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
     shared = min(len(spectrum) for spectrum in spectra)
     lambda_a, lambda_b = spectra[0][:shared], spectra[1][:shared]
     if known_unit:
         noise = 2.0 / np.sqrt(min(len(a.observation), len(b.observation)))
-        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6], np.log(SPECTRUM_FACTOR) + noise)
+        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6], np.log(SPECTRUM_FACTOR) + noise, names)
     shares = tuple(chart.diffusion_map.kernel_.gated_share for chart in (a, b))
-    for name, chart, share in (("A", a, shares[0]), ("B", b, shares[1])):
-        if share > SUSPICIOUS_GATED_SHARE:
-            problems.append(
-                f"on side {name} {100 * share:.0f} % of the near pairs fail the gates: the measurements bend sharply or "
-                "cross themselves; add neurons, or samples"
-            )
-        problems += left_out_problems(name, chart.observation.deficient)
-        problems += fold_problems(name, chart.observation)
+    for name, chart in zip(names, (a, b), strict=True):
+        problems += kernel_problems(f"on side {name} ", chart)
     return Diagnostics(
         problems,
         misfit,
@@ -146,7 +125,7 @@ def diagnose_diffusion(a: DiffusionChart, b: DiffusionChart, alignment: Alignmen
     )
 
 
-def regression_problems(misfit: float, model: LandmarkCorrection | None) -> list[str]:
+def regression_problems(misfit: float, model: LandmarkCorrection | None, names: Names = SIDES) -> list[str]:
     """Where no rigid motion fits the landmarks: whether the landmarks carry the map themselves."""
     if model is None or misfit <= CONTRADICTION["isometric"]:
         return []
@@ -155,7 +134,7 @@ def regression_problems(misfit: float, model: LandmarkCorrection | None) -> list
     if model.error > USELESS:
         return [
             f"nor do the landmarks carry the map by regression (error at landmarks left out: {percent(model.error)} of "
-            "their spread): what A measures does not determine what B measures"
+            f"their spread): what {names[0]} measures does not determine what {names[1]} measures"
         ]
     return [
         f"the map was therefore learned from the landmarks: its error at landmarks left out is {percent(model.error)} of "
@@ -203,35 +182,14 @@ def _leverage_problems(landmarks: FloatArray, coordinates: FloatArray) -> list[s
     ]
 
 
-def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: float) -> list[str]:
+def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: float, names: Names) -> list[str]:
     ratio = np.abs(_log_ratio(lambda_a, lambda_b))
     if ratio.max() <= tolerance:
         return []
     k = int(ratio.argmax())
     return [
-        f"the spectra differ: generator eigenvalue {k + 1} is {lambda_a[k]:.4g} on A and {lambda_b[k]:.4g} on B "
-        "(per squared input unit); the two sides do not see the same domain in the same unit"
-    ]
-
-
-def left_out_problems(name: str, rows: IntArray) -> list[str]:
-    """Samples that are not in the graph."""
-    if len(rows) == 0:
-        return []
-    return [
-        f"on side {name} {len(rows)} samples are rank-deficient or have no neighbours that pass the gates "
-        f"({rows_text(rows)}); they were left out of the graph: the measurements fold or bend sharply there"
-    ]
-
-
-def fold_problems(name: str, observation: Observation) -> list[str]:
-    """Samples at which the stretch in some direction nearly vanishes."""
-    rows = near_folds(observation)
-    if not many_near_folds(len(rows), len(observation)):
-        return []
-    return [
-        f"on side {name} the Jacobian nearly vanishes in some direction at {len(rows)} samples ({rows_text(rows)}): the "
-        "measurements fold there; add neurons that respond"
+        f"the spectra differ: generator eigenvalue {k + 1} is {lambda_a[k]:.4g} on {names[0]} and "
+        f"{lambda_b[k]:.4g} on {names[1]} (per squared input unit); the two sides do not see the same domain in the same unit"
     ]
 
 
@@ -243,10 +201,11 @@ def without_counterpart(own: FloatArray, there: FloatArray) -> IntArray:
     return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)
 
 
-def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list[str]:
+def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray, names: Names) -> list[str]:
     """Which share of each side's samples has nothing of the other side nearby."""
     problems = []
-    for name, other, own, there in (("A", "B", aligned_a, coordinates_b), ("B", "A", coordinates_b, aligned_a)):
+    a, b = names
+    for name, other, own, there in ((a, b, aligned_a, coordinates_b), (b, a, coordinates_b, aligned_a)):
         lost = without_counterpart(own, there)
         if len(lost) > NO_COUNTERPART_SHARE * len(own):
             problems.append(
@@ -257,19 +216,24 @@ def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray) -> list
 
 
 def diagnose_registered(
-    a: DiffusionChart, b: DiffusionChart, registration: Registration, problems: list[str], misfit: float
+    a: DiffusionChart,
+    b: DiffusionChart,
+    registration: Registration,
+    problems: list[str],
+    misfit: float,
+    names: Names = SIDES,
 ) -> Diagnostics:
     """Diagnostics of a registered match: lengths say more than spectra and gates, which only helped to find it."""
     problems = list(problems)
     spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
     shared = min(len(spectrum) for spectrum in spectra)
-    for name, chart in (("A", a), ("B", b)):
-        problems += left_out_problems(name, chart.observation.deficient)
-        problems += fold_problems(name, chart.observation)
+    for name, chart in zip(names, (a, b), strict=True):
+        problems += left_out_problems(f"on side {name} ", chart.left_out)
+        problems += fold_problems(f"on side {name} ", chart.observation)
     if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
         problems.append(
-            f"lengths on B are {registration.scale:.3f} times those on A, although both sides measure in input units: the "
-            "inputs differ in scale, or a side folds"
+            f"lengths on {names[1]} are {registration.scale:.3f} times those on {names[0]}, although both sides "
+            "measure in input units: the inputs differ in scale, or a side folds"
         )
     return Diagnostics(
         problems,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
 from diffeo._support.threads import thread_count
 from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
-from diffeo.charts.chart import landmark_coordinates
-from diffeo.charts.isometric import IsometricChart, isometric_chart
+from diffeo.charts.chart import Chart
+from diffeo.charts.coordinates import Marks, coordinates_of
+from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.trust import doubt_of_stress
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
 from diffeo.observation.observation import Observation
@@ -51,7 +53,7 @@ class Reconstruction:
     problems: list[str]
     n_jobs: int | None = field(default=None, repr=False)
 
-    def predict(self, points: Any) -> FloatArray:
+    def predict(self, points: ArrayLike) -> FloatArray:
         """Values (count, p) that belong to measurements (count, m).
 
         Warns
@@ -60,7 +62,7 @@ class Reconstruction:
             Points off the measured manifold or outside of its sampled domain.
         """
         y = float_array(points, "points", 2, shape=(None, self.chart.observation.points.shape[1]), axes="(count, m)")
-        coordinates = self.chart.intrinsic(y, thread_count(self.n_jobs))
+        coordinates = self.chart.place(y, thread_count(self.n_jobs)).said()
         if self.alignment is None:
             return self.model.predict(y, self.chart.features(coordinates))
         aligned = self.alignment.forward(coordinates)
@@ -68,7 +70,12 @@ class Reconstruction:
 
 
 def reconstruct(
-    source: Observation | IsometricChart, known: Any, values: Any, *, kind: str = "input", n_jobs: int | None = None
+    source: Observation | Chart | IsometricChart,
+    known: ArrayLike,
+    values: ArrayLike,
+    *,
+    kind: Literal["input", "output"] = "input",
+    n_jobs: int | None = None,
 ) -> Reconstruction:
     """Reconstruct a network's input, or its output, from the neurons that were observed.
 
@@ -79,8 +86,8 @@ def reconstruct(
 
     Parameters
     ----------
-    source : Observation, or IsometricChart
-        A chart, such as ``transformation.a``, saves a second embedding.
+    source : Observation, or Chart
+        A chart of `diffeo.embed`, or the side ``transformation.a``, saves a second embedding.
     known : array_like of shape (L,) or (L, m)
         Rows of the observation, or measurements, of which the values are known.
     values : array_like of shape (L, p)
@@ -115,12 +122,17 @@ def reconstruct(
     """
     if kind not in ("input", "output"):
         raise errors.ParameterError(f'kind must be "input" or "output", not {kind!r}')
-    if not isinstance(source, (Observation, IsometricChart)):
+    if not isinstance(source, (Observation, Chart, IsometricChart)):
         raise errors.DataTypeError(
             f"source must be a diffeo.Observation, or a chart with isometric coordinates, not {type(source).__name__}"
         )
+    if isinstance(source, Chart) and source.asked == "diffusion":
+        raise errors.ParameterError(
+            "source is a chart of diffusion coordinates; isometric ones are needed: embed again"
+        )
     observation = source if isinstance(source, Observation) else source.observation
-    rows, points = _parse_known(known, observation)
+    marks = _parse_known(known, observation)
+    points = marks.points
     targets = float_array(values, "values", 2, shape=(len(points), None), axes="(L, p)")
     d = observation.dim
     if kind == "input" and targets.shape[1] != d:
@@ -132,8 +144,8 @@ def reconstruct(
             f"{len(targets)} known outputs cannot teach a function of {d} coordinates; at least "
             f"{KNOWN_PER_COORDINATE * (d + 1)} are needed, a few tens are good"
         )
-    chart = isometric_chart(source, "to reconstruct from", n_jobs) if isinstance(source, Observation) else source
-    at = landmark_coordinates(chart, rows if rows is not None else points, "of the observation", n_jobs)
+    chart = _isometric(source, n_jobs)
+    at = coordinates_of(chart, marks, "known", thread_count(n_jobs))
     stress = chart.embedding.stress_
     if kind == "output":
         # Around a closed domain an output is as smooth at the edge of the cell as anywhere.
@@ -155,7 +167,18 @@ def reconstruct(
     return Reconstruction(chart, kind, alignment, model, error, problems, n_jobs)
 
 
-def _parse_known(known: Any, observation: Observation) -> tuple[Any, FloatArray]:
+def _isometric(source: Observation | Chart | IsometricChart, n_jobs: int | None) -> IsometricChart:
+    """The isometric layout of a source."""
+    if isinstance(source, IsometricChart):
+        return source
+    chart = source if isinstance(source, Chart) else Chart(source, n_jobs=n_jobs)
+    layout = chart.isometric()
+    if layout is None:
+        raise errors.DisconnectedError(f"observation to reconstruct from: {chart.disconnected}")
+    return layout
+
+
+def _parse_known(known: Any, observation: Observation) -> Marks:
     """Rows, if they were given, and the measurements there."""
     try:
         axes = np.ndim(known)
@@ -163,9 +186,9 @@ def _parse_known(known: Any, observation: Observation) -> tuple[Any, FloatArray]
         raise errors.ShapeError(f"known is not a rectangular array: {error}") from error
     if axes == 1:
         rows = index_array(known, "known", len(observation))
-        return rows, np.ascontiguousarray(observation.points[rows])
+        return Marks(np.ascontiguousarray(observation.points[rows]), rows)
     m = observation.points.shape[1]
-    return None, float_array(known, "known", 2, shape=(None, m), axes=f"row numbers (L,) or measurements (L, {m})")
+    return Marks(float_array(known, "known", 2, shape=(None, m), axes=f"row numbers (L,) or measurements (L, {m})"))
 
 
 def _problems(error: float, count: int, stress: float) -> list[str]:

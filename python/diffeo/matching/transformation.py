@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, float_array
+from diffeo._support.arrays import FloatArray, float_array, integer
+from diffeo._support.placed import Placed
 from diffeo._support.threads import thread_count
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.chart import Chart
-from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.coordinates import Coordinates
 from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.landmark_correction import LandmarkCorrection
+from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
 
 if TYPE_CHECKING:
     import os
@@ -25,33 +28,22 @@ class Transformation:
 
     Attributes
     ----------
-    a, b : IsometricChart, DiffusionChart or MeasuredChart
-        The two observations with their intrinsic coordinates; the last has none.
-    alignment : Alignment
-        From A's intrinsic coordinates to B's.
+    map : ByIsometry, ByDiffusion, ByRegistration or ByPairs
+        What joins the sides.
     candidates : list of Alignment
-        All alignments that cannot be told apart, each with a name; the first is used.
+        All alignments that cannot be told apart, each with a name; the first is used (`by_candidate` takes another).
     scale : float
         Unit of length of B over that of A: 1 up to sampling for one common domain.
     diagnostics : Diagnostics
-    registration : Registration or None
-        On curved domains: A's samples placed on B's manifold so that all lengths agree.
-    forward, backward : LandmarkCorrection or None
-        What the landmarks teach beyond the alignment, for `transform` and `inverse_transform`.
     landmarks : tuple of ndarray of shape (L, m_a), (L, m_b), or None
         Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
     """
 
-    a: Chart
-    b: Chart
-    alignment: Alignment
+    map: Map
     candidates: list[Alignment]
     scale: float
     diagnostics: Diagnostics
     n_jobs: int | None = field(default=None, repr=False)
-    registration: Registration | None = field(default=None, repr=False)
-    forward: LandmarkCorrection | None = field(default=None, repr=False)
-    backward: LandmarkCorrection | None = field(default=None, repr=False)
     landmarks: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
@@ -62,18 +54,50 @@ class Transformation:
         )
 
     @property
-    def coordinates(self) -> str:
-        """What joins the sides: isometric or diffusion coordinates, or a regression on the landmarks alone."""
-        if self.alignment.kind == "regression":
-            return "regression"
-        return "isometric" if isinstance(self.a, IsometricChart) else "diffusion"
+    def a(self) -> Coordinates:
+        """A's observation with its intrinsic coordinates, if it has some."""
+        return self.map.a
+
+    @property
+    def b(self) -> Coordinates:
+        """B's observation with its intrinsic coordinates, if it has some."""
+        return self.map.b
+
+    @property
+    def coordinates(self) -> Joined:
+        """What joins the sides.
+
+        "isometric": coordinates in input units. "diffusion": leading eigenvectors, on curved domains with A's samples
+        registered on B's manifold from there. "regression": no coordinates, but models learned from the landmarks alone.
+        """
+        return self.map.coordinates
+
+    @property
+    def alignment(self) -> Alignment:
+        """From A's intrinsic coordinates to B's."""
+        return self.map.alignment
+
+    @property
+    def registration(self) -> Registration | None:
+        """On curved domains, A's samples placed on B's manifold so that all lengths agree."""
+        return self.map.registration if isinstance(self.map, ByRegistration) else None
+
+    @property
+    def forward(self) -> LandmarkCorrection | None:
+        """What the landmarks teach beyond the alignment, for `transform`; all of it, for a regression."""
+        return self.map.taught if isinstance(self.map, (ByIsometry, ByPairs)) else None
+
+    @property
+    def backward(self) -> LandmarkCorrection | None:
+        """The same for `inverse_transform`."""
+        return self.map.taught_back if isinstance(self.map, (ByIsometry, ByPairs)) else None
 
     @property
     def invertible(self) -> bool:
         """Whether there is a way back: not where A has more dimensions than B."""
         return self.a.observation.dim == self.b.observation.dim
 
-    def transform(self, points_a: Any) -> FloatArray:
+    def transform(self, points_a: ArrayLike) -> FloatArray:
         """Measurements of B, (count, m_b), that belong to measurements of A, (count, m_a).
 
         Warns
@@ -81,18 +105,9 @@ class Transformation:
         OutOfDomainWarning
             Points off A's measured manifold or outside of its sampled domain.
         """
-        y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
-        if self.registration is not None:
-            return self.registration.transform(y, n_threads)
-        if self.coordinates == "regression":
-            return _regressed(self.forward, self.a, y, n_threads)
-        common = self.alignment.forward(self.a.intrinsic(y, n_threads))
-        predicted = self.b.measurements(common, n_threads)
-        if self.forward is None:
-            return predicted
-        return self.forward.predict(y, self.b.features(common), predicted)
+        return self.sent(self._points_a(points_a)).said()
 
-    def inverse_transform(self, points_b: Any) -> FloatArray:
+    def inverse_transform(self, points_b: ArrayLike) -> FloatArray:
         """Measurements of A, (count, m_a), that belong to measurements of B, (count, m_b).
 
         Raises
@@ -101,33 +116,57 @@ class Transformation:
             A has more dimensions than B.
         """
         y = float_array(points_b, "points_b", 2, shape=(None, self.b.observation.points.shape[1]), axes="(count, m_b)")
+        return self.sent_back(y).said()
+
+    def intrinsic(self, points_a: ArrayLike) -> FloatArray:
+        """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding.
+
+        Where a regression joins the sides there are none: these are A's, roughly moved to where B's are.
+        """
+        return self.map.intrinsic(self._points_a(points_a), thread_count(self.n_jobs)).said()
+
+    def sent(self, points_a: FloatArray) -> Placed:
+        """What `transform` gives of checked measurements, with what it would warn of."""
+        return self.map.forward(points_a, thread_count(self.n_jobs))
+
+    def sent_back(self, points_b: FloatArray) -> Placed:
+        """What `inverse_transform` gives of checked measurements, with what it would warn of."""
         if not self.invertible:
             raise errors.NotInvertibleError(
                 f"A has {self.a.observation.dim} intrinsic dimensions and B only {self.b.observation.dim}: what B discards "
                 "cannot be had back from it"
             )
-        n_threads = thread_count(self.n_jobs)
-        if self.registration is not None:
-            return self.registration.inverse_transform(y, n_threads)
-        if self.coordinates == "regression":
-            return _regressed(self.backward, self.b, y, n_threads)
-        common = self.b.intrinsic(y, n_threads)
-        predicted = self.a.measurements(self.alignment.backward(common), n_threads)
-        if self.backward is None:
-            return predicted
-        return self.backward.predict(y, self.b.features(common), predicted)
+        return self.map.backward(points_b, thread_count(self.n_jobs))
 
-    def intrinsic(self, points_a: Any) -> FloatArray:
-        """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding.
+    def by_candidate(self, number: int) -> Transformation:
+        """The transformation by another of the `candidates`; nothing that landmarks taught is in it.
 
-        Where a regression joins the sides there are none: these are A's, roughly moved to where B's are.
+        Parameters
+        ----------
+        number : int
+            Which; `candidates` give their names.
+
+        Raises
+        ------
+        ParameterError
+            There is no such candidate, or a registration or regression leaves no choice.
         """
-        y, n_threads = self._points_a(points_a), thread_count(self.n_jobs)
-        if self.registration is not None:
-            return self.b.intrinsic(self.registration.transform(y, n_threads), n_threads)
-        return self.b.wrapped(self.alignment.forward(self.a.intrinsic(y, n_threads)))
+        if integer(number, "number", 0) >= len(self.candidates):
+            raise errors.ParameterError(f"number = {number}, and there are {len(self.candidates)} candidates")
+        chosen = self.candidates[number]
+        if chosen is self.alignment:
+            return self
+        if isinstance(self.map, (ByRegistration, ByPairs)):
+            raise errors.ParameterError(
+                "samples were registered, or maps learned from landmarks, for the first candidate alone: match again, with a "
+                "landmark that decides"
+            )
+        changed = replace(self.map, alignment=chosen)
+        if isinstance(changed, ByIsometry):
+            changed = replace(changed, taught=None, taught_back=None)
+        return replace(self, map=changed, candidates=[chosen])
 
-    def _points_a(self, points_a: Any) -> FloatArray:
+    def _points_a(self, points_a: ArrayLike) -> FloatArray:
         return float_array(
             points_a, "points_a", 2, shape=(None, self.a.observation.points.shape[1]), axes="(count, m_a)"
         )
@@ -137,10 +176,3 @@ class Transformation:
         from diffeo.files.saved import save_transformation
 
         save_transformation(self, path)
-
-
-def _regressed(model: LandmarkCorrection | None, chart: Chart, points: FloatArray, n_threads: int) -> FloatArray:
-    """Measurements by a model of one side's measurements and of its own coordinates, where it has some."""
-    if model is None:
-        raise errors.InputError("the transformation is a regression on landmarks, and lacks it")
-    return model.predict(points, chart.features(chart.intrinsic(points, n_threads)))

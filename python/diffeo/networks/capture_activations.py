@@ -123,19 +123,8 @@ def capture(
     here by rounding, and at padded positions, where it gives zeros.
     """
     names = [layers] if isinstance(layers, str) else layers
-    found = capture_networks(
-        {"": model},
-        inputs,
-        {"": names},
-        reduce={"": reduce},
-        smooth=smooth,
-        out=out,
-        batch_size=batch_size,
-        max_memory=max_memory,
-        device=device,
-        verbose=verbose,
-    )
-    return found[""]
+    run = _Pass(smooth, out, batch_size, max_memory, device, verbose)
+    return _captured({"": model}, inputs, {"": names}, {"": reduce}, run)[""]
 
 
 def capture_networks(
@@ -182,16 +171,35 @@ def capture_networks(
         raise errors.DataTypeError(f"models are a mapping from names to networks; got {type(models).__name__}")
     if isinstance(layers, Mapping) and layers.keys() != models.keys():
         raise errors.ParameterError(f"layers name the networks {[*layers]}; models {[*models]}")
-    integer(batch_size, "batch_size", 1)
-    smooth = check_smooth(smooth)
-    limit = memory_limit() if max_memory is None else integer(max_memory, "max_memory", 1)
     rules = reduce if isinstance(reduce, Mapping) and reduce.keys() == models.keys() else dict.fromkeys(models, reduce)
     asked = (
         layers
         if isinstance(layers, Mapping)
         else dict.fromkeys(models, [layers] if isinstance(layers, str) else layers)
     )
-    folder = None if out is None else Path(out)
+    return _captured(models, inputs, asked, rules, _Pass(smooth, out, batch_size, max_memory, device, verbose))
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """How inputs are fed to networks, and where activations go; described at `capture`."""
+
+    smooth: float | None
+    out: str | os.PathLike[str] | None
+    batch_size: int
+    max_memory: int | None
+    device: Any
+    verbose: bool
+
+
+def _captured(
+    models: Mapping[str, torch.nn.Module], inputs: Any, asked: Mapping[str, Any], rules: Mapping[str, Any], how: _Pass
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """What `capture_networks` gives, of layers and rules by the names of networks."""
+    integer(how.batch_size, "batch_size", 1)
+    smooth = check_smooth(how.smooth)
+    limit = memory_limit() if how.max_memory is None else integer(how.max_memory, "max_memory", 1)
+    folder = None if how.out is None else Path(how.out)
     networks = []
     for name, model in models.items():
         module = checked_model(model)
@@ -202,9 +210,9 @@ def capture_networks(
         )
     with ExitStack() as cleanup:
         for network in networks:
-            network.place, network.dtype = cleanup.enter_context(prepared(network.model, device))
-        bar = cleanup.enter_context(bar_of(inputs, verbose))
-        _run(networks, inputs, batch_size, limit, bar, cleanup)
+            network.place, network.dtype = cleanup.enter_context(prepared(network.model, how.device))
+        bar = cleanup.enter_context(bar_of(inputs, how.verbose))
+        _run(networks, inputs, how.batch_size, limit, bar, cleanup)
         return {network.name: {key: sink.close() for key, sink in network.sinks.items()} for network in networks}
 
 

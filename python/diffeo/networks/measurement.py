@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +16,9 @@ from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth,
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
 from diffeo.networks.model_state import checked_model, failures_named, prepared
-from diffeo.networks.reduction import Reduce, check_reduce
+from diffeo.networks.reduction import Reduce, check_reduce, rule_for
 from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
+from diffeo.observation.how_measured import MeasureOptions
 
 if TYPE_CHECKING:
     import torch
@@ -37,20 +38,17 @@ class Measurement:
         dy/dx on flattened inputs (p = input size), or (dy/dx) T with p = d tangents.
     bursts : ndarray (n, K, m), float64, or None
         The same neurons at K perturbed inputs per sample.
-    scale : float or None
-        Standard deviation of the perturbation per direction, in input units; None with Jacobians.
-    layer : str or None
-        Name of the layer, with ":k" for the k-th of several calls; None is the output.
-    neurons : ndarray (m,), int64
-        Which columns of the flattened layer were measured.
+    options : MeasureOptions
+        How it was measured. Its layer has ":k" for the k-th of several calls, and its scale is None with Jacobians.
+    precision : str
+        "single" or "double": in which the network computed.
     """
 
     points: FloatArray
     jacobians: FloatArray | None
     bursts: FloatArray | None
-    scale: float | None
-    layer: str | None
-    neurons: IntArray
+    options: MeasureOptions
+    precision: str = "double"
 
     def __post_init__(self) -> None:
         if (self.jacobians is None) == (self.bursts is None):
@@ -58,23 +56,79 @@ class Measurement:
         if (self.scale is None) != (self.bursts is None):
             raise errors.InputError("bursts need the scale of their perturbations, and Jacobians have none")
 
+    def with_scale(self) -> tuple[FloatArray, float]:
+        """Bursts and their scale, of a measurement that has them."""
+        if self.bursts is None or self.scale is None:
+            raise errors.InputError("a measurement of Jacobians has no bursts")
+        return self.bursts, self.scale
+
+    @property
+    def layer(self) -> str | None:
+        """Name of the layer; None is the output."""
+        return self.options.layer
+
+    @property
+    def neurons(self) -> IntArray:
+        """Which columns of the flattened layer were measured, (m,)."""
+        return np.arange(self.points.shape[1]) if self.options.neurons is None else self.options.neurons
+
+    @property
+    def scale(self) -> float | None:
+        """Standard deviation of the perturbation per direction, in input units; None with Jacobians."""
+        return self.options.scale
+
+
+CovarianceKind = Literal["jacobians", "bursts"]
+Neurons = int | ArrayLike | None
+
+
+class Asked(TypedDict, total=False):
+    """Keywords of `measure`, which are fields of `Recipe`."""
+
+    reduce: Reduce
+    smooth: float | None
+    neurons: Neurons | Mapping[str, Any]
+    covariances: CovarianceKind
+    n_bursts: int
+    scale: float | None
+    tangents: NDArray[Any] | torch.Tensor | None
+    batch_size: int
+    device: Any
+    rng: int | np.random.Generator | None
+    verbose: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is asked of a measurement; the fields are described at `measure`. What came of it, `MeasureOptions` says."""
+
+    reduce: Reduce = None
+    smooth: float | None = None
+    neurons: Neurons | Mapping[str, Any] = None
+    covariances: CovarianceKind = "jacobians"
+    n_bursts: int = 32
+    scale: float | None = None
+    tangents: Any = None
+    batch_size: int = 1024
+    device: Any = None
+    rng: int | np.random.Generator | None = 0
+    verbose: bool = False
+
+    def checked(self) -> Recipe:
+        """The recipe with its numbers as Python's own, after all parameters that need no network were checked."""
+        integer(self.batch_size, "batch_size", 1)
+        if self.covariances not in ("jacobians", "bursts"):
+            raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {self.covariances!r}")
+        if self.covariances == "bursts":
+            integer(self.n_bursts, "n_bursts", 2)
+        elif self.scale is not None:
+            raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
+        scale = None if self.scale is None else real(self.scale, "scale", above=0.0)
+        return replace(self, scale=scale, smooth=check_smooth(self.smooth))
+
 
 def measure(
-    model: torch.nn.Module,
-    inputs: NDArray[Any] | torch.Tensor,
-    *,
-    layer: str | None = None,
-    reduce: Reduce = None,
-    smooth: float | None = None,
-    neurons: int | ArrayLike | None = None,
-    covariances: str = "jacobians",
-    n_bursts: int = 32,
-    scale: float | None = None,
-    tangents: NDArray[Any] | torch.Tensor | None = None,
-    batch_size: int = 1024,
-    device: Any = None,
-    rng: int | np.random.Generator | None = 0,
-    verbose: bool = False,
+    model: torch.nn.Module, inputs: NDArray[Any] | torch.Tensor, *, layer: str | None = None, **asked: Unpack[Asked]
 ) -> Measurement:
     """Measure neurons of one layer, and how they respond to small changes of each input.
 
@@ -135,23 +189,7 @@ def measure(
     PrecisionWarning
         Some of it is computed in half precision.
     """
-    found = measure_layers(
-        model,
-        inputs,
-        [_one_layer(model, layer)],
-        reduce=reduce,
-        smooth=smooth,
-        neurons=neurons,
-        covariances=covariances,
-        n_bursts=n_bursts,
-        scale=scale,
-        tangents=tangents,
-        batch_size=batch_size,
-        device=device,
-        rng=rng,
-        verbose=verbose,
-    )
-    (measured,) = found.values()
+    (measured,) = measured_layers(model, inputs, [one_layer(model, layer)], Recipe(**asked)).values()
     check_measured(measured)
     return measured
 
@@ -160,18 +198,7 @@ def measure_layers(
     model: torch.nn.Module,
     inputs: NDArray[Any] | torch.Tensor,
     layers: str | Iterable[str],
-    *,
-    reduce: Reduce = None,
-    smooth: float | None = None,
-    neurons: int | ArrayLike | Mapping[str, Any] | None = None,
-    covariances: str = "jacobians",
-    n_bursts: int = 32,
-    scale: float | None = None,
-    tangents: NDArray[Any] | torch.Tensor | None = None,
-    batch_size: int = 1024,
-    device: Any = None,
-    rng: int | np.random.Generator | None = 0,
-    verbose: bool = False,
+    **asked: Unpack[Asked],
 ) -> dict[str, Measurement]:
     """Measure several layers in the same passes; each as `measure` would alone, with the same seed.
 
@@ -181,7 +208,7 @@ def measure_layers(
         Names and patterns, as in `capture`; "" is the output.
     neurons : as in `measure`, or mapping of layers to that
         Layers without an entry are measured whole.
-    model, inputs, reduce, smooth, covariances, n_bursts, scale, tangents, batch_size, device, rng, verbose
+    model, inputs, and other keywords
         As in `measure`.
 
     Returns
@@ -189,43 +216,53 @@ def measure_layers(
     dict of str to Measurement
         Layers that are constant or hold NaN are in it; `check_measured` tells.
     """
+    return measured_layers(model, inputs, layers, Recipe(**asked))
+
+
+def measured_layers(
+    model: torch.nn.Module, inputs: NDArray[Any] | torch.Tensor, layers: str | Iterable[str], recipe: Recipe
+) -> dict[str, Measurement]:
+    """What `measure_layers` gives, by a recipe."""
     model = checked_model(model)
-    integer(batch_size, "batch_size", 1)
-    if covariances not in ("jacobians", "bursts"):
-        raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {covariances!r}")
-    if covariances == "bursts":
-        integer(n_bursts, "n_bursts", 2)
-    elif scale is not None:
-        raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
-    if scale is not None:
-        scale = real(scale, "scale", above=0.0)
-    smooth = check_smooth(smooth)
+    recipe = recipe.checked()
+    scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)
-    check_reduce(reduce, [target.name for target in targets])
-    samples = Samples(inputs, tangents)
-    check_samples(samples, covariances, batch_size)
+    check_reduce(recipe.reduce, [target.name for target in targets])
+    samples = Samples(inputs, recipe.tangents)
+    check_samples(samples, recipe.covariances, batch_size)
     if smooth is not None:
         batch_size = max(1, batch_size // N_COPIES)
-    with prepared(model, device) as (place, dtype), bar_of(inputs, verbose) as bar:
-        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, reduce, smooth)
+    with prepared(model, recipe.device) as (place, dtype), bar_of(inputs, recipe.verbose) as bar:
+        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, recipe.reduce, smooth)
         _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
         _, trial, _ = next(samples.blocks(TRIAL_ROWS))
         with failures_named(model, 0, len(trial)):
             widths = chosen.try_out(trial)
-        numbers = _neurons_of(chosen.keys, widths, neurons, rng)
+        numbers = _neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
         chosen.neurons = [*numbers]
-        if covariances == "jacobians":
+        bursts = recipe.covariances == "bursts"
+        if bursts and scale is None:
+            scale = auto_scale(samples, batch_size)
+        if scale is None:
             found = measure_jacobians(chosen, samples, batch_size, bar)
-            return {
-                key: Measurement(points, jacobians, None, None, key or None, index)
-                for key, index, (points, jacobians) in zip(chosen.keys, numbers, found, strict=True)
-            }
-        scale = auto_scale(samples, batch_size) if scale is None else scale
-        found = measure_bursts(chosen, samples, n_bursts, scale, seeded(rng), batch_size, bar)
-        return {
-            key: Measurement(points, None, bursts, scale, key or None, index)
-            for key, index, (points, bursts) in zip(chosen.keys, numbers, found, strict=True)
-        }
+        else:
+            found = measure_bursts(chosen, samples, recipe.n_bursts, scale, seeded(recipe.rng), batch_size, bar)
+        common = MeasureOptions(
+            smooth=smooth,
+            covariances=recipe.covariances,
+            n_bursts=recipe.n_bursts if bursts else None,
+            scale=scale,
+            tangents=recipe.tangents is not None,
+            complete=True,
+        )
+        precision = "double" if str(chosen.dtype) == "torch.float64" else "single"
+        measured = {}
+        for k, (key, (points, around)) in enumerate(zip(chosen.keys, found, strict=True)):
+            rule = rule_for(chosen.targets[k], recipe.reduce)
+            options = replace(common, layer=key or None, neurons=numbers[k], width=widths[k], reduce=rule)
+            jacobians, perturbed = (None, around) if bursts else (around, None)
+            measured[key] = Measurement(points, jacobians, perturbed, options, precision)
+        return measured
 
 
 def check_measured(measured: Measurement) -> None:
@@ -238,7 +275,7 @@ def check_measured(measured: Measurement) -> None:
         raise errors.CaptureError(f"{what} does not depend on the input: all its derivatives are zero")
 
 
-def _one_layer(model: Any, layer: str | None) -> str:
+def one_layer(model: Any, layer: str | None) -> str:
     """The name of the one layer that is asked for."""
     if layer is not None and not isinstance(layer, str):
         raise errors.DataTypeError(

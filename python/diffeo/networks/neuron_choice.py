@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +36,8 @@ class NeuronSet:
     Attributes
     ----------
     neurons : ndarray of shape (k,), int64
-        Numbers of the neurons, in order of choice; pass them as ``neurons=`` to `diffeo.observe`.
+        Numbers of the neurons, in order of choice: for `Observation.select` where the whole layer was observed, or as
+        ``neurons=`` for `diffeo.observe`.
     conditioning : ndarray of shape (k,), float64
         Smallest singular value of the Jacobian over the sample, divided by the median of the largest. 1 for an
         isometry, 0 at a fold and for fewer neurons than dimensions.
@@ -216,9 +216,8 @@ def _seen(
             raise errors.ShapeError(f"{len(tangents)} tangents for {n_all} inputs")
         rows = np.sort(rng.choice(n_all, MAX_SAMPLES, replace=False))
         inputs, tangents = inputs[rows], None if tangents is None else tangents[rows]
-    with warnings.catch_warnings():
-        # Constant neurons are left out by the choice.
-        warnings.simplefilter("ignore", errors.ConstantNeuronWarning)
+    # Constant neurons are left out by the choice.
+    with errors.unsaid(errors.ConstantNeuronWarning):
         observation = observe(
             model, inputs, layer=layer, tangents=tangents, dim=dim, batch_size=batch_size, device=device
         )

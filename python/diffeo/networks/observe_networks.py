@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo.networks.measurement import Measurement, check_measured, measure, measure_layers
-from diffeo.observation.noise import rounding_of_lengths
+from diffeo._support.arrays import FloatArray
+from diffeo.networks.capture_activations import capture
+from diffeo.networks.layer_names import say
+from diffeo.networks.measurement import (
+    CovarianceKind,
+    Measurement,
+    Neurons,
+    Recipe,
+    check_measured,
+    measured_layers,
+    one_layer,
+)
+from diffeo.networks.reduction import Reduce
+from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
+
+if TYPE_CHECKING:
+    import torch
 
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
 
 
 def observe(
-    model: Any,
-    inputs: Any,
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
     *,
     layer: str | None = None,
-    reduce: Any = None,
+    reduce: Reduce = None,
     smooth: float | None = None,
-    neurons: int | NDArray[Any] | None = None,
-    covariances: str = "jacobians",
+    neurons: Neurons = None,
+    covariances: CovarianceKind = "jacobians",
     n_bursts: int = 32,
     scale: float | None = None,
-    shrinkage: str | float | None = None,
-    tangents: Any = None,
+    shrinkage: Shrinkage = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
     batch_size: int = 1024,
-    device: Any = None,
-    rng: Any = 0,
+    device: torch.device | str | None = None,
+    rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> Observation:
     """Measure a torch module on sampled inputs: activations and their local covariances.
@@ -81,7 +97,7 @@ def observe(
     Returns
     -------
     Observation
-        Remembers ``layer`` and ``neurons``.
+        Remembers how it was measured (``options``): `Observation.measure` measures other inputs alike.
 
     Raises
     ------
@@ -93,11 +109,7 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples.
     """
-    _check_shrinkage(shrinkage, covariances)
-    measured = measure(
-        model,
-        inputs,
-        layer=layer,
+    recipe = Recipe(
         reduce=reduce,
         smooth=smooth,
         neurons=neurons,
@@ -110,26 +122,27 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
-    return observed(measured, dim, shrinkage)
+    (found,) = observed_layers(model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, named=False).values()
+    return found
 
 
 def observe_layers(
-    model: Any,
-    inputs: Any,
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
     layers: str | Iterable[str],
     *,
-    reduce: Any = None,
+    reduce: Reduce = None,
     smooth: float | None = None,
-    neurons: Any = None,
-    covariances: str = "jacobians",
+    neurons: Neurons | Mapping[str, Neurons] = None,
+    covariances: CovarianceKind = "jacobians",
     n_bursts: int = 32,
     scale: float | None = None,
-    shrinkage: str | float | None = None,
-    tangents: Any = None,
+    shrinkage: Shrinkage = None,
+    tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
     batch_size: int = 1024,
-    device: Any = None,
-    rng: Any = 0,
+    device: torch.device | str | None = None,
+    rng: int | np.random.Generator | None = 0,
     verbose: bool = False,
 ) -> dict[str, Observation]:
     """Observe several layers of a torch module in the same passes; each equals what `observe` gives of it alone.
@@ -155,11 +168,7 @@ def observe_layers(
     LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
         As in `observe`; of errors of one layer the message begins with its name.
     """
-    _check_shrinkage(shrinkage, covariances)
-    measured = measure_layers(
-        model,
-        inputs,
-        layers,
+    recipe = Recipe(
         reduce=reduce,
         smooth=smooth,
         neurons=neurons,
@@ -172,40 +181,73 @@ def observe_layers(
         rng=rng,
         verbose=verbose,
     )
+    return observed_layers(model, inputs, layers, recipe, dim, shrinkage)
+
+
+def observed_layers(
+    model: torch.nn.Module,
+    inputs: NDArray[Any] | torch.Tensor,
+    layers: str | Iterable[str],
+    recipe: Recipe,
+    dim: int | None = None,
+    shrinkage: Shrinkage = None,
+    *,
+    named: bool = True,
+) -> dict[str, Observation]:
+    """What `observe_layers` gives, by a recipe; messages begin with the layer only where it is `named`."""
+    if shrinkage is not None and recipe.covariances != "bursts":
+        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+    measured = measured_layers(model, inputs, layers, recipe)
     found = {}
     for name in list(measured):
         try:
             # Each is freed once it is observed: Jacobians are the largest of all.
             found[name] = observed(measured.pop(name), dim, shrinkage)
         except errors.DiffeoError as error:
+            if not named:
+                raise
             raise type(error)(f"layer {name!r}: {error}" if name else f"the output: {error}") from error
     return found
 
 
-def observed(measured: Measurement, dim: int | None, shrinkage: str | float | None = None) -> Observation:
+def observed(measured: Measurement, dim: int | None, shrinkage: Shrinkage = None) -> Observation:
     """The observation that a measurement makes."""
     check_measured(measured)
-    if measured.scale is None:
+    if measured.jacobians is not None:
         built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
     else:
-        built = Observation.from_bursts(
-            measured.points, measured.bursts, scale=measured.scale, dim=dim, shrinkage=shrinkage
-        )
+        bursts, scale = measured.with_scale()
+        built = Observation.from_bursts(measured.points, bursts, scale=scale, dim=dim, shrinkage=shrinkage)
+    # A module inside may compute in single precision although the network does not: the numbers tell.
+    precision = "single" if "single" in (measured.precision, built.precision) else "double"
+    built = replace(built, options=replace(measured.options, shrinkage=built.options.shrinkage), precision=precision)
     _warn_of_rounding(built)
-    return replace(built, layer=measured.layer, neurons=measured.neurons)
+    return built
 
 
-def _check_shrinkage(shrinkage: str | float | None, covariances: str) -> None:
-    if shrinkage is not None and covariances != "bursts":
-        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+def measure_alike(observation: Observation, model: Any, inputs: Any, *, reduce: Reduce, **passing: Any) -> FloatArray:
+    """Measurements (L, m) of other inputs, as `Observation.measure` gives them; `passing` goes to `capture`."""
+    options = observation.options
+    layer = options.layer or ""
+    captured = capture(model, inputs, [layer], reduce=reduce, smooth=options.smooth, **passing)[layer]
+    if captured.shape[1] != options.width or options.neurons is None:
+        raise errors.InputError(
+            f"{say(layer)} has {captured.shape[1]} neurons here, and had {options.width} when it was observed: this is another "
+            "network, or its inputs have another shape"
+        )
+    if captured.dtype != np.float64 and observation.precision == "double":
+        raise errors.InputError(
+            f"{say(layer)} is computed in {captured.dtype} here, and was observed in double precision: cast the network "
+            "(model.double()), as it was then"
+        )
+    return np.ascontiguousarray(captured[:, options.neurons], dtype=np.float64)
 
 
 def _warn_of_rounding(observation: Observation) -> None:
     """Say when the precision of the network limits the lengths of edges."""
     if observation.precision == "double":
         return
-    rows = observation.usable
-    noise = rounding_of_lengths(observation.points[rows], observation.whitening[rows])
+    noise = observation.rounding_noise
     if noise > ROUNDED_LENGTHS:
         errors.warn(
             f"rounding in single precision blurs the distance between neighbouring samples by {100 * noise:.1f} %: the "

@@ -63,6 +63,12 @@ class RandomProjection:
     def __repr__(self) -> str:
         return f"RandomProjection({self.n_components}, rng={self.rng})"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RandomProjection) and (self.n_components, self.rng) == (other.n_components, other.rng)
+
+    def __hash__(self) -> int:
+        return hash((self.n_components, self.rng))
+
     def __call__(self, output: Any) -> torch.Tensor:
         """Project what a module returned, (b, ...), to (b, n_components)."""
         import torch

@@ -1,5 +1,5 @@
 """What one network measured, with its local metric: an `Observation`.
 
-In order: noise, rank, shrinkage, whitening, neighborhoods -> sources -> observation -> estimator_input, tree,
-burst_smoothing, folds, curvature.
+In order: how_measured, noise, rank, shrinkage, whitening -> sources, selection -> observation -> joining,
+estimator_input, tree, burst_smoothing, folds, curvature.
 """

@@ -267,11 +267,14 @@ def _with_covariances(
     squared, vectors = np.linalg.eigh(factor.transpose(0, 2, 1) @ factor)
     stretches = np.sqrt(squared[:, ::-1])
     directions = factor @ vectors[:, :, ::-1] / stretches[:, None]
-    freedom = observation.degrees_of_freedom[rows] / concentration
+    degrees_of_freedom = observation.degrees_of_freedom.copy()
+    degrees_of_freedom[rows] = freedom = observation.degrees_of_freedom[rows] / concentration
     gain = np.sqrt(np.maximum(1.0 - (d + 1) / freedom, np.finfo(float).eps))
     whitening, singular_values = observation.whitening.copy(), observation.singular_values.copy()
     whitening[rows] = directions * (gain[:, None] / stretches)[:, None, :]
     singular_values[rows, :d] = stretches
     # Smoothing may lift or lower a value past those of the normal directions, which stay as they were.
     singular_values[rows, d:] = np.minimum(singular_values[rows, d:], stretches[:, -1:])
-    return replace(observation, whitening=whitening, singular_values=singular_values)
+    return replace(
+        observation, whitening=whitening, singular_values=singular_values, degrees_of_freedom=degrees_of_freedom
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -11,6 +13,8 @@ from diffeo._support.threads import workers
 # Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
 # root mean squares of 0.6 to 1.4 were measured over hidden layers of three networks (2 to 5 layers, 24 to 256 wide).
 SINGLE_ROUNDING = 1.0
+# Types whose numbers are no finer than those of single precision.
+SINGLE_TYPES = ("float16", "bfloat16", "float32", ">f4", "<f4")
 # Samples, and neighbours of each, from which the usual length of an edge is estimated.
 TRIAL_SAMPLES, TRIAL_NEIGHBORS = 500, 8
 
@@ -23,14 +27,23 @@ def single_precision(values: FloatArray) -> bool:
     return bool((values == rounded).all() and np.any(values % 1.0))
 
 
-def rounding(points: FloatArray) -> FloatArray:
-    """Standard deviation (m,) of the rounding of each measurement, by the precision that the points show."""
-    unit = np.finfo(np.float32 if single_precision(points) else np.float64).eps
+def shown_precision(given: Any, values: FloatArray) -> str:
+    """Either "single" or "double": by the type of what was given, or else by what its `values` show.
+
+    Who raises float32 to float64 on the way leaves numbers that are multiples of the unit of single precision.
+    """
+    kind = str(getattr(given, "dtype", "")).removeprefix("torch.")
+    return "single" if kind in SINGLE_TYPES or single_precision(values) else "double"
+
+
+def rounding(points: FloatArray, precision: str) -> FloatArray:
+    """Standard deviation (m,) of the rounding of each measurement, in "single" or "double" precision."""
+    unit = np.finfo(np.float32 if precision == "single" else np.float64).eps
     deviation: FloatArray = SINGLE_ROUNDING * float(unit) * np.abs(points).max(axis=0)
     return deviation
 
 
-def rounding_of_lengths(points: FloatArray, whitening: FloatArray) -> float:
+def rounding_of_lengths(points: FloatArray, whitening: FloatArray, precision: str) -> float:
     """Relative standard deviation of the length of a usual edge from the rounding of its ends: the median over samples.
 
     Rounding moves both ends by delta, and W^T delta sqrt(2) over the length is what that makes in whitened coordinates.
@@ -41,7 +54,7 @@ def rounding_of_lengths(points: FloatArray, whitening: FloatArray) -> float:
     near = cKDTree(points).query(points[rows], k, workers=workers())[1].reshape(len(rows), k)
     offset = points[near] - points[rows, None]
     lengths = np.linalg.norm(np.einsum("nkm,nmd->nkd", offset, whitening[rows]), axis=2)[:, 1:]
-    moved = np.sqrt(2.0 * np.einsum("nmd,m->nd", whitening[rows] ** 2, rounding(points) ** 2).mean(axis=1))
+    moved = np.sqrt(2.0 * np.einsum("nmd,m->nd", whitening[rows] ** 2, rounding(points, precision) ** 2).mean(axis=1))
     usual = np.median(lengths, axis=1)
     return float(np.median(moved / np.maximum(usual, np.finfo(float).tiny)))
 

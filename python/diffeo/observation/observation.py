@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.wording import rows_text
-from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, single_precision
+from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
+from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths
+from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
+from diffeo.observation.whitening import warn_of_constants
 
 if TYPE_CHECKING:
     import os
-
-# A whitening shortened by less than this is that of a covariance without sampling noise.
-EXACT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,18 @@ class Observation:
         "neighbors".
     known_unit : bool
         False when distances are known only up to a factor (neighbours without a reference).
-    layer, neurons, scale
-        What `diffeo.observe` measured: layer name (None: the output), measured neurons, and the standard deviation of
-        the bursts.
+    options : MeasureOptions
+        How the network was measured: layer, neurons, reduction, smoothing. ``layer``, ``neurons`` (None: not known) and
+        ``scale`` (of bursts) are short for its own.
+    degrees_of_freedom : ndarray of shape (n,), float64
+        Of each sample's covariance: K - 1 for a burst of K, more after smoothing, infinite for derivatives.
+    precision : str
+        "single" if the measurements are numbers of single precision (a float32 network's), else "double".
+
+    Notes
+    -----
+    ``obs[rows]`` is the observation of some of the samples, by row numbers, a boolean mask or a slice; scikit-learn's
+    splitters work on observations (``KFold().split(obs)``, ``train_test_split(obs)``).
     """
 
     points: FloatArray
@@ -59,18 +69,32 @@ class Observation:
     deficient: IntArray
     source: str
     known_unit: bool = True
-    layer: str | None = None
-    neurons: IntArray | None = None
-    scale: float | None = None
+    options: MeasureOptions = field(default_factory=MeasureOptions)
+    degrees_of_freedom: FloatArray = field(default_factory=lambda: np.empty(0))  # none given: infinite
+    precision: str = "double"
     _usable: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         usable = np.ones(len(self.points), dtype=bool)
         usable[self.deficient] = False
         object.__setattr__(self, "_usable", np.flatnonzero(usable))
+        if len(self.degrees_of_freedom) == 0:
+            object.__setattr__(self, "degrees_of_freedom", np.full(len(self.points), np.inf))
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of samples and of measurements, (n, m)."""
+        n, m = self.points.shape
+        return n, m
+
+    # Neither a sequence of its rows nor an array: what would take it for one gets an error that says so.
+    __iter__ = None
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise errors.DataTypeError("an Observation is no array; its measurements are .points")
 
     def __repr__(self) -> str:
         n, m = self.points.shape
@@ -82,65 +106,154 @@ class Observation:
         """Rows with a whitening of full rank, ascending."""
         return self._usable
 
-    def subset(self, rows: Any) -> Observation:
-        """The observation of some of the samples, (k,) row numbers, in their order.
+    @property
+    def layer(self) -> str | None:
+        """Name of the layer that was measured; None is the output."""
+        return self.options.layer
+
+    @property
+    def neurons(self) -> IntArray | None:
+        """Which columns of the layer were measured, (m,)."""
+        return self.options.neurons
+
+    @property
+    def scale(self) -> float | None:
+        """Standard deviation of the bursts, in input units."""
+        return self.options.scale
+
+    def __getitem__(self, rows: Any) -> Observation:
+        """The observation of some of the samples, in the order of the rows.
+
+        Parameters
+        ----------
+        rows : int, array_like of int, array_like of bool of shape (n,), or slice
+            Row numbers (negative ones count from the end), a mask, or a range.
 
         Raises
         ------
         InputError
-            Rows that are no integers, or outside of the sample.
+            Rows outside of the sample, or none at all.
+        DataTypeError, ShapeError
+            Rows that are no integers, and masks of another length.
         """
-        chosen = np.asarray(rows)
-        if chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise errors.InputError(f"rows must be a list of row numbers, not {chosen.dtype} of shape {chosen.shape}")
-        outside = chosen[(chosen < 0) | (chosen >= len(self))]
-        if len(outside):
-            raise errors.InputError(
-                f"{len(outside)} rows ({rows_text(outside)}) are outside of the {len(self)} samples"
-            )
+        chosen = chosen_rows(rows, len(self))
         return replace(
             self,
             points=self.points[chosen],
             whitening=self.whitening[chosen],
             singular_values=self.singular_values[chosen],
             deficient=np.flatnonzero(np.isin(chosen, self.deficient)),
+            degrees_of_freedom=self.degrees_of_freedom[chosen],
         )
 
-    @property
-    def degrees_of_freedom(self) -> FloatArray:
-        """Of each sample's covariance, (n,): K - 1 for a burst of K, more after smoothing, infinite for derivatives.
+    def select(self, neurons: ArrayLike | Chosen) -> Observation:
+        """The observation of fewer neurons at the same samples, as if only these had been measured.
 
-        Decoded from the whitening, whose columns are shortened by sqrt((nu - d - 1)/nu) to remove the bias of
-        inverting a sample covariance (K - d - 2 over K - 1 for a burst).
+        Parameters
+        ----------
+        neurons : array_like of int, (k,), or NeuronSet
+            Their numbers in the layer, in the wanted order (where `neurons` is None, columns of `points`); or what
+            `diffeo.suggest_neurons` chose.
+
+        Returns
+        -------
+        Observation
+            With the local covariances of these neurons, J_S J_S^T. Of bursts, the part beyond the d-th singular value,
+            which is curvature and noise, is not in it.
+
+        Raises
+        ------
+        InputError
+            Neurons that were not measured, or listed twice.
+        RankError
+            Fewer than `dim` neurons, or neurons that do not respond to all directions on more than 1 % of the samples.
+
+        Examples
+        --------
+        >>> import numpy as np, diffeo
+        >>> x = np.random.default_rng(0).random((500, 2))
+        >>> slopes = np.random.default_rng(1).normal(size=(20, 2))
+        >>> y = np.tanh(x @ slopes.T)
+        >>> layer = diffeo.Observation.from_jacobians(y, (1 - y**2)[:, :, None] * slopes)
+        >>> layer.select(diffeo.suggest_neurons(layer))
+        Observation(500 samples, 5 measurements, dim=2, from jacobians)
         """
-        gain = np.linalg.norm(self.whitening[:, :, 0], axis=1) * self.singular_values[:, 0]
-        missing = 1.0 - gain**2
-        exact = missing < EXACT
-        freedom: FloatArray = np.where(exact, np.inf, (self.dim + 1) / np.where(exact, 1.0, missing))
-        return freedom
+        columns = chosen_columns(neurons, self.neurons, self.points.shape[1])
+        points = np.ascontiguousarray(self.points[:, columns])
+        warn_of_constants(points)
+        found = fewer_measurements(
+            points,
+            self.whitening[:, columns],
+            self.singular_values,
+            self.degrees_of_freedom,
+            self.source,
+            self.precision,
+        )
+        options = self.options
+        if options.neurons is not None:
+            options = replace(options, neurons=options.neurons[columns])
+        deficient = np.union1d(self.deficient, found.deficient)
+        return replace(self, points=points, **found._asdict() | {"deficient": deficient}, options=options)
 
-    @property
-    def precision(self) -> str:
-        """What the measurements show: "single" if all are numbers of single precision (a float32 network's), else "double"."""
-        return "single" if single_precision(self.points) else "double"
+    def measure(
+        self,
+        model: Any,
+        inputs: Any,
+        *,
+        reduce: Reduction = None,
+        batch_size: int = 1024,
+        device: Any = None,
+        verbose: bool = False,
+    ) -> FloatArray:
+        """Measure a network at other inputs as it was observed, ndarray (L, m): for landmarks and held-out pairs.
 
-    @property
+        Parameters
+        ----------
+        model : torch.nn.Module
+            The network that was observed. Layer, neurons, reduction and smoothing are those of the observation.
+        inputs : array_like or torch.Tensor of shape (L, ...)
+        reduce : callable, optional
+            Only for an observation from a file whose `reduce` was a callable, which no file holds.
+        batch_size, device, verbose
+            As in `diffeo.observe`.
+
+        Raises
+        ------
+        InputError
+            How the observation was measured is not known; or the network is another one: its layer has another width, or
+            computes in a coarser precision.
+        ParameterError
+            `reduce` is missing, or another one than that of the observation.
+        LayerError, CaptureError, NonFiniteError, DataTypeError
+            As in `diffeo.observe`.
+        """
+        from diffeo.networks.observe_networks import measure_alike
+
+        rule = self.options.rule(reduce)
+        return measure_alike(self, model, inputs, reduce=rule, batch_size=batch_size, device=device, verbose=verbose)
+
+    @cached_property
     def length_noise(self) -> float:
         """Relative standard deviation of the length sqrt(q) of a usual edge of the neighbour graph from noise.
 
         That of the metric itself, 1/(2 sqrt(K - d - 4)) for bursts of K and 1/sqrt(2 (nu - d - 3)) after smoothing
         to nu degrees of freedom, and of the rounding of the measurements: about 1e-7 of their range, through the
-        whitening, over the spacing of the samples, for networks in single precision.
+        whitening, over the spacing of the samples, for networks in single precision. Computed once.
         """
         rows = self.usable
-        points, whitening = self.points[rows], self.whitening[rows]
         sampling = sampling_noise_of_lengths(
             self.degrees_of_freedom[rows], self.dim, independent=self.source != "smoothed"
         )
-        return math.hypot(sampling, rounding_of_lengths(points, whitening))
+        return math.hypot(sampling, self.rounding_noise)
+
+    @cached_property
+    def rounding_noise(self) -> float:
+        """That of `length_noise` which is from the rounding of the measurements alone."""
+        rows = self.usable
+        return rounding_of_lengths(self.points[rows], self.whitening[rows], self.precision)
 
     @classmethod
-    def from_jacobians(cls, points: Any, jacobians: Any, *, dim: int | None = None) -> Observation:
+    def from_jacobians(cls, points: ArrayLike, jacobians: ArrayLike, *, dim: int | None = None) -> Observation:
         """Build from measurements and their Jacobians with respect to the common inputs.
 
         Parameters
@@ -165,12 +278,12 @@ class Observation:
     @classmethod
     def from_bursts(
         cls,
-        points: Any,
-        bursts: Any,
+        points: ArrayLike,
+        bursts: ArrayLike,
         *,
         scale: float = 1.0,
         dim: int | None = None,
-        shrinkage: str | float | None = None,
+        shrinkage: Shrinkage = None,
     ) -> Observation:
         """Build from measurements of bursts of nearby inputs around each sample.
 
@@ -228,7 +341,7 @@ class Observation:
         return cls(**vars(by_bursts(points, bursts, scale, dim, shrinkage)))
 
     @classmethod
-    def from_covariances(cls, points: Any, covariances: Any, *, dim: int | None = None) -> Observation:
+    def from_covariances(cls, points: ArrayLike, covariances: ArrayLike, *, dim: int | None = None) -> Observation:
         """Build from measurements and given local covariances per unit of input covariance.
 
         Parameters
@@ -250,7 +363,7 @@ class Observation:
 
     @classmethod
     def from_neighbors(
-        cls, points: Any, reference: Any = None, *, n_neighbors: int = 32, dim: int | None = None
+        cls, points: ArrayLike, reference: ArrayLike | None = None, *, n_neighbors: int = 32, dim: int | None = None
     ) -> Observation:
         """Build from measurements and reference coordinates in which nearby samples are known.
 

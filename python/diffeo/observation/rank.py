@@ -33,10 +33,10 @@ def _scales(values: FloatArray) -> FloatArray:
     return np.maximum(largest, np.median(largest))
 
 
-def burst_floor(points: FloatArray, bursts: FloatArray) -> float:
+def burst_floor(points: FloatArray, bursts: FloatArray, precision: str) -> float:
     """Share of the first singular value below which curvature or rounding explains the others."""
     spread = float(np.median(np.sqrt(bursts.var(axis=1).sum(axis=1))))
-    resolved = ROUNDING_MARGIN * float(np.linalg.norm(rounding(points))) / max(spread, np.finfo(float).tiny)
+    resolved = ROUNDING_MARGIN * float(np.linalg.norm(rounding(points, precision))) / max(spread, np.finfo(float).tiny)
     return max(BURST_FLOOR, resolved)
 
 

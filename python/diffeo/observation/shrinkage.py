@@ -8,15 +8,18 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, real
+from diffeo.observation.how_measured import Shrinkage
 
 # Points of the quadrature of the Marchenko-Pastur density; its error is far below that of any estimate.
 QUADRATURE = 4001
 
 
-def noise_argument(value: Any) -> str | float | None:
+def noise_argument(value: Any) -> Shrinkage:
     """Check `shrinkage`: None, "optimal" or a standard deviation."""
-    if value is None or (isinstance(value, str) and value == "optimal"):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str) and value == "optimal":
+        return "optimal"
     if isinstance(value, str):
         raise errors.ParameterError(f'shrinkage must be None, "optimal" or a standard deviation, not {value!r}')
     return real(value, "shrinkage", at_least=0.0)

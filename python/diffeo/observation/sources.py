@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
-from diffeo.observation.neighborhoods import fitted_jacobians, unit_tangents
-from diffeo.observation.noise import single_precision
+from diffeo.observation.how_measured import MeasureOptions, Shrinkage
+from diffeo.observation.noise import shown_precision
 from diffeo.observation.rank import (
     COVARIANCE_FLOOR,
     JACOBIAN_FLOOR,
@@ -25,6 +27,9 @@ from diffeo.observation.rank import (
 )
 from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
 from diffeo.observation.whitening import checked_points, whiten
+
+# Neighbours whose reference positions are flatter than this do not determine a Jacobian.
+FLAT_REFERENCE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +43,18 @@ class Measured:
     deficient: IntArray
     source: str
     known_unit: bool = True
-    scale: float | None = None
+    options: MeasureOptions = field(default_factory=MeasureOptions)
+    degrees_of_freedom: FloatArray = field(default_factory=lambda: np.empty(0))
+    precision: str = "double"
 
 
 def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
     """C_i = J_i J_i^T; arguments and errors as in `Observation.from_jacobians`."""
     y = checked_points(points)
     j = float_array(jacobians, "jacobians", 3, shape=(*y.shape, None), axes="(n, m, p)")
-    single = single_precision(j[:256])
+    single = shown_precision(jacobians, j[:256]) == "single"
     limit = min(j.shape[1:])
-    return _whitened(
+    built = _whitened(
         y,
         lambda d: core.whitening_from_jacobians(j, d, 0),
         dim,
@@ -55,9 +62,10 @@ def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
         SINGLE_FLOOR if single else JACOBIAN_FLOOR,
         "jacobians",
     )
+    return replace(built, precision=shown_precision(points, y))
 
 
-def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: str | float | None) -> Measured:
+def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: Shrinkage) -> Measured:
     """Sample covariances of bursts; arguments and errors as in `Observation.from_bursts`."""
     level = noise_argument(shrinkage)
     y = checked_points(points)
@@ -70,7 +78,8 @@ def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: 
             f"bursts have {size} members; at least dim + 3 = {needed} are needed to invert their covariances"
         )
     limit = min(y.shape[1], size - 3)
-    floor = burst_floor(y, b)
+    precision = shown_precision(points, y)
+    floor = burst_floor(y, b, precision)
 
     def decompose(d: int) -> tuple[FloatArray, FloatArray]:
         values, whitening = core.whitening_from_bursts(b, scale, d, 0)
@@ -83,7 +92,12 @@ def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: 
     elif level is not None:
         variance = (float(level) / scale) ** 2
     built = _whitened(y, decompose, dim, limit, floor, "bursts", by_gap=True)
-    return replace(built, scale=scale)
+    return replace(
+        built,
+        options=MeasureOptions(scale=scale, n_bursts=size, shrinkage=level),
+        degrees_of_freedom=np.full(len(y), size - 1.0),
+        precision=precision,
+    )
 
 
 def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
@@ -93,7 +107,7 @@ def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
     c = float_array(covariances, "covariances", 3, shape=(len(y), m, m), axes="(n, m, m)")
     size = np.abs(c).max(axis=(1, 2))
     skew = np.abs(c - c.transpose(0, 2, 1)).max(axis=(1, 2))
-    single = single_precision(c[:256])
+    single = shown_precision(covariances, c[:256]) == "single"
     bad = np.flatnonzero(skew > (1e-6 if single else 1e-8) * size)
     if len(bad):
         raise errors.InputError(
@@ -112,7 +126,9 @@ def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
         values, whitening = core.whitening_from_covariances(c, d, 0)
         return np.maximum(values, 0.0), whitening
 
-    return _whitened(y, decompose, dim, m, SINGLE_COVARIANCE_FLOOR if single else COVARIANCE_FLOOR, "covariances")
+    floor = SINGLE_COVARIANCE_FLOOR if single else COVARIANCE_FLOOR
+    built = _whitened(y, decompose, dim, m, floor, "covariances")
+    return replace(built, precision=shown_precision(points, y))
 
 
 def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None) -> Measured:
@@ -121,11 +137,12 @@ def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None)
     n_neighbors = integer(n_neighbors, "n_neighbors", 4)
     if len(y) < n_neighbors:
         raise errors.SampleSizeError(f"{len(y)} samples are fewer than n_neighbors = {n_neighbors}")
+    precision = shown_precision(points, y)
     if reference is None:
-        return _by_own_neighbors(y, n_neighbors, dim)
+        return replace(_by_own_neighbors(y, n_neighbors, dim), precision=precision)
     x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
-    jacobians = fitted_jacobians(y, x, n_neighbors)
-    return _whitened(
+    jacobians = _fitted_jacobians(y, x, n_neighbors)
+    built = _whitened(
         y,
         lambda d: core.whitening_from_jacobians(jacobians, d, 0),
         dim,
@@ -134,6 +151,7 @@ def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None)
         "neighbors",
         by_gap=True,
     )
+    return replace(built, precision=precision)
 
 
 def _whitened(
@@ -159,6 +177,47 @@ def _by_own_neighbors(points: FloatArray, n_neighbors: int, dim: int | None) -> 
             f"is accepted (got dim={dim}); pass reference coordinates, Jacobians or bursts"
         )
     # Neighbours that all coincide have no tangent; the zero there is listed as rank-deficient.
-    unit = unit_tangents(points, n_neighbors)
+    unit = _unit_tangents(points, n_neighbors)
     built = _whitened(points, lambda d: core.whitening_from_jacobians(unit, d, 0), 1, 1, JACOBIAN_FLOOR, "neighbors")
     return replace(built, known_unit=False)
+
+
+def _fitted_jacobians(points: FloatArray, reference: FloatArray, n_neighbors: int) -> FloatArray:
+    """Jacobians (n, m, p) by local least squares of points (n, m) on reference coordinates (n, p).
+
+    Raises
+    ------
+    SampleSizeError
+        Fewer than p + 2 neighbours.
+    RankError
+        Neighbours that do not span the reference space.
+    """
+    p = reference.shape[1]
+    if n_neighbors < p + 2:
+        raise errors.SampleSizeError(f"n_neighbors = {n_neighbors} must be at least p + 2 = {p + 2}")
+    jacobians: FloatArray
+    jacobians, conditions = core.jacobians_from_neighbors(points, reference, _nearest(reference, n_neighbors), 0)
+    flat = np.flatnonzero(conditions < FLAT_REFERENCE)
+    if len(flat):
+        raise errors.RankError(
+            f"the neighbours of {len(flat)} samples do not span the {p} reference coordinates ({rows_text(flat)}); "
+            "drop constant or dependent reference columns, or raise n_neighbors"
+        )
+    return jacobians
+
+
+def _unit_tangents(points: FloatArray, n_neighbors: int) -> FloatArray:
+    """Unit tangents (n, m, 1) of a curve through points (n, m): with these as Jacobians, distances are arc lengths.
+
+    Zero where all neighbours coincide.
+    """
+    neighborhoods = points[_nearest(points, n_neighbors)]
+    _, tangents = core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
+    size = np.linalg.norm(tangents, axis=1, keepdims=True)
+    return np.ascontiguousarray(tangents / np.where(size > 0.0, size, 1.0))
+
+
+def _nearest(coordinates: FloatArray, k: int) -> IntArray:
+    """Rows of the k nearest samples of every sample, itself included."""
+    _, rows = cKDTree(coordinates).query(coordinates, k, workers=workers())
+    return np.ascontiguousarray(rows, dtype=np.int64)

@@ -29,16 +29,22 @@ def checked_points(points: Any) -> FloatArray:
     if len(y) < 2:
         raise errors.SampleSizeError("points holds 1 sample; at least 2 are needed")
     check_units(y, "points")
-    constant = np.flatnonzero(np.ptp(y, axis=0) == 0.0)
-    if len(constant) == y.shape[1]:
-        raise errors.RankError(f"all {y.shape[1]} measurements are constant over the {len(y)} samples: nothing varies")
+    warn_of_constants(y)
+    return y
+
+
+def warn_of_constants(points: FloatArray) -> None:
+    """Warn of neurons that do not vary, and refuse measurements (n, m) none of which does."""
+    constant = np.flatnonzero(np.ptp(points, axis=0) == 0.0)
+    count = points.shape[1]
+    if len(constant) == count:
+        raise errors.RankError(f"all {count} measurements are constant over the {len(points)} samples: nothing varies")
     if len(constant):
         errors.warn(
-            f"{len(constant)} of {y.shape[1]} measurements are constant over all samples (columns "
+            f"{len(constant)} of {count} measurements are constant over all samples (columns "
             f"{', '.join(map(str, constant[:5]))}): they carry no information; leave those neurons out",
             errors.ConstantNeuronWarning,
         )
-    return y
 
 
 def whiten(

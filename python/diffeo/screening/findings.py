@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo.alignment.candidates import BORDERS_MISS
-from diffeo.matching.diagnostics import SUSPICIOUS_GATED_SHARE
+from diffeo.charts.problems import SUSPICIOUS_GATED_SHARE
 from diffeo.screening.overlay import Overlay
 from diffeo.screening.spectra import Fingerprints
 

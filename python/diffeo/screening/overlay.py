@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from diffeo import errors
 from diffeo._support.arrays import IntArray
 from diffeo._support.progress import stage
 from diffeo.alignment.lattices import lattice_isometries
@@ -16,6 +14,7 @@ from diffeo.alignment.motion import Freedom, Motion, freedom
 from diffeo.alignment.motion_search import best_motion
 from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.diagnostics import diagnose_isometric, without_counterpart
+from diffeo.matching.maps import ByIsometry
 from diffeo.matching.transformation import Transformation
 
 # Samples of each side that are sent there and back, and shown.
@@ -67,7 +66,7 @@ def lay_over(a: IsometricChart, b: IsometricChart, rng: np.random.Generator, n_j
     alignment = Alignment(unit * motion.linear, motion.shift, kind, 0.0, np.inf, unit)
     none = np.empty((0, b.coordinates.shape[1]))
     diagnostics = diagnose_isometric(a, b, alignment, none, known_unit)
-    found = Transformation(a, b, alignment, [alignment], unit, diagnostics, n_jobs)
+    found = Transformation(ByIsometry(a, b, alignment), [alignment], unit, diagnostics, n_jobs)
     aligned, there = b.wrapped(alignment.forward(a.coordinates)), b.wrapped(b.coordinates)
     uncovered = (without_counterpart(aligned, there), without_counterpart(there, aligned))
     return Overlay(found, motion.border, motion.density, uncovered, _round_trip(found), diagnostics.problems)
@@ -78,8 +77,7 @@ def _motion(
 ) -> tuple[Motion, float]:
     """A motion of A's coordinates in B's unit, and B's unit of length over that of A."""
     periods_a, periods_b = a.embedding.periods_, b.embedding.periods_
-    rows_a, rows_b = (np.setdiff1d(np.arange(len(x.observation)), x.embedding.left_out_) for x in (a, b))
-    samples_a, samples_b = a.coordinates[rows_a], b.coordinates[rows_b]
+    samples_a, samples_b = a.coordinates[a.used], b.coordinates[b.used]
     closed = bool(len(periods_a) or len(periods_b))
     unit = 1.0
     if not known_unit:
@@ -98,15 +96,11 @@ def _motion(
 def _round_trip(found: Transformation) -> tuple[float, float]:
     """Relative errors of samples sent to the other side and back."""
     sent = []
-    with warnings.catch_warnings():
-        # What falls outside of the other side's domain is what the error shows.
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
-        for side, forth, back in (
-            (found.a, found.transform, found.inverse_transform),
-            (found.b, found.inverse_transform, found.transform),
-        ):
-            points = side.observation.points
-            rows = side.observation.usable[np.linspace(0, len(side.observation.usable) - 1, SENT).astype(np.int64)]
-            some = points[np.unique(rows)]
-            sent.append(float(np.linalg.norm(back(forth(some)) - some) / np.linalg.norm(some - points.mean(axis=0))))
+    # What falls outside of the other side's domain is what the error shows.
+    for side, forth, back in ((found.a, found.sent, found.sent_back), (found.b, found.sent_back, found.sent)):
+        points = side.observation.points
+        rows = side.observation.usable[np.linspace(0, len(side.observation.usable) - 1, SENT).astype(np.int64)]
+        some = points[np.unique(rows)]
+        again = back(forth(some).values).values
+        sent.append(float(np.linalg.norm(again - some) / np.linalg.norm(some - points.mean(axis=0))))
     return sent[0], sent[1]

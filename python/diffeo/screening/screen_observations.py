@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, seed
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, integer, real, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
-from diffeo.charts.isometric import IsometricChart, isometric_chart
-from diffeo.isometry.trust import is_chart
-from diffeo.observation.burst_smoothing import smoothed
+from diffeo.charts.chart import Chart, as_chart
+from diffeo.charts.isometric import IsometricChart
 from diffeo.observation.observation import Observation
 from diffeo.observation.rank import BURST_FLOOR, COVARIANCE_FLOOR, JACOBIAN_FLOOR, NEIGHBOR_FLOOR, SINGLE_FLOOR
 from diffeo.screening.findings import bent, density_problems, overlay_differences, spectral_differences
@@ -163,12 +161,12 @@ class Screening:
 
 
 def screen(
-    obs_a: Observation,
-    obs_b: Observation,
+    obs_a: Observation | Chart,
+    obs_b: Observation | Chart,
     *,
     n_eigenvalues: int = 10,
     significance: float = 0.01,
-    random_state: Any = 0,
+    random_state: RandomState = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> Screening:
@@ -182,8 +180,9 @@ def screen(
 
     Parameters
     ----------
-    obs_a, obs_b : Observation
-        Of one input domain, as is supposed; inputs drawn alike. They need not share any.
+    obs_a, obs_b : Observation or Chart
+        Of one input domain, as is supposed; inputs drawn alike. They need not share any. A chart, as `diffeo.embed` makes it,
+        saves embedding its observation again.
     n_eigenvalues : int
         Nontrivial generator eigenvalues compared.
     significance : float
@@ -207,23 +206,23 @@ def screen(
     >>> diffeo.screen(a, b).conclusion
     'nothing speaks against equivalence'
     """
-    for name, obs in (("obs_a", obs_a), ("obs_b", obs_b)):
-        if not isinstance(obs, Observation):
-            raise errors.DataTypeError(f"{name} must be a diffeo.Observation, not {type(obs).__name__}")
+    charts = as_chart(obs_a, "obs_a", n_jobs=n_jobs), as_chart(obs_b, "obs_b", n_jobs=n_jobs)
+    # Of bursts the smoothed metric is compared, whatever kind the charts are of.
+    charts = replace(charts[0], asked="auto"), replace(charts[1], asked="auto")
+    obs_a, obs_b = charts[0].observation, charts[1].observation
     count = integer(n_eigenvalues, "n_eigenvalues", 1)
     level = real(significance, "significance", above=0.0, below=1.0)
     seed_value = seed(random_state)
     differences, problems = list[str](), list[str]()
-    with showing(verbose), working(n_jobs), warnings.catch_warnings():
-        # What they say, the problems say.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        a, b = smoothed(obs_a, n_jobs=n_jobs), smoothed(obs_b, n_jobs=n_jobs)
+    # What they warn of, the problems say.
+    with showing(verbose), working(n_jobs), errors.unsaid(errors.DiffeoWarning):
+        measured = charts[0].measured, charts[1].measured
         fingerprints = None
         try:
-            fingerprints = compare_fingerprints(a, b, n_eigenvalues=count, seed_value=seed_value, n_jobs=n_jobs)
+            fingerprints = compare_fingerprints(*measured, n_eigenvalues=count, seed_value=seed_value, n_jobs=n_jobs)
         except errors.DiffeoError as error:
             problems.append(f"the spectra could not be compared: {error}")
-        stress, found = _overlaid(a, b, seed_value, n_jobs, differences, problems)
+        stress, found = _overlaid(charts, seed_value, n_jobs, differences, problems)
     if obs_a.dim != obs_b.dim:
         more, less = ("A", "B") if obs_a.dim > obs_b.dim else ("B", "A")
         differences.insert(
@@ -249,8 +248,7 @@ def screen(
 
 
 def _overlaid(
-    obs_a: Observation,
-    obs_b: Observation,
+    sides: tuple[Chart, Chart],
     seed_value: int,
     n_jobs: int | None,
     differences: list[str],
@@ -258,22 +256,25 @@ def _overlaid(
 ) -> tuple[tuple[float | None, float | None], Overlay | None]:
     """Stress of both charts and the overlay, where there are any; adds to the differences and problems."""
     charts: list[IsometricChart | None] = []
-    for name, obs in (("A", obs_a), ("B", obs_b)):
+    for name, side in zip("AB", sides, strict=True):
+        charts.append(None)
         try:
-            charts.append(isometric_chart(obs, name, n_jobs))
+            charts[-1] = side.isometric()
         except errors.DiffeoError as error:
             problems.append(f"no isometric coordinates: {error}")
-            charts.append(None)
+            continue
+        if charts[-1] is None:
+            problems.append(f"no isometric coordinates: observation {name}: {side.disconnected}")
     a, b = charts
     stress = (None if a is None else a.embedding.stress_, None if b is None else b.embedding.stress_)
-    flat = [_is_flat(chart) for chart in charts]
+    flat = [chart is not None and chart.is_chart for chart in charts]
     for name, chart, is_flat in zip("AB", charts, flat, strict=True):
         if chart is not None and not is_flat:
             problems.append(
                 f"side {name} has no isometric coordinates (relative stress {chart.embedding.stress_:.3f}): the domain is "
                 "curved, or the measurements do not embed it; only the spectra were compared"
             )
-    if a is None or b is None or not all(flat) or obs_a.dim != obs_b.dim:
+    if a is None or b is None or not all(flat) or sides[0].dim != sides[1].dim:
         return stress, None
     try:
         found = lay_over(a, b, np.random.default_rng([seed_value, 2]), n_jobs)
@@ -285,17 +286,11 @@ def _overlaid(
         return stress, None
     said = overlay_differences(found)
     # Without a common unit the overlay goes by the spread of the samples: too little to say that they differ.
-    (differences if obs_a.known_unit and obs_b.known_unit else problems).extend(said)
+    known_unit = all(side.observation.known_unit for side in sides)
+    (differences if known_unit else problems).extend(said)
     covered = not any("no counterpart" in text for text in said)
     problems += [text for text in found.problems if covered or "no counterpart" not in text]
     return stress, found
-
-
-def _is_flat(chart: IsometricChart | None) -> bool:
-    """Whether a side was laid out, keeps lengths, and is one to one."""
-    if chart is None:
-        return False
-    return is_chart(chart.embedding.stress_, chart.embedding.overlap_, chart.observation.length_noise)
 
 
 def _rank_shares(obs: Observation) -> FloatArray:

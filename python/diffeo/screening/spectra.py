@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -144,7 +143,7 @@ def compare_fingerprints(
     sides = []
     for number, obs in enumerate((obs_a, obs_b)):
         rng = np.random.default_rng([seed_value, number])
-        sides.append(obs.subset(np.sort(rng.permutation(obs.usable)[:n])))
+        sides.append(obs[np.sort(rng.permutation(obs.usable)[:n])])
     epsilons = [automatic_epsilon(side, n_jobs) for side in sides]
     # Bandwidths for different dimensions are of different orders, and so are the spectra: no bias need cancel.
     if known_unit and obs_a.dim == obs_b.dim:
@@ -185,7 +184,7 @@ def _jobs(sides: list[Observation], epsilons: list[float], seed_value: int) -> l
         for _ in range(SPLITS):
             order = rng.permutation(n)
             halves = (order[: n // 2], order[n // 2 : 2 * (n // 2)])
-            jobs += [(side.subset(np.sort(rows)), epsilon, f"a half of {name}") for rows in halves]
+            jobs += [(side[np.sort(rows)], epsilon, f"a half of {name}") for rows in halves]
     return jobs
 
 
@@ -193,16 +192,15 @@ def _all(jobs: list[Job], n_eigenvalues: int, n_jobs: int | None) -> list[Finger
     """Fingerprints of all samples, side by side: small samples leave the threads of one nothing to do."""
 
     def one(job: Job) -> Fingerprint:
-        return fingerprint(job[0], job[1], n_eigenvalues, job[2])
-
-    with stage("spectra") as report, warnings.catch_warnings():
         # The screen says of the samples what is to be said.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        with ThreadPoolExecutor(core.n_threads(thread_count(n_jobs))) as pool:
-            found = []
-            for done in pool.map(one, jobs):
-                found.append(done)
-                report(len(found), len(jobs))
+        with errors.unsaid(errors.DiffeoWarning):
+            return fingerprint(job[0], job[1], n_eigenvalues, job[2])
+
+    with stage("spectra") as report, ThreadPoolExecutor(core.n_threads(thread_count(n_jobs))) as pool:
+        found = []
+        for done in pool.map(one, jobs):
+            found.append(done)
+            report(len(found), len(jobs))
     return found
 
 
@@ -224,9 +222,7 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
                 f"{', ...' if len(sizes) > 4 else ''} of {len(obs)} samples: use more samples, or neurons that bend less"
             )
         kept = np.setdiff1d(np.arange(len(obs)), strays)
-        fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(
-            obs.subset(kept)
-        )
+        fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs[kept])
     values = fitted.generator_eigenvalues_[1:]
     finite = np.where(np.isfinite(values), values, np.max(values[np.isfinite(values)], initial=0.0))
     spectrum = np.log(np.maximum(finite, max(SMALLEST * finite.max(), np.finfo(float).tiny)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import platform
-import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,21 +11,24 @@ import scipy
 
 from diffeo import __version__, errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, real
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, real
+from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
-from diffeo._support.wording import rows_text
+from diffeo._support.wording import SIDES, Names, rows_text
+from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_correction
-from diffeo.matching.match_observations import match
-from diffeo.matching.pairs import landmark_points, parse_landmarks
+from diffeo.matching.match_observations import match_problem, solved
+from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
+from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, compare_baselines
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
 from diffeo.verdict.lost_information import MOST_PLACES, find_loss
 from diffeo.verdict.report import Report
-from diffeo.verdict.sentences import reason_for, swapped
+from diffeo.verdict.sentences import exchanged, reason_for
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
@@ -38,9 +40,25 @@ FOLDS = 10
 Pair = tuple[FloatArray, FloatArray]
 
 
+@dataclass(frozen=True)
+class Judging:
+    """How a transformation is judged, as `assess` says, and what messages call its sides."""
+
+    margin: float = 0.05
+    significance: float = 0.05
+    baselines: bool = True
+    n_jobs: int | None = None
+    names: Names = SIDES
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "margin", real(self.margin, "margin", above=0.0, below=1.0))
+        object.__setattr__(self, "significance", real(self.significance, "significance", above=0.0, below=0.5))
+        thread_count(self.n_jobs)
+
+
 def assess(
     t: Transformation,
-    held_out: Any,
+    held_out: Landmarks,
     *,
     margin: float = 0.05,
     significance: float = 0.05,
@@ -58,7 +76,7 @@ def assess(
     Parameters
     ----------
     t : Transformation
-    held_out : tuple of array_like (points_a (H, m_a), points_b (H, m_b)), or integer array_like of shape (H, 2)
+    held_out : Pairs, tuple of array_like (points_a (H, m_a), points_b (H, m_b)), or integer array_like of shape (H, 2)
         Measurements of H common inputs that are no landmarks, drawn like the samples; or rows of both observations that
         belong together.
     margin : float
@@ -88,79 +106,60 @@ def assess(
         raise errors.DataTypeError(
             f"t must be a diffeo.Transformation, as diffeo.match gives it, not {type(t).__name__}"
         )
-    margin = real(margin, "margin", above=0.0, below=1.0)
-    significance = real(significance, "significance", above=0.0, below=0.5)
-    thread_count(n_jobs)
-    pairs = _checked_pairs(held_out, t)
+    judging = Judging(margin, significance, baselines, n_jobs)
+    pairs = _parsed(held_out, t.a.observation, t.b.observation)
+    _check_held_out(pairs, t)
     with showing(verbose), working(n_jobs), stage("assessing"):
-        return _assess(t, pairs, margin, significance, baselines, n_jobs)
+        return _assess(t, pairs.points, judging)
 
 
 def compare(
-    obs_a: Observation,
-    obs_b: Observation,
+    obs_a: Observation | Chart,
+    obs_b: Observation | Chart,
     *,
-    landmarks: Any,
-    held_out: Any,
+    landmarks: Landmarks,
+    held_out: Landmarks,
     margin: float = 0.05,
     significance: float = 0.05,
-    coordinates: str = "auto",
+    coordinates: CoordinateChoice = "auto",
     baselines: bool = True,
-    random_state: Any = 0,
+    random_state: RandomState = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
 ) -> Report:
     """Match and assess in one call, whichever side has more dimensions.
 
-    `match` refuses an A with fewer intrinsic dimensions than B. Here the sides are then swapped for the match, and back
-    for the report. Parameters are those of `match` and `assess`, and so are errors.
+    `match` refuses an A with fewer intrinsic dimensions than B. Here the sides are then exchanged for the match, and back
+    for the report; messages name them as the caller does. Parameters are those of `match` and `assess`, and so are errors.
     """
-    if isinstance(obs_a, Observation) and isinstance(obs_b, Observation) and obs_a.dim < obs_b.dim:
-        # Checked before they are swapped, so that messages name the sides as the caller does.
-        known, pairs = parse_landmarks(landmarks, obs_a, obs_b), _parsed(held_out, obs_a, obs_b)
-        marks = landmark_points(obs_a, obs_b, known)
-        t = match(
-            obs_b,
-            obs_a,
-            landmarks=None if marks is None else marks[::-1],
-            coordinates=coordinates,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        return swapped(
-            assess(
-                t,
-                pairs[::-1],
-                margin=margin,
-                significance=significance,
-                baselines=baselines,
-                n_jobs=n_jobs,
-                verbose=verbose,
-            )
-        )
-    t = match(
-        obs_a,
-        obs_b,
-        landmarks=landmarks,
-        coordinates=coordinates,
-        random_state=random_state,
-        n_jobs=n_jobs,
-        verbose=verbose,
-    )
-    return assess(
-        t, held_out, margin=margin, significance=significance, baselines=baselines, n_jobs=n_jobs, verbose=verbose
-    )
+    check_choice(coordinates)
+    judging = Judging(margin, significance, baselines, n_jobs)
+    problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs).given(landmarks)
+    with showing(verbose):
+        return compared(problem, held_out, judging)
 
 
-def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pair:
-    """Held-out pairs as measurements (H, m_a) and (H, m_b)."""
-    pairs = None
-    if held_out is not None:
-        try:
-            pairs = landmark_points(obs_a, obs_b, parse_landmarks(held_out, obs_a, obs_b, "held_out"))
-        except errors.LandmarkError as error:
-            raise errors.InputError(str(error)) from error
+def compared(problem: MatchProblem, held_out: Landmarks, judging: Judging) -> Report:
+    """What `compare` gives, of a problem whose sides stand as the caller named them."""
+    pairs = _parsed(held_out, problem.a.observation, problem.b.observation)
+    _check_apart(problem.landmarks, pairs)
+    exchange = problem.a.dim < problem.b.dim
+    if exchange:
+        problem, pairs, judging = problem.exchanged(), pairs.swapped(), replace(judging, names=SIDES[::-1])
+    with working(judging.n_jobs):
+        t = solved(problem)
+        _check_held_out(pairs, t)
+        with stage("assessing"):
+            report = _assess(t, pairs.points, judging)
+    return exchanged(report) if exchange else report
+
+
+def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pairs:
+    """Held-out pairs, of which there are some."""
+    try:
+        pairs = as_pairs(held_out, obs_a, obs_b, "held_out")
+    except errors.LandmarkError as error:
+        raise errors.InputError(str(error)) from error
     if pairs is None:
         raise errors.InputError(
             "held_out is empty: an assessment needs pairs of measurements (points_a, points_b) of common inputs that are "
@@ -169,10 +168,21 @@ def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pair:
     return pairs
 
 
-def _checked_pairs(held_out: Any, t: Transformation) -> Pair:
-    """Held-out pairs that are neither landmarks nor each other."""
-    pairs = _parsed(held_out, t.a.observation, t.b.observation)
-    rows = np.hstack(pairs)
+def _check_apart(landmarks: Pairs | None, held_out: Pairs) -> None:
+    """Refuse held-out pairs that have the identifiers of landmarks."""
+    if landmarks is None or landmarks.ids is None or held_out.ids is None:
+        return
+    both = np.flatnonzero(np.isin(held_out.ids, landmarks.ids))
+    if len(both):
+        raise errors.InputError(
+            f"{len(both)} of {len(held_out)} held-out pairs ({rows_text(both)}) have identifiers of landmarks: they cannot "
+            "judge what was fitted to them; leave them out on one of the two sides"
+        )
+
+
+def _check_held_out(pairs: Pairs, t: Transformation) -> None:
+    """Refuse held-out pairs that are landmarks, or each other."""
+    rows = np.hstack(pairs.points)
     _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     again = np.flatnonzero(first[group.ravel()] != np.arange(len(rows)))
     if len(again):
@@ -187,60 +197,56 @@ def _checked_pairs(held_out: Any, t: Transformation) -> Pair:
                 f"{len(seen)} of {len(rows)} held-out pairs ({rows_text(seen)}) are landmarks of the transformation: they "
                 "cannot judge what was fitted to them; leave them out on one of the two sides"
             )
-    return pairs
 
 
-def _assess(
-    t: Transformation, pairs: Pair, margin: float, significance: float, with_baselines: bool, n_jobs: int | None
-) -> Report:
+def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     """The report from checked arguments."""
-    t = replace(t, n_jobs=n_jobs)
+    t = replace(t, n_jobs=judging.n_jobs)
     means = (t.a.observation.points.mean(axis=0), t.b.observation.points.mean(axis=0))
     problems = list(t.diagnostics.problems)
-    predicted_b = _noting(problems, "A", t.transform, pairs[0])
-    predicted_a, how, known = _way_back(t, pairs[1], means[0], problems)
-    forward = judge(predicted_b, pairs[1], means[1], _how(t, "forward"), margin=margin, significance=significance)
-    backward = judge(predicted_a, pairs[0], means[0], how, margin=margin, significance=significance)
+    levels = {"margin": judging.margin, "significance": judging.significance}
+    predicted_b = _noting(problems, judging.names[0], t.sent(pairs[0]))
+    predicted_a, how, known = _way_back(t, pairs[1], means[0], problems, judging.names)
+    forward = judge(predicted_b, pairs[1], means[1], _how(t, "forward"), **levels)
+    backward = judge(predicted_a, pairs[0], means[0], how, **levels)
     if not known:
         backward = replace(backward, status=UNDETERMINED)
-    forward, backward = _with_losses(t, pairs, forward, backward)
+    forward, backward = _with_losses(t, pairs, forward, backward, judging.names)
     compared = []
-    if with_baselines:
-        observations = t.a.observation, t.b.observation
-        compared = compare_baselines(t.landmarks, pairs, observations=observations, means=means, n_jobs=n_jobs)
+    if judging.baselines:
+        sides = t.a.observation, t.b.observation
+        compared = compare_baselines(
+            t.landmarks, pairs, observations=sides, means=means, n_jobs=judging.n_jobs, names=judging.names
+        )
     rows = _spaced(len(t.a.observation), MOST_SHOWN), _spaced(len(t.b.observation), MOST_SHOWN)
-    found = verdict(forward.status, backward.status)
+    # The reason is told as the caller names the sides.
+    ways = (forward, backward) if judging.names == SIDES else (backward, forward)
+    reason = reason_for(verdict(ways[0].status, ways[1].status), *ways, judging.margin, judging.significance)
     return Report(
-        verdict=found,
-        reason=reason_for(found, forward, backward, margin, significance),
+        verdict=verdict(forward.status, backward.status),
+        reason=reason,
         forward=forward,
         backward=backward,
-        margin=margin,
-        significance=significance,
+        margin=judging.margin,
+        significance=judging.significance,
         baselines=compared,
         problems=problems,
         n_landmarks=0 if t.landmarks is None else len(t.landmarks[0]),
         coordinates=t.coordinates,
         embeddings=(_moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
         held_out=_located(t, pairs),
-        spectra=_spectra(t, n_jobs),
+        spectra=_spectra(t, judging.n_jobs),
         diagnostics=_facts(t),
-        settings=_settings(t, margin, significance),
+        settings=_settings(t, judging),
         rows=rows,
     )
 
 
-def _noting(problems: list[str], side: str, function: Any, points: FloatArray) -> FloatArray:
-    """What the function gives, points out of the domain said as a problem rather than by a warning."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result: FloatArray = function(points)
-    for warning in caught:
-        if issubclass(warning.category, errors.OutOfDomainWarning):
-            problems.append(f"held-out pairs on side {side}: {warning.message}")
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return result
+def _noting(problems: list[str], side: str, placed: Placed) -> FloatArray:
+    """The values, points out of the domain said as a problem rather than by a warning."""
+    if placed.outside:
+        problems.append(f"held-out pairs on side {side}: {placed.outside}")
+    return placed.values
 
 
 def _how(t: Transformation, way: str) -> str:
@@ -251,7 +257,7 @@ def _how(t: Transformation, way: str) -> str:
 
 
 def _way_back(
-    t: Transformation, points_b: FloatArray, mean: FloatArray, problems: list[str]
+    t: Transformation, points_b: FloatArray, mean: FloatArray, problems: list[str], names: Names
 ) -> tuple[FloatArray, str, bool]:
     """Measurements of A predicted from those of B, how, and whether that says anything.
 
@@ -260,18 +266,15 @@ def _way_back(
     that does not exist. Without landmarks nothing is known.
     """
     if t.invertible:
-        return _noting(problems, "B", t.inverse_transform, points_b), _how(t, "backward"), True
-    dims = f"B has intrinsic dimension {t.b.observation.dim}, A has {t.a.observation.dim}, so that there is no way back"
+        return _noting(problems, names[1], t.sent_back(points_b)), _how(t, "backward"), True
+    (a, b), (more, less) = names, (t.a.observation.dim, t.b.observation.dim)
+    dims = f"{b} has intrinsic dimension {less}, {a} has {more}, so that there is no way back"
     if t.landmarks is None:
         return np.tile(mean, (len(points_b), 1)), f"{dims}; without landmarks nothing can stand in but the mean", False
-
-    def intrinsic(points: FloatArray) -> FloatArray:
-        return t.b.features(t.b.intrinsic(points, thread_count(t.n_jobs)))
-
     marks_a, marks_b = t.landmarks
-    predicted, name = _stand_in(
-        (marks_b, intrinsic(marks_b)), marks_a, (points_b, _noting(problems, "B", intrinsic, points_b))
-    )
+    at_marks, at = (t.b.place(points, thread_count(t.n_jobs)) for points in (marks_b, points_b))
+    queries = points_b, t.b.features(_noting(problems, names[1], at))
+    predicted, name = _stand_in((marks_b, t.b.features(at_marks.said())), marks_a, queries)
     return predicted, f"{dims}: {name} on the landmarks stands in", True
 
 
@@ -289,7 +292,7 @@ def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[Float
 
 
 def _with_losses(
-    t: Transformation, pairs: Pair, forward: Direction, backward: Direction
+    t: Transformation, pairs: Pair, forward: Direction, backward: Direction, names: Names
 ) -> tuple[Direction, Direction]:
     """Both directions, with what the source of a failing one lost of what its target keeps.
 
@@ -307,22 +310,14 @@ def _with_losses(
         samples = _moved(t, chart.coordinates) if keeps == 0 else t.b.wrapped(chart.coordinates)
         if other.status == HOLDS:
             rows = np.linspace(0, len(samples) - 1, min(len(samples), MOST_PLACES)).astype(np.int64)
-            push = t.transform if keeps == 0 else t.inverse_transform
-            places, measured = samples[rows], _quietly(push, chart.observation.points[rows])
+            push = t.sent if keeps == 0 else t.sent_back
+            places, measured = samples[rows], push(chart.observation.points[rows]).values
         else:
             places, measured = _located(t, pairs)[keeps], pairs[lost]
         collapsed = charts[lost].observation.dim < chart.observation.dim
-        loss = find_loss(places, measured, samples, names=("AB"[keeps], "AB"[lost]), collapsed=collapsed)
+        loss = find_loss(places, measured, samples, names=(names[keeps], names[lost]), collapsed=collapsed)
         found.append(replace(one, loss=loss))
     return found[0], found[1]
-
-
-def _quietly(function: Any, points: FloatArray) -> FloatArray:
-    """What the function gives, without a word on samples at the border."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
-        result: FloatArray = function(points)
-    return result
 
 
 def _spaced(count: int, most: int) -> IntArray:
@@ -337,10 +332,9 @@ def _moved(t: Transformation, coordinates: FloatArray) -> FloatArray:
 
 def _located(t: Transformation, pairs: Pair) -> Pair:
     """Intrinsic coordinates of the held-out pairs as each side sees them."""
-    n_threads = thread_count(t.n_jobs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)  # a problem already
-        return _moved(t, t.a.intrinsic(pairs[0], n_threads)), t.b.wrapped(t.b.intrinsic(pairs[1], n_threads))
+    # What is outside of the domain is a problem already.
+    at_a, at_b = (side.place(y, thread_count(t.n_jobs)).values for side, y in zip((t.a, t.b), pairs, strict=True))
+    return _moved(t, at_a), t.b.wrapped(at_b)
 
 
 def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
@@ -350,16 +344,15 @@ def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
 
 
 def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
-    part = observation.subset(_spaced(len(observation), MOST_FOR_SPECTRA))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.DiffeoWarning)  # a spectrum here is an illustration
-        warnings.simplefilter("error", errors.DisconnectedWarning)  # each piece has its own: nothing to compare
-        try:
+    part = observation[_spaced(len(observation), MOST_FOR_SPECTRA)]
+    try:
+        with errors.unsaid(errors.DiffeoWarning):  # a spectrum here is an illustration
             fitted = DiffusionMap(n_components=min(N_EIGENVALUES, len(part.usable) // 4), n_jobs=n_jobs).fit(part)
-        except (errors.DiffeoError, errors.DisconnectedWarning):
-            return np.empty(0)
+    except errors.DiffeoError:
+        return np.empty(0)
     values: FloatArray = fitted.generator_eigenvalues_[1:]
-    return values
+    # Pieces have spectra of their own: nothing to compare.
+    return values if fitted.n_connected_components_ == 1 else np.empty(0)
 
 
 def _facts(t: Transformation) -> dict[str, Any]:
@@ -372,7 +365,7 @@ def _facts(t: Transformation) -> dict[str, Any]:
     return facts
 
 
-def _settings(t: Transformation, margin: float, significance: float) -> dict[str, Any]:
+def _settings(t: Transformation, judging: Judging) -> dict[str, Any]:
     """What it takes to make the report again."""
     return {
         "diffeo": __version__,
@@ -381,7 +374,7 @@ def _settings(t: Transformation, margin: float, significance: float) -> dict[str
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "platform": platform.platform(),
-        "arguments": {"margin": margin, "significance": significance},
+        "arguments": {"margin": judging.margin, "significance": judging.significance},
         "n_a": len(t.a.observation),
         "n_b": len(t.b.observation),
         "source_a": t.a.observation.source,

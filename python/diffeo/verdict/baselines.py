@@ -13,7 +13,8 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, float_array
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
-from diffeo.matching.match_observations import match
+from diffeo._support.wording import SIDES, Names
+from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 
@@ -168,8 +169,7 @@ def kernel_ridge_fit(points_a: Any, points_b: Any) -> Fit:
     from sklearn.kernel_ridge import KernelRidge
     from sklearn.model_selection import GridSearchCV
 
-    p, q = _pairs(points_a, points_b)
-    p, q = (x[_spaced(len(x), PAIRS_TO_FIT)] for x in (p, q))
+    p, q = (x[_spaced(len(x), PAIRS_TO_FIT)] for x in _pairs(points_a, points_b))
     (centre, spread), (mean, unit) = _standard(p), _standard(q)
     x, y = (p - centre) / spread, (q - mean) / unit
     some = _spaced(len(x), PAIRS_TO_CHOOSE)
@@ -182,15 +182,16 @@ def kernel_ridge_fit(points_a: Any, points_b: Any) -> Fit:
     return Fit(lambda new: np.asarray(model.predict((new - centre) / spread)).reshape(len(new), -1) * unit + mean, note)
 
 
-def paper_fit(obs_a: Observation, obs_b: Observation, landmarks: Any, *, n_jobs: int | None = None) -> Transformation:
+def paper_fit(
+    obs_a: Observation, obs_b: Observation, landmarks: Any, *, n_jobs: int | None = None, names: Names = SIDES
+) -> Transformation:
     """The paper's own method on the same observations: diffusion coordinates, aligned by the landmarks.
 
     Bertalan, Dietrich and Kevrekidis, arXiv 2007.05646; the local covariances are those that the observations have (the
     paper's are from bursts). Errors are those of `diffeo.match`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        return match(obs_a, obs_b, landmarks=landmarks, coordinates="diffusion", n_jobs=n_jobs)
+    with errors.unsaid(errors.DiffeoWarning), working(n_jobs):
+        return solved(match_problem(obs_a, obs_b, "diffusion", n_jobs=n_jobs, names=names).given(landmarks))
 
 
 def compare_baselines(
@@ -200,6 +201,7 @@ def compare_baselines(
     observations: tuple[Observation, Observation] | None = None,
     means: tuple[Any, Any] | None = None,
     n_jobs: int | None = None,
+    names: Names = SIDES,
 ) -> list[Baseline]:
     """Fit every plain method to the landmarks, in both directions, and test it on the held-out pairs.
 
@@ -212,8 +214,8 @@ def compare_baselines(
     means : tuple of array_like (m_a,) and (m_b,), optional
         Means from which relative errors measure the spread of the truth. Default: those of the observations, without
         these those of the held-out pairs.
-    n_jobs : int, optional
-        Threads of the method of the paper.
+    n_jobs, names
+        Threads of the method of the paper, and what notes call the sides.
 
     Returns
     -------
@@ -241,9 +243,9 @@ def compare_baselines(
             ("CCA", cca_fit),
             regression,
         ):
-            found.append(_compared(name, fit, pairs, held, centres))
+            found.append(_compared(name, fit, pairs, held, centres, names))
         if observations is not None:
-            found.append(_paper(observations, pairs, held, centres, n_jobs))
+            found.append(_paper(observations, pairs, held, centres, names, n_jobs))
     return found
 
 
@@ -272,6 +274,7 @@ def _compared(
     pairs: tuple[FloatArray, FloatArray] | None,
     held: tuple[FloatArray, FloatArray],
     centres: list[FloatArray],
+    names: Names,
 ) -> Baseline:
     """One method in both directions."""
     if pairs is None:
@@ -286,7 +289,7 @@ def _compared(
         except errors.DiffeoError as error:
             found.append(None)
             notes.append(str(error))
-    return Baseline(name, found[0], found[1], _both(notes[0], notes[1]))
+    return Baseline(name, found[0], found[1], _both(notes[0], notes[1], names))
 
 
 def _paper(
@@ -294,27 +297,28 @@ def _paper(
     pairs: tuple[FloatArray, FloatArray] | None,
     held: tuple[FloatArray, FloatArray],
     centres: list[FloatArray],
+    names: Names,
     n_jobs: int | None,
 ) -> Baseline:
     """The method of the paper: one match serves both directions."""
     if pairs is None:
         return Baseline(PAPER, None, None, "no landmarks")
     try:
-        with warnings.catch_warnings():
-            # A held-out pair outside of the sample is predicted as badly as this method does it.
-            warnings.simplefilter("ignore", errors.DiffeoWarning)
-            fitted = paper_fit(*observations, pairs, n_jobs=n_jobs)
-            forward = _error(fitted.transform(held[0]), held[1], centres[1])
-            return Baseline(PAPER, forward, _error(fitted.inverse_transform(held[1]), held[0], centres[0]))
+        fitted = paper_fit(*observations, pairs, n_jobs=n_jobs, names=names)
+        # A held-out pair outside of the sample is predicted as badly as this method does it.
+        forward = _error(fitted.sent(held[0]).values, held[1], centres[1])
+        return Baseline(PAPER, forward, _error(fitted.sent_back(held[1]).values, held[0], centres[0]))
     except errors.DiffeoError as error:
         return Baseline(PAPER, None, None, str(error))
 
 
-def _both(forward: str, backward: str) -> str:
+def _both(forward: str, backward: str, names: Names) -> str:
     """Notes of both directions as one."""
     if forward == backward:
         return forward
-    return "; ".join(f"{way}: {note}" for way, note in (("A to B", forward), ("B to A", backward)) if note)
+    a, b = names
+    ways = ((f"{a} to {b}", forward), (f"{b} to {a}", backward))
+    return "; ".join(f"{way}: {note}" for way, note in ways if note)
 
 
 def _error(predicted: FloatArray, true: FloatArray, mean: FloatArray) -> float:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array
@@ -214,7 +215,7 @@ def _weights(generator: np.random.Generator, count: int, rows: int) -> FloatArra
     return weights
 
 
-def relative_error(predicted: Any, true: Any) -> float:
+def relative_error(predicted: ArrayLike, true: ArrayLike) -> float:
     """Relative error of predicted measurements on held-out pairs.
 
     Frobenius norm of (predicted - true) over that of (true - mean of true): 0 is perfect, 1 is no better than the mean.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,15 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
-from diffeo.charts.isometric import charts_kept
+from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
+from diffeo.matching.match_observations import match_problem
 from diffeo.networks.capture_activations import capture
-from diffeo.networks.measurement import measure_layers
+from diffeo.networks.measurement import CovarianceKind, Recipe, measured_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.verdict.assess_transformation import compare
+from diffeo.verdict.assess_transformation import Judging, compared
 from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
 
 # Samples, spread over all, at which neurons are chosen.
@@ -39,7 +39,7 @@ def compare_layers(
     reduce: Any = None,
     smooth: float | None = None,
     neurons: str | int | None = "suggest",
-    covariances: str = "jacobians",
+    covariances: CovarianceKind = "jacobians",
     n_bursts: int = 32,
     scale: float | None = None,
     tangents_a: Any = None,
@@ -47,7 +47,7 @@ def compare_layers(
     dim: int | None = None,
     margin: float = 0.05,
     significance: float = 0.05,
-    coordinates: str = "auto",
+    coordinates: CoordinateChoice = "auto",
     batch_size: int = 1024,
     device: Any = None,
     rng: int = 0,
@@ -110,41 +110,28 @@ def compare_layers(
     rules = reduce if isinstance(reduce, tuple) else (reduce, reduce)
     if len(rules) != 2:
         raise errors.ParameterError(f"reduce holds {len(rules)} rules for two networks")
-    options = {
-        "smooth": smooth,
-        "covariances": covariances,
-        "n_bursts": n_bursts,
-        "scale": scale,
-        "batch_size": batch_size,
-        "device": device,
-    }
+    recipes = [
+        Recipe(
+            reduce=rule,
+            smooth=smooth,
+            covariances=covariances,
+            n_bursts=n_bursts,
+            scale=scale,
+            tangents=tangents,
+            batch_size=batch_size,
+            device=device,
+            rng=rng,
+        )
+        for rule, tangents in zip(rules, (tangents_a, tangents_b), strict=True)
+    ]
+    judging = Judging(margin, significance, baselines=False, n_jobs=n_jobs)
     pairs = landmark_inputs, held_out_inputs
-    with showing(verbose), charts_kept():
+    check_choice(coordinates)
+    with showing(verbose):
         with stage("observing"):
-            a = _side(
-                model_a,
-                inputs_a,
-                layers_a,
-                pairs,
-                neurons,
-                dim,
-                rng,
-                {**options, "reduce": rules[0], "tangents": tangents_a},
-            )
-            b = _side(
-                model_b,
-                inputs_b,
-                layers_b,
-                pairs,
-                neurons,
-                dim,
-                rng,
-                {**options, "reduce": rules[1], "tangents": tangents_b},
-            )
-            for side in (a, b):
-                side.smooth_bursts(n_jobs)
-        judging = {"margin": margin, "significance": significance, "coordinates": coordinates}
-        return _compared(a, b, judging, rng, n_jobs)
+            a = _side(model_a, inputs_a, layers_a, pairs, neurons, dim, recipes[0])
+            b = _side(model_b, inputs_b, layers_b, pairs, neurons, dim, recipes[1])
+        return _compared(a, b, judging, coordinates, rng)
 
 
 @dataclass(eq=False)
@@ -158,10 +145,12 @@ class _Side:
     held_out: dict[str, FloatArray]
     limits: dict[str, list[str]]
 
-    def smooth_bursts(self, n_jobs: int | None) -> None:
-        """Smooth bursts once, rather than in every match."""
-        for name, observation in self.observations.items():
-            self.observations[name] = smoothed(observation, n_jobs=n_jobs)
+    def charts(self, coordinates: CoordinateChoice, rng: int, n_jobs: int | None) -> dict[str, Chart]:
+        """Charts of all layers, each of which is embedded once, by the first match that asks for it; bursts are smoothed."""
+        return {
+            name: as_chart(smoothed(seen, n_jobs=n_jobs), name, coordinates, rng, n_jobs)
+            for name, seen in self.observations.items()
+        }
 
     def neurons(self) -> dict[str, IntArray]:
         return {name: seen.neurons for name, seen in self.observations.items() if seen.neurons is not None}
@@ -174,18 +163,17 @@ def _side(
     pairs: tuple[Any, Any],
     neurons: str | int | None,
     dim: int | None,
-    rng: int,
-    options: dict[str, Any],
+    recipe: Recipe,
 ) -> _Side:
     """Observe the layers of one network, and capture them at the landmarks and held-out inputs."""
     side = _Side([], {}, {}, {}, {}, {})
     chosen: Any = neurons
     wanted: Any = layers
     if neurons == "suggest":
-        chosen = _suggested(side, model, inputs, layers, dim, rng, options)
+        chosen = _suggested(side, model, inputs, layers, dim, recipe)
         wanted = [*chosen]
     if wanted:
-        measured = measure_layers(model, inputs, wanted, neurons=chosen, rng=rng, **options)
+        measured = measured_layers(model, inputs, wanted, replace(recipe, neurons=chosen))
         side.names = side.names or [*measured]
         for name in [*measured]:
             try:
@@ -193,32 +181,30 @@ def _side(
             except errors.DiffeoError as error:
                 side.reasons[name] = str(error)
     if side.observations:
-        passing = {name: options[name] for name in ("reduce", "smooth", "batch_size", "device")}
+        passing = {"smooth": recipe.smooth, "batch_size": recipe.batch_size, "device": recipe.device}
         for inputs_of_pairs, values in zip(pairs, (side.landmarks, side.held_out), strict=True):
-            found = capture(model, inputs_of_pairs, [*side.observations], **passing)
+            found = capture(model, inputs_of_pairs, [*side.observations], reduce=recipe.reduce, **passing)
             for name, neurons_of_layer in side.neurons().items():
                 values[name] = np.asarray(found[name][:, neurons_of_layer], dtype=np.float64)
     return side
 
 
 def _suggested(
-    side: _Side, model: Any, inputs: Any, layers: Any, dim: int | None, rng: int, options: dict[str, Any]
+    side: _Side, model: Any, inputs: Any, layers: Any, dim: int | None, recipe: Recipe
 ) -> dict[str, IntArray]:
     """Neurons of each layer that can be observed; why the others cannot goes to the side."""
     rows = np.unique(np.linspace(0, len(inputs) - 1, min(len(inputs), MOST_FOR_CHOICE)).astype(np.int64))
-    tangents = options["tangents"]
-    some = {**options, "tangents": None if tangents is None else tangents[rows]}
+    some = replace(recipe, tangents=None if recipe.tangents is None else recipe.tangents[rows])
     found: dict[str, IntArray] = {}
-    with warnings.catch_warnings():
-        # The second pass over the network gives the warnings again.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
-        measured = measure_layers(model, inputs[rows], layers, rng=rng, **some)
+    # The second pass over the network gives the warnings again.
+    with errors.unsaid(errors.DiffeoWarning):
+        measured = measured_layers(model, inputs[rows], layers, some)
         side.names = [*measured]
         for name in side.names:
             try:
                 observation = observed(measured.pop(name), dim)
                 chosen = suggest_neurons(
-                    observation, n_neurons=min(observation.points.shape[1], 2 * observation.dim + 1), rng=rng
+                    observation, n_neurons=min(observation.points.shape[1], 2 * observation.dim + 1), rng=recipe.rng
                 )
                 found[name] = np.sort(chosen.neurons)
                 if chosen.problems:
@@ -234,13 +220,14 @@ def _cells(a: _Side, b: _Side) -> Iterator[tuple[int, int, str, str]]:
             yield i, j, name_a, name_b
 
 
-def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int | None) -> LayerComparison:
+def _compared(a: _Side, b: _Side, judging: Judging, coordinates: CoordinateChoice, rng: int) -> LayerComparison:
     """All pairs of layers, one after the other."""
     shape = len(a.names), len(b.names)
     forward, backward = np.full(shape, np.nan), np.full(shape, np.nan)
     verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
     reasons = [[""] * shape[1] for _ in range(shape[0])]
     problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
+    charts_a, charts_b = (side.charts(coordinates, rng, judging.n_jobs) for side in (a, b))
     with stage("layers") as report_progress:
         for done, (i, j, name_a, name_b) in enumerate(_cells(a, b)):
             report_progress(done, len(a.names) * len(b.names))
@@ -252,16 +239,9 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
             if reasons[i][j]:
                 continue
             try:
-                report = compare(
-                    a.observations[name_a],
-                    b.observations[name_b],
-                    landmarks=(a.landmarks[name_a], b.landmarks[name_b]),
-                    held_out=(a.held_out[name_a], b.held_out[name_b]),
-                    baselines=False,
-                    random_state=rng,
-                    n_jobs=n_jobs,
-                    **judging,
-                )
+                problem = match_problem(charts_a[name_a], charts_b[name_b], coordinates, rng, judging.n_jobs)
+                problem = problem.given((a.landmarks[name_a], b.landmarks[name_b]))
+                report = compared(problem, (a.held_out[name_a], b.held_out[name_b]), judging)
             except errors.ParameterError:
                 raise
             except errors.DiffeoError as error:
@@ -281,6 +261,6 @@ def _compared(a: _Side, b: _Side, judging: dict[str, Any], rng: int, n_jobs: int
         b.neurons(),
         a.limits,
         b.limits,
-        judging["margin"],
-        judging["significance"],
+        judging.margin,
+        judging.significance,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -40,19 +39,14 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
     return f"{' '.join(text for text in open_ways if text)}{tail}"
 
 
-def swapped(report: Report) -> Report:
-    """The same report with A and B exchanged: for a match that was made the other way round."""
+def exchanged(report: Report) -> Report:
+    """The same report with A and B exchanged, of a match that was made the other way round; its texts stay as they are."""
     return replace(
         report,
         verdict=SWAPPED.get(report.verdict, report.verdict),
-        reason=_swapped_text(report.reason),
-        forward=_swapped_direction(report.backward),
-        backward=_swapped_direction(report.forward),
-        baselines=[
-            replace(one, forward=one.backward, backward=one.forward, note=_swapped_text(one.note))
-            for one in report.baselines
-        ],
-        problems=[_swapped_text(text) for text in report.problems],
+        forward=report.backward,
+        backward=report.forward,
+        baselines=[replace(one, forward=one.backward, backward=one.forward) for one in report.baselines],
         embeddings=report.embeddings[::-1],
         held_out=report.held_out[::-1],
         spectra=report.spectra[::-1],
@@ -81,16 +75,6 @@ def _undecided(one: Direction, way: str, margin: float) -> str:
             f"{percent(margin)}: more held-out pairs would decide, or more landmarks."
         )
     return f"Nothing can be said {way}: {one.how}."
-
-
-def _swapped_text(text: str) -> str:
-    """The text with the names of the sides exchanged, which stand alone in all sentences of this library."""
-    return re.sub(r"\b[AB]\b", lambda found: "B" if found[0] == "A" else "A", text)
-
-
-def _swapped_direction(one: Direction) -> Direction:
-    loss = one.loss and replace(one.loss, text=_swapped_text(one.loss.text))
-    return replace(one, how=_swapped_text(one.how), loss=loss)
 
 
 def _swapped_fact(name: str, value: Any) -> Any:

@@ -13,7 +13,8 @@ from diffeo import Observation, errors, match, relative_error
 from diffeo.alignment.curved.atlas import AtlasMap, atlas_of, gradients, local_weights, monomials, powers
 from diffeo.alignment.curved.eigenmatch import correspondences
 from diffeo.diffusion.independent import joint_blocks
-from diffeo.matching.match_observations import _match_diffusion
+from diffeo.matching.diffusion_match import by_registration
+from diffeo.matching.match_observations import match_problem
 from support.samples import random_orthogonal, smooth_map, square
 
 
@@ -56,9 +57,9 @@ def spheres(n=N):
     return observed(A, *surface(n, 0)), observed(B, *surface(n, 1), turn=1)
 
 
-def registered(pair, landmarks):
+def registered(pair, landmarks, n_jobs=1):
     """As `match` does on a closed domain, without the attempt at isometric coordinates."""
-    return _match_diffusion(*pair, landmarks, 0, 1, [])
+    return by_registration(match_problem(*pair, n_jobs=n_jobs).given(landmarks), [])
 
 
 @functools.cache
@@ -249,7 +250,7 @@ def test_observables_that_pieces_leave_unused_are_named(given, monkeypatch):
     def in_pieces(*arguments):
         raise errors.DisconnectedError("the neighbour graph falls into pieces")
 
-    monkeypatch.setattr("diffeo.matching.match_observations.isometric_chart", in_pieces)
+    monkeypatch.setattr("diffeo.charts.chart.isometric_chart", in_pieces)
     values = (np.arange(N), np.arange(N)) if given else None
     found = match(*spheres(), landmarks=(A(LANDMARKS), B(LANDMARKS)), observables=values)
     assert found.registration is not None
@@ -265,10 +266,10 @@ def test_registration_is_ten_times_better_than_diffusion_coordinates():
 
 def test_intrinsic_coordinates_are_those_of_b():
     found = sphere_match()
-    there = found.b.intrinsic(B(NEW), 1)
+    there = found.b.place(B(NEW), 1).values
     assert relative_error(found.intrinsic(A(NEW)), there) < 0.02
     # The alignment, fitted on all samples, says the same less accurately.
-    assert relative_error(found.alignment.forward(found.a.intrinsic(A(NEW), 1)), there) < 0.25
+    assert relative_error(found.alignment.forward(found.a.place(A(NEW), 1).values), there) < 0.25
 
 
 def test_backward_undoes_forward():
@@ -283,7 +284,7 @@ def test_rows_are_landmarks_too():
     for measure, seed in ((A, 0), (B, 1)):
         x, tangents = (np.vstack([new, old]) for new, old in zip(marks, surface(n, seed), strict=True))
         sides.append(observed(measure, x, tangents, turn=seed))
-    found = registered(sides, (np.arange(4), np.arange(4)))
+    found = registered(sides, np.column_stack([np.arange(4)] * 2))
     assert worst(found, A(NEW), B(NEW)) < 5e-3
     assert found.diagnostics.problems == []
 
@@ -298,7 +299,7 @@ def test_deficient_samples_are_left_out():
 
 
 def test_bits_do_not_depend_on_the_number_of_threads():
-    again = _match_diffusion(*spheres(), (A(LANDMARKS), B(LANDMARKS)), 0, 2, [])
+    again = registered(spheres(), (A(LANDMARKS), B(LANDMARKS)), 2)
     np.testing.assert_array_equal(again.transform(A(NEW)), sphere_match().transform(A(NEW)))
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.placed import Placed
 from diffeo._support.threads import thread_count
-from diffeo._support.wording import rows_text
+from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.alignment.curved.atlas import AtlasMap, atlas_of
 from diffeo.alignment.curved.eigenmatch import Correspondence, correspondences, sample_alignment
 from diffeo.alignment.curved.placement import FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, Placement, Places
 from diffeo.alignment.linear import CONTRADICTION, Alignment
+from diffeo.charts.coordinates import Marks
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.diffusion.independent import joint_blocks
 from diffeo.isometry.trust import DOUBTFUL, is_isometry
@@ -72,11 +72,11 @@ class Registration:
     n_jobs: int | None = field(default=None, repr=False)
     _maps: dict[str, AtlasMap] = field(default_factory=dict, init=False, repr=False)
 
-    def transform(self, points_a: FloatArray, n_threads: int) -> FloatArray:
+    def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
         return _mapped(self._map("forward", n_threads), points_a, n_threads)
 
-    def inverse_transform(self, points_b: FloatArray, n_threads: int) -> FloatArray:
+    def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
         """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
         return _mapped(self._map("backward", n_threads), points_b, n_threads)
 
@@ -91,54 +91,54 @@ class Registration:
 
     def misses(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> FloatArray:
         """Distance (L,) of each mapped landmark from its partner, relative to the spread of B's measurements."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.OutOfDomainWarning)
-            missed = np.linalg.norm(self.transform(landmarks_a, thread_count(self.n_jobs)) - landmarks_b, axis=1)
+        there = self.forward(landmarks_a, thread_count(self.n_jobs)).values
+        missed = np.linalg.norm(there - landmarks_b, axis=1)
         points = self.counterparts.points[self.counterparts.usable]
         relative: FloatArray = missed / np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean())
         return relative
 
-    def problems(self, landmarks_a: FloatArray, landmarks_b: FloatArray) -> list[str]:
+    def problems(self, landmarks_a: FloatArray, landmarks_b: FloatArray, names: Names = SIDES) -> list[str]:
         """What speaks against the map, as sentences; landmarks as measurements (L, m_a) and (L, m_b)."""
         found = []
+        a, b = names
         if self.stress > DOUBTFUL:
             worst = np.argsort(-np.where(np.isfinite(self.misfit), self.misfit, 0.0), kind="stable")[:5]
             found.append(
-                f"A's lengths cannot all be kept on B (relative stress {self.stress:.4f}, worst around A's "
+                f"{a}'s lengths cannot all be kept on {b} (relative stress {self.stress:.4f}, worst around {a}'s "
                 f"{rows_text(worst)}): noise, measurements that bend sharply there, or domains that differ; add neurons, or "
                 "samples"
             )
         if len(self.uncovered) > UNCOVERED_SHARE * len(self.counterparts):
             found.append(
-                f"{len(self.uncovered)} of B's samples ({rows_text(self.uncovered)}) have no counterpart in A's domain: the "
-                "inputs fill different domains, or a side folds its own; restrict both to a common domain"
+                f"{len(self.uncovered)} of {b}'s samples ({rows_text(self.uncovered)}) have no counterpart in {a}'s domain: "
+                "the inputs fill different domains, or a side folds its own; restrict both to a common domain"
             )
         if len(self.caught) > CAUGHT_SHARE * len(self.counterparts):
             found.append(
-                f"{len(self.caught)} of A's samples ({rows_text(self.caught)}) stayed folded over their neighbours on B, which "
-                "shifts those around them: the start was rough beside the spacing of the samples; use fewer samples, or more "
-                "landmarks"
+                f"{len(self.caught)} of {a}'s samples ({rows_text(self.caught)}) stayed folded over their neighbours on {b}, "
+                "which shifts those around them: the start was rough beside the spacing of the samples; use fewer samples, or "
+                "more landmarks"
             )
         missed = self.misses(landmarks_a, landmarks_b)
         wrong = np.flatnonzero(missed > CONTRADICTION["isometric"])
         if len(wrong):
             found.append(
                 f"no isometry joins {len(wrong)} of {len(missed)} landmarks ({rows_text(wrong)}), which miss their partners by "
-                f"up to {100 * missed.max():.1f} % of the spread of B's measurements: landmarks are wrong, or a side folds "
+                f"up to {100 * missed.max():.1f} % of the spread of {b}'s measurements: landmarks are wrong, or a side folds "
                 "the domain"
             )
         return found
 
 
-def _mapped(chart: AtlasMap, points: FloatArray, n_threads: int) -> FloatArray:
+def _mapped(chart: AtlasMap, points: FloatArray, n_threads: int) -> Placed:
     values, outside = chart(points, n_threads)
-    if len(outside):
-        errors.warn(
-            f"{len(outside)} of {len(points)} points lie off the measured manifold or outside of the sampled domain "
-            f"({rows_text(outside)}); their partners are extrapolated",
-            errors.OutOfDomainWarning,
-        )
-    return values
+    if len(outside) == 0:
+        return Placed(values)
+    return Placed(
+        values,
+        f"{len(outside)} of {len(points)} points lie off the measured manifold or outside of the sampled domain "
+        f"({rows_text(outside)}); their partners are extrapolated",
+    )
 
 
 def register(
@@ -224,47 +224,52 @@ def _result(
     )
 
 
+class Registered(NamedTuple):
+    """Two charts whose samples were registered.
+
+    Attributes
+    ----------
+    alignments : list of Alignment
+        All that the landmarks allow, best first.
+    registration : Registration or None
+        Of the first; None where the two sides are not isometric.
+    problems : list of str
+        What speaks against the map, and the choice among several alignments, as sentences.
+    """
+
+    alignments: list[Alignment]
+    registration: Registration | None
+    problems: list[str]
+
+
 def registered_charts(
     a: DiffusionChart,
     b: DiffusionChart,
-    landmarks: tuple[Any, Any],
-    landmarks_a: FloatArray,
-    landmarks_b: FloatArray,
+    marks: tuple[Marks, Marks],
+    located: tuple[FloatArray, FloatArray],
     *,
     known_unit: bool,
+    names: Names = SIDES,
     n_jobs: int | None,
-) -> tuple[list[Alignment], Registration | None, list[str]]:
+) -> Registered:
     """Align two charts by few landmarks and the whole sample, and register their samples.
 
     Parameters
     ----------
     a, b : DiffusionChart
-    landmarks : pair of ndarray
-        Rows (L,) or measurements (L, m) of A and of B.
-    landmarks_a, landmarks_b : ndarray of shape (L, c)
+    marks : pair of Marks
+        Landmarks on A and on B.
+    located : pair of ndarray of shape (L, c)
         Their coordinates in the charts.
     known_unit : bool
+    names : tuple of str
+        What messages call the sides.
     n_jobs : int or None
-
-    Returns
-    -------
-    list of Alignment
-        All that the landmarks allow, best first.
-    Registration or None
-        Of the first; None where the two sides are not isometric.
-    list of str
-        What speaks against the map, and the choice among several alignments, as sentences.
     """
-    points = [
-        chart.observation.points[marks] if marks.ndim == 1 else marks
-        for chart, marks in zip((a, b), landmarks, strict=True)
-    ]
-    found = _candidates(a, b, landmarks)
+    points = [one.points for one in marks]
+    found = _candidates(a, b, marks)
     rows = a.observation.usable
-    alignments = [
-        sample_alignment(a.coordinates[rows], b.coordinates[one.matched[rows]], landmarks_a, landmarks_b)
-        for one in found
-    ]
+    alignments = [sample_alignment(a.coordinates[rows], b.coordinates[one.matched[rows]], *located) for one in found]
     registration = register(
         a.observation, b.observation, found[0].matched, points[0], points[1], known_unit=known_unit, n_jobs=n_jobs
     )
@@ -281,11 +286,11 @@ def registered_charts(
             "neurons that do not embed, or domains that differ; only the alignment of diffusion coordinates was used, which "
             "is right to a few percent at best"
         )
-        return alignments, None, problems
-    return alignments, registration, problems + registration.problems(points[0], points[1])
+        return Registered(alignments, None, problems)
+    return Registered(alignments, registration, problems + registration.problems(points[0], points[1], names))
 
 
-def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Any, Any]) -> list[Correspondence]:
+def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Marks, Marks]) -> list[Correspondence]:
     """Matches of the samples by the eigenfunctions of two charts."""
     spectrum_a, spectrum_b = (chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b))
     # The last block may be cut off by the number of eigenvectors; a part of an eigenspace is arbitrary.
@@ -296,7 +301,11 @@ def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Any, Any]
     leading = 1 + int(max(chart.selection.components.max(initial=0) for chart in (a, b)))
     samples = [chart.diffusion_map.embedding_[:, :shared] for chart in (a, b)]
     known = [
-        embedding[marks] if marks.ndim == 1 else chart.diffusion_map.transform(marks)[:, :shared]
+        embedding[marks.rows]
+        if marks.rows is not None
+        else chart.diffusion_map._extend(marks.points, None, thread_count(chart.diffusion_map.n_jobs)).values[
+            :, :shared
+        ]
         for chart, marks, embedding in zip((a, b), landmarks, samples, strict=True)
     ]
     rows = b.observation.usable

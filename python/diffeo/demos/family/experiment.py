@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray
-from diffeo.charts.isometric import charts_kept
+from diffeo.charts.chart import as_chart
 from diffeo.demos.attempts import activations
 from diffeo.demos.family import pictures
 from diffeo.demos.family.compared import MARGIN, Compared, Judged, Member, Seen
@@ -200,21 +199,22 @@ def compare_all(seen: dict[str, list[Seen]], size: Size) -> dict[str, Compared]:
 def judge_row(seen: Sequence[Seen], i: int, screened: bool) -> list[Judged]:
     """Compare one network with all later ones, in one thread."""
     found = []
-    with charts_kept(), warnings.catch_warnings():
-        # What they say of a fold, the verdict says.
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
+    # What they warn of a fold, the verdict says.
+    with errors.unsaid(errors.DiffeoWarning):
+        chart = as_chart(seen[i].observation, "the first", n_jobs=1)
         for j in range(i + 1, len(seen)):
             a, b = seen[i], seen[j]
+            other = as_chart(b.observation, "the second", n_jobs=1)
             report = compare(
-                a.observation,
-                b.observation,
+                chart,
+                other,
                 landmarks=(a.landmarks, b.landmarks),
                 held_out=(a.held_out, b.held_out),
                 margin=MARGIN,
                 baselines=False,
                 n_jobs=1,
             )
-            distance = screen(a.observation, b.observation, n_jobs=1).distance if screened else np.nan
+            distance = screen(chart, other, n_jobs=1).distance if screened else np.nan
             found.append(Judged(i, j, report.verdict, report.forward.error, report.backward.error, distance))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.charts.chart import CoordinateChoice
 from diffeo.demos.attempts import activations
 from diffeo.demos.field import pictures
 from diffeo.demos.field.oscillator import (
@@ -231,7 +231,8 @@ def match_outputs(
         (f"bursts of {N_BURSTS}", {"covariances": "bursts", "n_bursts": N_BURSTS}),
     ):
         a, b = view.observe(x_a, x_b, dim=2, **choice)
-        for who, coordinates in (("diffeo", "auto"), ("the paper's method", "diffusion")):
+        ways: tuple[tuple[str, CoordinateChoice], ...] = ("diffeo", "auto"), ("the paper's method", "diffusion")
+        for who, coordinates in ways:
             t = found[who, how] = match(a, b, landmarks=landmarks, coordinates=coordinates)
             there, back = _quiet(t.transform, true_a), _quiet(t.inverse_transform, true_b)
             rows.append((f"{who}, {how}", relative_error(there, true_b), relative_error(back, true_a)))
@@ -249,8 +250,7 @@ def match_outputs(
 
 def _quiet(mapping: Any, points: FloatArray) -> FloatArray:
     """A map without its warnings of points outside of the sample: between the last sample and the border there are some."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+    with errors.unsaid(errors.OutOfDomainWarning):
         mapped: FloatArray = mapping(points)
     return mapped
 

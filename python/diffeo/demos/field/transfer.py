@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +90,7 @@ def through_diffeo(study: Study, pairs: tuple[FloatArray, FloatArray] | None) ->
     t = match(study.a, study.b, landmarks=pairs)
 
     def read(points_a: FloatArray) -> FloatArray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+        with errors.unsaid(errors.OutOfDomainWarning):
             return study.read(t.transform(points_a))
 
     return read

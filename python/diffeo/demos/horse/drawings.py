@@ -47,7 +47,7 @@ def draw_match(
     sides = ((t.a, eyes[0], COLOR_A, "A"), (t.b, eyes[1], COLOR_B, "B"))
     for ax, (side, eye, color, name), marks in zip(axes, sides, codes, strict=True):
         common = t.alignment.forward(side.coordinates) if name == "A" else side.coordinates
-        marked = t.intrinsic(marks) if name == "A" else t.b.intrinsic(marks, 1)
+        marked = t.intrinsic(marks) if name == "A" else t.b.place(marks, 1).values
         _ring(ax, side, eye, common, marked, t.b, color)
         ax.set_title(f"network {name}: its code (inside), the circle diffeo finds in it", color=color, fontsize=13)
     figure.text(0.5, 0.66, "\u27f6", ha="center", va="center", fontsize=34, color="0.25")

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.charts.chart import CoordinateChoice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.demos.horse import drawings
 from diffeo.demos.horse.autoencoder import Architecture, train_autoencoder
@@ -211,7 +212,11 @@ def _independent(eye: Eye, size: Size, rng: np.random.Generator) -> Observation:
 
 
 def _attempted(
-    sides: list[Observation], landmarks: tuple[FloatArray, FloatArray], b: Eye, test: HeldOut, coordinates: str
+    sides: list[Observation],
+    landmarks: tuple[FloatArray, FloatArray],
+    b: Eye,
+    test: HeldOut,
+    coordinates: CoordinateChoice,
 ) -> Turn | None:
     """A map by other means, or None if they refuse."""
     try:
@@ -230,7 +235,7 @@ def _circle_lines(t: Transformation, landmarks: FloatArray, test: HeldOut) -> li
         period = np.linalg.norm(side.embedding.periods_, axis=1)
         found = f"a circle of {np.degrees(period[0]):.2f} degrees" if len(period) == 1 else "no circle"
         lines.append(f"  {name}: {found}, relative stress {side.embedding.stress_:.1e}")
-    places, at = (t.a.intrinsic(codes, 1)[:, 0] for codes in (test.codes_a, landmarks))
+    places, at = (t.a.place(codes, 1).values[:, 0] for codes in (test.codes_a, landmarks))
     missed = np.abs(np.degrees(difference(angles_on_circle(places, at, LANDMARKS), test.angles)))
     lines.append(
         f"  angle read off A's circle: off by {np.median(missed):.3f}\u00b0 (median), {missed.max():.3f}\u00b0 at worst"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,7 @@ class Study:
         known = np.column_stack([np.cos(angles), np.sin(angles), codes])
         points, members = (np.ascontiguousarray(x[:, neurons]) for x in (self.points, self.members))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", errors.DiffeoWarning)
+            with errors.unsaid(errors.DiffeoWarning):
                 found = reconstruct(observed(points, members), rows, known, kind="output")
                 values = found.predict(np.ascontiguousarray(self.measured[:, neurons]))
         except errors.DiffeoError:
@@ -127,8 +125,7 @@ def neurons_section(eye: Eye, bursts: FloatArray, angles: FloatArray, draws: int
 
 def _suggested(study: Study, count: int) -> tuple[FloatArray | None, str, FloatArray]:
     """Pictures from suggested neurons (None if refused), what is said against them, and the errors (1 or 0, 3)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.DiffeoWarning)
+    with errors.unsaid(errors.DiffeoWarning):
         chosen = suggest_neurons(observed(study.points, study.members), n_neurons=count)
     found = study.attempt(chosen.neurons)
     advice = f"advised against: they turn by {chosen.turning[-1]:.1f} between samples" if chosen.problems else ""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +25,9 @@ DRAWN = (3, 30)
 GRID_LINES, GRID_POINTS = 9, 60
 
 
+Kind = Literal["input", "output"]
+
+
 @dataclass(frozen=True)
 class Study:
     """Held-out inputs and outputs with what five neurons say at them, and known values at rows of the sample."""
@@ -35,7 +37,7 @@ class Study:
     held_out: dict[str, FloatArray]
     measured: FloatArray
 
-    def attempt(self, kind: str, count: int) -> tuple[Reconstruction, list[float]]:
+    def attempt(self, kind: Kind, count: int) -> tuple[Reconstruction, list[float]]:
         """Reconstruct from `count` known values; held-out errors of it, a Gaussian process and an affine fit."""
         rows, values, true = np.arange(count), self.known[kind][:count], self.held_out[kind]
         found = reconstruct(self.chart, rows, values, kind=kind)
@@ -72,10 +74,10 @@ def reconstruct_section(
         measure(held_out),
     )
     lines = ["  known values   held-out relative error   left out     Gaussian process   affine fit"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.OutOfDomainWarning)
+    with errors.unsaid(errors.OutOfDomainWarning):
         found = {}
-        for kind, counts in (("input", KNOWN_INPUTS), ("output", KNOWN_OUTPUTS)):
+        kinds: tuple[tuple[Kind, tuple[int, ...]], ...] = ("input", KNOWN_INPUTS), ("output", KNOWN_OUTPUTS)
+        for kind, counts in kinds:
             for count in counts:
                 found[kind, count], (error, process, affine) = study.attempt(kind, count)
                 left_out = found[kind, count].error

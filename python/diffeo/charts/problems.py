@@ -1,0 +1,78 @@
+"""What is suspected of one side alone, as sentences: stretched layouts, folds, samples left out, pairs that fail the gates."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffeo._support.arrays import IntArray
+from diffeo._support.wording import rows_text
+from diffeo.charts.diffusion import DiffusionChart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
+from diffeo.observation.curvature import or_samples
+from diffeo.observation.folds import many_near_folds, near_folds
+from diffeo.observation.observation import Observation
+
+# Share of gated pairs beyond which the measurements are suspected not to embed the input.
+SUSPICIOUS_GATED_SHARE = 0.1
+
+# Each sentence begins with `where`: "on side A ", or nothing where there is one side only.
+
+
+def layout_problems(where: str, chart: IsometricChart) -> list[str]:
+    """Lengths that are not kept, layouts that had not settled or overlap, samples left out, folds."""
+    problems = []
+    stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
+    if is_suspicious(stress, chart.observation.length_noise):
+        worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
+        problems.append(
+            f"{where}the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
+            f"around {rows_text(worst)}): the measurements bend sharply or pass near themselves there, or the "
+            f"domain is curved; add neurons{or_samples(chart.observation)}"
+        )
+    elif not chart.embedding.converged_ and stress > UNSETTLED:
+        problems.append(
+            f"{where}the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
+            f"{stress:.4f}): a thin or sparse domain; use more samples"
+        )
+    problems += left_out_problems(where, chart.left_out)
+    problems += fold_problems(where, chart.observation)
+    if chart.embedding.overlap_ > OVERLAPPING:
+        problems.append(
+            f"{where}{100 * chart.embedding.overlap_:.0f} % of the samples lie on top of others in the layout, as "
+            "two sheets do: it was caught in a local minimum, or the measurements do not tell inputs apart; add neurons"
+        )
+    return problems
+
+
+def kernel_problems(where: str, chart: DiffusionChart) -> list[str]:
+    """Pairs that fail the gates, samples left out, folds."""
+    problems = []
+    share = chart.diffusion_map.kernel_.gated_share
+    if share > SUSPICIOUS_GATED_SHARE:
+        problems.append(
+            f"{where}{100 * share:.0f} % of the near pairs fail the gates: the measurements bend sharply or "
+            "cross themselves; add neurons, or samples"
+        )
+    return problems + left_out_problems(where, chart.left_out) + fold_problems(where, chart.observation)
+
+
+def left_out_problems(where: str, rows: IntArray) -> list[str]:
+    """Samples that are not in the graph."""
+    if len(rows) == 0:
+        return []
+    return [
+        f"{where}{len(rows)} samples are rank-deficient or have no neighbours that pass the gates "
+        f"({rows_text(rows)}); they were left out of the graph: the measurements fold or bend sharply there"
+    ]
+
+
+def fold_problems(where: str, observation: Observation) -> list[str]:
+    """Samples at which the stretch in some direction nearly vanishes."""
+    rows = near_folds(observation)
+    if not many_near_folds(len(rows), len(observation)):
+        return []
+    return [
+        f"{where}the Jacobian nearly vanishes in some direction at {len(rows)} samples ({rows_text(rows)}): the "
+        "measurements fold there; add neurons that respond"
+    ]

@@ -1,0 +1,121 @@
+"""A match on isometric coordinates: aligned by landmarks, shape or observables, with what the landmarks still teach."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray
+from diffeo._support.wording import rows_text
+from diffeo.alignment.candidates import Candidates, Side, isometric_candidates
+from diffeo.alignment.linear import Alignment, align_projection
+from diffeo.charts.coordinates import off_chart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.trust import doubt_of_stress
+from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
+from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
+from diffeo.matching.maps import ByIsometry
+from diffeo.matching.problem import MatchProblem
+from diffeo.matching.transformation import Transformation
+
+# Landmarks off a manifold are left out while they are at most this share.
+STRAY_LANDMARKS = 0.1
+
+
+def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Transformation:
+    """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
+    problem, dropped = _without_strays(problem, a, b)
+    at_a, at_b = problem.located(a, b)
+    doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
+    found = _candidates(problem, a, b, (at_a, at_b), doubt)
+    alignment = found.alignments[0]
+    forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt)
+    diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names)
+    diagnostics.problems[:0] = dropped + found.problems
+    diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
+    used = None if problem.landmarks is None else problem.landmarks.points
+    joined = ByIsometry(a, b, alignment, forward, backward)
+    return Transformation(joined, found.alignments, alignment.scale, diagnostics, problem.n_jobs, used)
+
+
+def _candidates(
+    problem: MatchProblem, a: IsometricChart, b: IsometricChart, located: tuple[FloatArray, FloatArray], doubt: float
+) -> Candidates:
+    """All motions from A's coordinates to B's that cannot be told apart."""
+    if a.observation.dim > b.observation.dim:
+        _check_open(problem, a, b)
+        return Candidates([align_projection(*located, problem.names)], [])
+    quantity = None
+    if problem.observables is not None:
+        quantity = problem.observables[0][a.used], problem.observables[1][b.used]
+    return isometric_candidates(
+        Side(located[0], a.coordinates[a.used], a.embedding.periods_),
+        Side(located[1], b.coordinates[b.used], b.embedding.periods_),
+        known_unit=problem.known_unit,
+        error=doubt,
+        observables=quantity,
+        rng=np.random.default_rng(problem.random_state),
+        n_threads=problem.n_threads,
+    )
+
+
+def _taught(
+    problem: MatchProblem,
+    a: IsometricChart,
+    b: IsometricChart,
+    alignment: Alignment,
+    located: tuple[FloatArray, FloatArray],
+    doubt: float,
+) -> tuple[LandmarkCorrection | None, LandmarkCorrection | None]:
+    """What the landmarks teach beyond the alignment, forward and, where there is a way back, backward."""
+    if problem.landmarks is None:
+        return None, None
+    (at_a, at_b), (y_a, y_b), n_threads = located, problem.landmarks.points, problem.n_threads
+    left_out = alignment.forward(at_a)
+    if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
+        left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
+    forward = learn_correction(
+        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), doubt=doubt
+    )
+    if alignment.kind == "projection":
+        return forward, None
+    back = a.measurements(alignment.backward(at_b), n_threads)
+    return forward, learn_correction(y_b, b.features(at_b), y_a, back, doubt=doubt)
+
+
+def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:
+    """The problem without the few of many landmarks that lie off a side's manifold, and a sentence on these.
+
+    Where a side does not embed everywhere, a hundred landmarks are not to be refused for the sake of one.
+    """
+    if problem.landmarks is None:
+        return problem, []
+    off = [
+        off_chart(side, marks, problem.n_threads) for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
+    ]
+    stray, count = np.union1d(*off), problem.count
+    if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) <= a.observation.dim:
+        return problem, []
+    said = (
+        f"{len(stray)} of {count} landmarks ({rows_text(stray)}) lie off a side's measured manifold or outside of its sampled "
+        "domain and were left out: they are wrong, or that side does not embed the input there"
+    )
+    kept = np.setdiff1d(np.arange(count), stray)
+    return replace(problem, landmarks=problem.landmarks[kept]), [said]
+
+
+def _check_open(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> None:
+    """A projection onto fewer dimensions is only fitted between open domains."""
+    closed = [
+        f"{name} has {count} period{'s' if count > 1 else ''}"
+        for name, side in zip(problem.names, (a, b), strict=True)
+        if (count := len(side.embedding.periods_))
+    ]
+    if closed:
+        raise errors.DomainMismatchError(
+            f"{problem.dimensions}, and {' and '.join(closed)}: maps of "
+            "closed domains onto fewer dimensions are not implemented; cut both samples open (leave out the inputs around "
+            f"one value), or measure more neurons of {problem.names[1]}"
+        )

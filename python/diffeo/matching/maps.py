@@ -1,0 +1,174 @@
+"""Maps between two sides, of one protocol: by isometric coordinates, by diffusion, by registration, by pairs alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray
+from diffeo._support.placed import Placed
+from diffeo.alignment.curved.registration import Registration
+from diffeo.alignment.linear import Alignment
+from diffeo.charts.coordinates import Coordinates
+from diffeo.charts.diffusion import DiffusionChart
+from diffeo.charts.isometric import IsometricChart
+from diffeo.matching.landmark_correction import LandmarkCorrection
+
+# What joins the sides: "isometric" coordinates; those of "diffusion", whether or not the samples were registered on top of
+# them; or a "regression" on the landmarks alone, where no coordinates join the two.
+Joined = Literal["isometric", "diffusion", "regression"]
+
+
+@dataclass(frozen=True, eq=False)
+class ByIsometry:
+    """Isometric coordinates, a rigid motion between them, and what the landmarks teach beyond it.
+
+    Attributes
+    ----------
+    a, b : IsometricChart
+    alignment : Alignment
+    taught, taught_back : LandmarkCorrection or None
+    """
+
+    a: IsometricChart
+    b: IsometricChart
+    alignment: Alignment
+    taught: LandmarkCorrection | None = None
+    taught_back: LandmarkCorrection | None = None
+    coordinates: Joined = field(default="isometric", init=False)
+
+    def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        common = self.intrinsic(points_a, n_threads, wrapped=False)
+        predicted = self.b.measurements(common.values, n_threads)
+        if self.taught is not None:
+            predicted = self.taught.predict(points_a, self.b.features(common.values), predicted)
+        return common._replace(values=predicted)
+
+    def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
+        """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
+        common = self.b.place(points_b, n_threads)
+        predicted = self.a.measurements(self.alignment.backward(common.values), n_threads)
+        if self.taught_back is not None:
+            predicted = self.taught_back.predict(points_b, self.b.features(common.values), predicted)
+        return common._replace(values=predicted)
+
+    def intrinsic(self, points_a: FloatArray, n_threads: int, *, wrapped: bool = True) -> Placed:
+        """Coordinates (count, c) of measurements of A, as B has them."""
+        return _moved(self.a, self.b, self.alignment, points_a, n_threads, wrapped=wrapped)
+
+
+@dataclass(frozen=True, eq=False)
+class ByDiffusion:
+    """Diffusion coordinates, and a linear map between them: the method of the paper.
+
+    Attributes
+    ----------
+    a, b : DiffusionChart
+    alignment : Alignment
+    """
+
+    a: DiffusionChart
+    b: DiffusionChart
+    alignment: Alignment
+    coordinates: Joined = field(default="diffusion", init=False)
+
+    def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        common = self.intrinsic(points_a, n_threads)
+        return common._replace(values=self.b.measurements(common.values, n_threads))
+
+    def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
+        """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
+        common = self.b.place(points_b, n_threads)
+        return common._replace(values=self.a.measurements(self.alignment.backward(common.values), n_threads))
+
+    def intrinsic(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Coordinates (count, c) of measurements of A, as B has them."""
+        return _moved(self.a, self.b, self.alignment, points_a, n_threads)
+
+
+@dataclass(frozen=True, eq=False)
+class ByRegistration:
+    """A's samples placed on B's manifold so that all lengths agree, from a start by diffusion coordinates.
+
+    Attributes
+    ----------
+    a, b : DiffusionChart
+    alignment : Alignment
+        Of the diffusion coordinates of all samples: for pictures.
+    registration : Registration
+    """
+
+    a: DiffusionChart
+    b: DiffusionChart
+    alignment: Alignment
+    registration: Registration
+    coordinates: Joined = field(default="diffusion", init=False)
+
+    def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        return self.registration.forward(points_a, n_threads)
+
+    def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
+        """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
+        return self.registration.backward(points_b, n_threads)
+
+    def intrinsic(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Coordinates (count, c) of measurements of A, as B has them."""
+        there = self.forward(points_a, n_threads)
+        found = self.b.place(there.values, n_threads)
+        return found._replace(outside=there.outside or found.outside)
+
+
+@dataclass(frozen=True, eq=False)
+class ByPairs:
+    """Regressions on the landmarks alone, from measurements and a side's own coordinates where it has some.
+
+    Attributes
+    ----------
+    a, b : IsometricChart or MeasuredChart
+    alignment : Alignment
+        Brings the landmarks roughly together: for pictures, neither map uses it.
+    taught : LandmarkCorrection
+    taught_back : LandmarkCorrection or None
+        None where A has more dimensions than B.
+    """
+
+    a: Coordinates
+    b: Coordinates
+    alignment: Alignment
+    taught: LandmarkCorrection | None
+    taught_back: LandmarkCorrection | None = None
+    coordinates: Joined = field(default="regression", init=False)
+
+    def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        return _regressed(self.taught, self.a, points_a, n_threads)
+
+    def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
+        """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
+        return _regressed(self.taught_back, self.b, points_b, n_threads)
+
+    def intrinsic(self, points_a: FloatArray, n_threads: int) -> Placed:
+        """A's own coordinates (count, c), roughly moved to where B's are: there are no common ones."""
+        return _moved(self.a, self.b, self.alignment, points_a, n_threads)
+
+
+Map = ByIsometry | ByDiffusion | ByRegistration | ByPairs
+
+
+def _moved(
+    a: Coordinates, b: Coordinates, alignment: Alignment, points: FloatArray, n_threads: int, *, wrapped: bool = True
+) -> Placed:
+    placed = a.place(points, n_threads)
+    there = alignment.forward(placed.values)
+    return placed._replace(values=b.wrapped(there) if wrapped else there)
+
+
+def _regressed(model: LandmarkCorrection | None, chart: Coordinates, points: FloatArray, n_threads: int) -> Placed:
+    if model is None:
+        raise errors.InputError("the transformation is a regression on landmarks, and lacks it")
+    placed = chart.place(points, n_threads)
+    return placed._replace(values=model.predict(points, chart.features(placed.values)))
