@@ -150,6 +150,16 @@ def test_no_file_beside_the_package_is_longer():
     assert not [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES]
 
 
+def test_one_file_of_the_core_includes_eigen():
+    """Its templates take long to compile, and the layout of its types follows the instruction set."""
+    core = Path(__file__).parents[1] / "cpp"
+    if not core.is_dir():
+        pytest.skip("the core is not beside these tests")
+    files = [path for kind in ("cpp", "hpp") for path in core.rglob(f"*.{kind}")]
+    including = [path.name for path in files if re.search(r"#include <Eigen/", path.read_text(encoding="utf-8"))]
+    assert including == ["linear_algebra.cpp"]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_no_module_is_named_like_what_it_holds(name):
     own = name.rpartition(".")[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -104,6 +105,30 @@ def test_a_processor_that_runs_no_built_level(monkeypatch):
         errors.MissingDependencyError, match=rf"built for .*{AVAILABLE[-1]}, but this processor runs abacus"
     ):
         instruction_set.choose()
+
+
+def test_the_core_takes_loops_from_its_own_modules_alone():
+    for other in (None, "loops", object()):
+        with pytest.raises(ValueError, match="invalid PyCapsule"):
+            core.use_loops(other)
+    assert instruction_set.choose() == core.INSTRUCTION_SET
+
+
+@pytest.mark.parametrize("level", AVAILABLE)
+def test_loops_say_which_level_they_are_of(level):
+    module = importlib.import_module("diffeo._support._loops_" + level.replace("-", "_"))
+    in_use = core.INSTRUCTION_SET
+    try:
+        assert core.use_loops(module.LOOPS) == level
+    finally:
+        core.use_loops(importlib.import_module("diffeo._support._loops_" + in_use.replace("-", "_")).LOOPS)
+
+
+def test_a_build_without_its_core_says_so(monkeypatch):
+    found = instruction_set._find
+    monkeypatch.setattr(instruction_set, "_find", lambda name: None if name == "_core" else found(name))
+    with pytest.raises(errors.MissingDependencyError, match="_core is not there"):
+        instruction_set.load_core("diffeo._support.core")
 
 
 def test_levels_agree_to_rounding_and_threads_to_the_bit(tmp_path):
