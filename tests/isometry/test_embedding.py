@@ -201,14 +201,14 @@ def test_bursts_are_smoothed_and_recover_to_a_percent():
     again = IsometricEmbedding().fit(smoothed(observation))
     assert again.embedding_.tobytes() == fitted.embedding_.tobytes()
     # A chart of a match belongs to the smoothed observation: its derivatives are those of that metric.
-    chart = isometric_chart(observation, "A", None)
+    chart = isometric_chart(observation, None)
     assert chart.observation.source == "smoothed"
     turned = np.einsum("nmd,nme->nde", chart.observation.whitening, chart.embedding.jacobians_)
     np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.tile(np.eye(2), (1000, 1, 1)), atol=1e-9)
 
 
 def test_charts_of_a_match_leave_the_warning_to_its_diagnostics():
-    chart = isometric_chart(domains.sphere(500)[1], "A", None)
+    chart = isometric_chart(domains.sphere(500)[1], None)
     assert chart.embedding.stress_ > 0.05
 
 
