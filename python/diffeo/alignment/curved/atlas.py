@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray, check_finite
+from diffeo._support.arrays import FloatArray, IntArray, check_finite, reach_of
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
 
@@ -34,6 +34,8 @@ STRAY = 0.1
 RIGHT_ANGLE = 1e-8
 # Local coordinates beyond this share of the radius are outside of the samples.
 OUTSIDE = 0.8
+# So many radii away the weights of a local fit, exp(-2 * 18^2), are still numbers: queries farther out are pulled back.
+FARTHEST = 18.0
 # Samples whose charts are fitted at a time, to bound the memory.
 BATCH = 4096
 
@@ -274,12 +276,18 @@ def local_weights(
 ) -> tuple[IntArray, FloatArray]:
     """Nodes (N, 1 + k) and weights (N, 1 + k) of local polynomial fits, evaluated at u (N, d) in the charts of `node`.
 
-    Neighbours count less with their distance from u, or alike if `flat`, which smooths more.
+    Neighbours count less with their distance from u, or alike if `flat`, which smooths more. From afar the nearest ones
+    alone count, and u is pulled back to `FARTHEST` radii.
     """
     around = np.column_stack([node, charts.neighbors[node]])
     found = around >= 0
     around = np.where(found, around, around[:, :1])
     radius = charts.radius[node]
+    size = np.linalg.norm(u, axis=1)
+    far = size > FARTHEST * radius
+    if far.any():
+        u = u.copy()
+        u[far] *= (FARTHEST * radius[far] / size[far])[:, None]
     offset = charts.points[around] - charts.points[node][:, None]
     # Centred on u, the value there is the constant term alone.
     scaled = (np.einsum("nkm,nmd->nkd", offset, charts.whitening[node]) - u[:, None]) / radius[:, None, None]
@@ -314,9 +322,13 @@ class AtlasMap:
         slope = np.sqrt((charts.slopes**2).sum(axis=2).mean(axis=0))
         self._units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
         self._tree = cKDTree(charts.points * self._units)
+        self._reach = reach_of(charts.points, self._units)
 
     def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:
-        """Values (N, v) at measurements (N, m), and which of them lie off the manifold or outside of the samples."""
+        """Values (N, v) at measurements (N, m), and which of them lie off the manifold or outside of the samples.
+
+        Values are finite however far away the measurements are: those of the nearest samples, in the end.
+        """
         node, u, outside = self.locate(points, n_threads)
         around, weights = local_weights(self.charts, node, u, DEGREE)
         values = np.einsum("nk,nkv->nv", weights, self.values[self.charts.rows[around]])
@@ -327,7 +339,7 @@ class AtlasMap:
 
         Sheets that pass near each other are told apart by what each leaves of the measurements.
         """
-        starts = min(STARTS, len(self.charts.rows))
+        starts, points = min(STARTS, len(self.charts.rows)), self._reach.pulled(points)
         distance, nearest = self._tree.query(points * self._units, starts, workers=n_threads or -1)
         check_finite(distance, "distances from the points to the samples")
         nearest = nearest.reshape(len(points), starts).astype(np.int64)
