@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
@@ -123,14 +122,14 @@ class ByRegistration:
     def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
         placed = self.registration.forward(points_a, n_threads)
-        return placed._replace(outside=placed.outside.partners(self._off_b(placed.values, n_threads)))
+        return placed._replace(outside=placed.outside.partners(self._side_b.beyond(placed.values, n_threads)))
 
     def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
         """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
         placed = self.registration.backward(points_b, n_threads)
         # A's samples are all that is registered: a point of B that has none around it may be one of B's own samples.
         rows = placed.outside.off_manifold
-        off = self._off_b(points_b[rows], n_threads) if len(rows) else np.zeros(0, dtype=bool)
+        off = self._side_b.locate(points_b[rows], n_threads)[2] if len(rows) else np.zeros(0, dtype=bool)
         return placed._replace(outside=Outside(len(points_b), rows[off], rows[~off]))
 
     def intrinsic(self, points_a: FloatArray, n_threads: int) -> Placed:
@@ -145,10 +144,6 @@ class ByRegistration:
         """B's samples, whether or not one of A's has its place there."""
         charts = atlas_of(self.b.observation, thread_count(self.registration.n_jobs))
         return AtlasMap(charts, self.b.observation.points)
-
-    def _off_b(self, points_b: FloatArray, n_threads: int) -> NDArray[np.bool_]:
-        """Which measurements of B lie off B's manifold or outside of its samples."""
-        return self._side_b.locate(points_b, n_threads)[2]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,8 @@ STARTS = 4
 # What a chart leaves of a point, as a share of what its radius changes in the measurements, beyond which the point is
 # off the manifold: a tenth of the spacing of the samples.
 OFF_MANIFOLD = 0.03
+# A prediction is off the manifold by more than its error where it leaves this share of the spread of the measurements.
+ASTRAY = 0.1
 # A neighbour that misses the fit by this share of its distance lies on another sheet: those of one sheet miss it by a
 # percent at most.
 STRAY = 0.1
@@ -159,7 +161,8 @@ class Atlas:
     def _inside(self, node: IntArray, u: FloatArray) -> FloatArray:
         """U / radius, pulled back to norm 1."""
         scaled = u / self.radius[node][:, None]
-        pulled: FloatArray = scaled / np.maximum(1.0, np.linalg.norm(scaled, axis=1, keepdims=True))
+        with np.errstate(over="ignore"):
+            pulled: FloatArray = scaled / np.maximum(1.0, np.linalg.norm(scaled, axis=1, keepdims=True))
         return pulled
 
 
@@ -283,11 +286,13 @@ def local_weights(
     found = around >= 0
     around = np.where(found, around, around[:, :1])
     radius = charts.radius[node]
-    size = np.linalg.norm(u, axis=1)
-    far = size > FARTHEST * radius
+    with np.errstate(over="ignore"):
+        far = np.linalg.norm(u, axis=1) > FARTHEST * radius
     if far.any():
+        way = np.nan_to_num(u[far])
+        way /= np.abs(way).max(axis=1, keepdims=True)
         u = u.copy()
-        u[far] *= (FARTHEST * radius[far] / size[far])[:, None]
+        u[far] = way / np.linalg.norm(way, axis=1, keepdims=True) * FARTHEST * radius[far][:, None]
     offset = charts.points[around] - charts.points[node][:, None]
     # Centred on u, the value there is the constant term alone.
     scaled = (np.einsum("nkm,nmd->nkd", offset, charts.whitening[node]) - u[:, None]) / radius[:, None, None]
@@ -347,11 +352,32 @@ class AtlasMap:
         node, at = nearest[:, 0].copy(), np.zeros((len(points), self.charts.dim))
         for start in nearest.T:
             here = self.charts.nearer(self.charts.nearer(start, points), points)
-            u = self.charts.local(here, points)
-            left = np.linalg.norm((points - self.charts.measurements(here, u)) * self._units, axis=1)
-            stretch = np.linalg.norm(self.charts.slopes[here] * self._units[:, None], axis=(1, 2))
-            doubt = left / (OFF_MANIFOLD * stretch * self.charts.radius[here])
-            doubt = np.maximum(doubt, np.linalg.norm(u, axis=1) / (OUTSIDE * self.charts.radius[here]))
+            # Where a metric nearly vanishes, local coordinates overflow: no chart of such a node is better than none.
+            with np.errstate(over="ignore", invalid="ignore"):
+                u = self.charts.local(here, points)
+                left = np.linalg.norm((points - self.charts.measurements(here, u)) * self._units, axis=1)
+                stretch = np.linalg.norm(self.charts.slopes[here] * self._units[:, None], axis=(1, 2))
+                doubt = left / (OFF_MANIFOLD * stretch * self.charts.radius[here])
+                doubt = np.maximum(doubt, np.linalg.norm(u, axis=1) / (OUTSIDE * self.charts.radius[here]))
             better = doubt < 0.5 * best
             best[better], node[better], at[better] = doubt[better], here[better], u[better]
         return node, at, best > 1.0
+
+    def beyond(self, points: FloatArray, n_threads: int) -> NDArray[np.bool_]:
+        """Which predicted measurements (N, m) lie outside of the samples: along the manifold, or off it by more than error."""
+        points = self._reach.pulled(points)
+        node, u, outside = self.locate(points, n_threads)
+        rows = np.flatnonzero(outside)
+        node, u, samples = node[rows], u[rows], self.charts.points * self._units
+        radius, stretch = (
+            self.charts.radius[node],
+            np.linalg.norm(self.charts.slopes[node] * self._units[:, None], axis=(1, 2)),
+        )
+        # What is a quarter around a sphere from a chart is at no great distance along it.
+        left = np.linalg.norm((points[rows] - self.charts.measurements(node, u)) * self._units, axis=1)
+        spread = np.sqrt(((samples - samples.mean(axis=0)) ** 2).sum(axis=1).mean())
+        beyond = np.zeros(len(points), dtype=bool)
+        beyond[rows] = (np.linalg.norm(u, axis=1) > OUTSIDE * radius) | (
+            left > np.maximum(ASTRAY * spread, 10.0 * OFF_MANIFOLD * stretch * radius)
+        )
+        return beyond
