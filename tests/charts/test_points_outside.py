@@ -32,8 +32,15 @@ def test_charts_are_finite_both_ways(kind, coordinates):
     assert len(warning.no_counterpart) == 0
     values, warning = asked(found.inverse_transform, hostile(found.coordinates, 2))
     assert np.isfinite(values).all()
-    # On a circle of one coordinate there is no place outside.
-    assert (warning is None) == (kind == "circle" and coordinates == "isometric")
+    assert len(warning.off_manifold)
+
+
+def test_on_a_circle_no_place_is_outside():
+    found = chart("circle", "isometric")
+    away = np.array([[1e3], [-1e6], [1e15]]) * found.periods
+    warning = asked(found.inverse_transform, away)[1]
+    # Of the last one nobody knows where it is.
+    assert warning.off_manifold.tolist() == [2]
 
 
 @pytest.mark.parametrize(("kind", "coordinates"), CHARTS)

@@ -45,6 +45,12 @@ class Outside:
         return self.text()
 
     def text(self, here: str = "", there: str = "") -> str:
+        """How many and which, and what is made of them, in words."""
+        return (
+            f"{self.where(here, there)}: results there are extrapolated, or those of the nearest sample" if self else ""
+        )
+
+    def where(self, here: str = "", there: str = "") -> str:
         """How many and which, in words, with the names of the points' own side and of the other one, if they have some."""
         parts = []
         if len(self.off_manifold):
@@ -60,7 +66,7 @@ class Outside:
                 f"the partners of {len(self.no_counterpart)} of {self.count} points lie outside of {other} "
                 f"({rows_text(self.no_counterpart)})"
             )
-        return f"{'; '.join(parts)}: results there are extrapolated, or those of the nearest sample" if parts else ""
+        return "; ".join(parts)
 
     def partners(self, beyond: NDArray[np.bool_]) -> Outside:
         """With the points, of all, whose partners lie outside of the samples of the other side."""

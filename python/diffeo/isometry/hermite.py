@@ -27,6 +27,8 @@ ELSEWHERE = 4.0
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
 OUTSIDE = 2.5
+# After so many turns around a closed domain hardly a digit says where in its cell a place is.
+MOST_TURNS = 1e12
 # Images of nodes are kept around the cell of a closed domain, this many radii of a local fit deep.
 IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
@@ -135,9 +137,12 @@ class HermiteChart:
 
     def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
         """Which coordinates (count, d) lie outside of the sampled domain."""
-        queries = self.wrapped(self._reach[0].pulled(coordinates))
-        distance, node = self._node_tree.query(queries, workers=n_threads or -1)
-        beyond: NDArray[np.bool_] = distance > OUTSIDE * self.spacing[self._origin[node]]
+        near = self._reach[0].pulled(coordinates)
+        distance, node = self._node_tree.query(self.wrapped(near), workers=n_threads or -1)
+        around = (
+            np.abs(turns(near, self.periods)).max(axis=1, initial=0.0) if len(self.periods) else np.zeros(len(near))
+        )
+        beyond: NDArray[np.bool_] = (distance > OUTSIDE * self.spacing[self._origin[node]]) | (around > MOST_TURNS)
         return beyond
 
     def locate(self, points: FloatArray, n_threads: int) -> Located:

@@ -122,6 +122,8 @@ class ByRegistration:
     def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
         placed = self.registration.forward(points_a, n_threads)
+        if not self._leaves_b:
+            return placed
         return placed._replace(outside=placed.outside.partners(self._side_b.beyond(placed.values, n_threads)))
 
     def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
@@ -144,6 +146,13 @@ class ByRegistration:
         """B's samples, whether or not one of A's has its place there."""
         charts = atlas_of(self.b.observation, thread_count(self.registration.n_jobs))
         return AtlasMap(charts, self.b.observation.points)
+
+    @cached_property
+    def _leaves_b(self) -> bool:
+        """Whether some sample of A has its place outside of B's: else no partner of a point among A's is outside."""
+        places = self.registration.counterparts
+        found = self._side_b.beyond(places.points[places.usable], thread_count(self.registration.n_jobs))
+        return bool(found.any())
 
 
 @dataclass(frozen=True, eq=False)
