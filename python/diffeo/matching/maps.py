@@ -11,7 +11,6 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.placed import Outside, Placed
-from diffeo._support.threads import thread_count
 from diffeo.alignment.curved.atlas import AtlasMap, atlas_of
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
@@ -118,20 +117,22 @@ class ByRegistration:
     alignment: Alignment
     registration: Registration
     coordinates: Joined = field(default="diffusion", init=False)
+    _maps: dict[str, tuple[AtlasMap, bool]] = field(default_factory=dict, init=False, repr=False)
 
     def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
         """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
         placed = self.registration.forward(points_a, n_threads)
-        if not self._leaves_b:
+        side_b, left = self._side_b(n_threads)
+        if not left:
             return placed
-        return placed._replace(outside=placed.outside.partners(self._side_b.beyond(placed.values, n_threads)))
+        return placed._replace(outside=placed.outside.partners(side_b.beyond(placed.values, n_threads)))
 
     def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
         """Measurements of A (count, m_a) that belong to measurements of B (count, m_b)."""
         placed = self.registration.backward(points_b, n_threads)
         # A's samples are all that is registered: a point of B that has none around it may be one of B's own samples.
         rows = placed.outside.off_manifold
-        off = self._side_b.locate(points_b[rows], n_threads)[2] if len(rows) else np.zeros(0, dtype=bool)
+        off = self._side_b(n_threads)[0].locate(points_b[rows], n_threads)[2] if len(rows) else np.zeros(0, dtype=bool)
         return placed._replace(outside=Outside(len(points_b), rows[off], rows[~off]))
 
     def intrinsic(self, points_a: FloatArray, n_threads: int) -> Placed:
@@ -141,18 +142,16 @@ class ByRegistration:
         beyond = np.isin(np.arange(len(points_a)), found.outside.off_manifold)
         return found._replace(outside=there.outside.partners(beyond))
 
-    @cached_property
-    def _side_b(self) -> AtlasMap:
-        """B's samples, whether or not one of A's has its place there."""
-        charts = atlas_of(self.b.observation, thread_count(self.registration.n_jobs))
-        return AtlasMap(charts, self.b.observation.points)
+    def _side_b(self, n_threads: int) -> tuple[AtlasMap, bool]:
+        """B's samples, and whether some sample of A has its place outside of them: else no partner of points among A's has.
 
-    @cached_property
-    def _leaves_b(self) -> bool:
-        """Whether some sample of A has its place outside of B's: else no partner of a point among A's is outside."""
-        places = self.registration.counterparts
-        found = self._side_b.beyond(places.points[places.usable], thread_count(self.registration.n_jobs))
-        return bool(found.any())
+        Made once, by the first who asks.
+        """
+        if "b" not in self._maps:
+            side, places = self.b.observation, self.registration.counterparts
+            chart = AtlasMap(atlas_of(side, n_threads), side.points)
+            self._maps["b"] = chart, bool(chart.beyond(places.points[places.usable], n_threads).any())
+        return self._maps["b"]
 
 
 @dataclass(frozen=True, eq=False)
