@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 __all__ = [
     "CaptureError",
     "ConstantNeuronWarning",
@@ -143,7 +146,27 @@ class CurvatureWarning(DiffeoWarning):
 
 
 class OutOfDomainWarning(DiffeoWarning):
-    """New points have no sample within the kernel radius; the nearest sample stood in."""
+    """New points lie off the measured manifold or outside of the samples, or their partners do; one warning a call.
+
+    Results there are finite, but extrapolated, or those of the nearest sample.
+
+    Attributes
+    ----------
+    off_manifold : ndarray of int64
+        Rows of the call's argument that lie off the manifold on which they were measured, or outside of its sampled domain.
+    no_counterpart : ndarray of int64
+        Rows that do not, but whose partners lie outside of the samples of the other side.
+    """
+
+    def __init__(self, message: str = "", off_manifold: ArrayLike = (), no_counterpart: ArrayLike = ()) -> None:
+        super().__init__(message)
+        self.off_manifold: NDArray[np.int64] = np.array(off_manifold, dtype=np.int64)
+        self.no_counterpart: NDArray[np.int64] = np.array(no_counterpart, dtype=np.int64)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All of them, ascending."""
+        return np.union1d(self.off_manifold, self.no_counterpart)
 
 
 class PiecewiseLinearWarning(DiffeoWarning):
@@ -184,9 +207,14 @@ def unsaid(*categories: type[DiffeoWarning]) -> Iterator[None]:
 
 def warn(message: str, category: type[DiffeoWarning]) -> None:
     """Warn at the line that called into diffeo, however deep inside the reason was found."""
-    if issubclass(category, _unsaid.get()):
+    give(category(message))
+
+
+def give(warning: DiffeoWarning) -> None:
+    """As `warn`, of a warning that knows more than its message."""
+    if isinstance(warning, _unsaid.get()):
         return
     level, frame = 1, inspect.currentframe()
     while frame and frame.f_globals.get("__name__", "").startswith("diffeo."):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(warning, stacklevel=level)

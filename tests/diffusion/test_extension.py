@@ -54,7 +54,7 @@ def test_points_out_of_the_domain_are_named():
     fitted = DiffusionMap(n_components=3).fit(Observation.from_jacobians(y, jacobians))
     new = y[:10].copy()
     new[[2, 7]] += 50.0
-    with pytest.warns(errors.OutOfDomainWarning, match=r"2 of 10 new points .*rows 2, 7"):
+    with pytest.warns(errors.OutOfDomainWarning, match=r"2 of 10 points .*rows 2, 7; no sample is within"):
         placed = fitted.transform(new)
     assert np.isfinite(placed).all()
     nearest = [np.argmin(np.linalg.norm(y - new[row], axis=1)) for row in (2, 7)]

@@ -250,7 +250,9 @@ def test_domains_closed_in_two_dimensions_come_back(count, files, tmp_path):
     loaded = diffeo.load(tmp_path / "t.safetensors")
     assert_same(t, loaded)
     points = at("isometric", square(60, 2, 3))[0]
-    assert_same(t.transform(points), loaded.transform(points))
+    # Its samples do not fill the cells.
+    with errors.unsaid(errors.OutOfDomainWarning):
+        assert_same(t.transform(points), loaded.transform(points))
 
 
 def test_node_at_the_edge_of_its_cell_comes_back(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import numbers
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 # What is taken as a seed.
 RandomState = int | np.random.Generator | np.random.RandomState | None
+
+# Farther away than this many times the extent of the samples a point is only far: the direction is all that counts.
+FAR = 1e100
+# Squares of these can be summed; and these can be subtracted from each other.
+LARGEST, HUGE = 1e150, 1e300
 
 _logger = logging.getLogger("diffeo")
 
@@ -104,6 +109,33 @@ def check_finite(array: FloatArray, name: str) -> None:
         f"{name} holds {kind}: {int(bad.sum())} non-finite numbers in {len(rows)} of {len(array)} rows "
         f"({rows_text(rows)}); remove those samples or find out why they overflow"
     )
+
+
+class Reach(NamedTuple):
+    """How far points may lie from the samples: `origin` (m,), one of them, and `limit` (m,) of each difference to it."""
+
+    origin: FloatArray
+    limit: FloatArray
+
+    def pulled(self, points: FloatArray) -> FloatArray:
+        """The points (count, m), those beyond the limit moved along a straight line towards the origin until they are not."""
+        offset = np.nan_to_num(points - self.origin) if np.abs(points).max(initial=0.0) > HUGE else points - self.origin
+        with np.errstate(divide="ignore", over="ignore"):
+            share = np.min(self.limit / np.abs(offset), axis=1, initial=np.inf)
+        far = np.flatnonzero(share < 1.0)
+        if len(far) == 0:
+            return points
+        near = points.copy()
+        near[far] = self.origin + offset[far] * share[far, None]
+        return near
+
+
+def reach_of(samples: FloatArray, units: FloatArray | float = 1.0) -> Reach:
+    """`FAR` times the extent of samples (n, m), in units (m,) of each measurement, in which squares do not overflow."""
+    units = np.broadcast_to(units, samples.shape[1:])
+    extent = float(np.max(np.ptp(samples, axis=0) * units, initial=0.0)) or 1.0
+    with np.errstate(divide="ignore"):
+        return Reach(samples[0], np.minimum(min(FAR * extent, LARGEST) / units, HUGE))
 
 
 def check_units(points: FloatArray, name: str) -> None:

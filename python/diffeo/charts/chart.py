@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, float_array, seed
+from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
-from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.problems import kernel_problems, layout_problems
@@ -118,21 +118,31 @@ class Chart:
         return said + kernel_problems("", own)
 
     def transform(self, points: ArrayLike) -> FloatArray:
-        """Coordinates (count, c) of new measurements (count, m).
+        """Coordinates (count, c) of new measurements (count, m); all are finite.
 
         Warns
         -----
         OutOfDomainWarning
-            Points off the measured manifold or outside of the sampled domain.
+            Points off the measured manifold or outside of the sampled domain; its ``off_manifold`` has their rows. Isometric
+            coordinates are extrapolated there by at most five spacings, diffusion ones are those of the nearest sample.
         """
         y = float_array(points, "points", 2, shape=(None, self.observation.shape[1]), axes="(count, m)")
         return self._own().place(y, thread_count(self.n_jobs)).said()
 
     def inverse_transform(self, coordinates: ArrayLike) -> FloatArray:
-        """Measurements (count, m) at coordinates (count, c): by Hermite interpolation, of diffusion ones by local fits."""
-        own = self._own()
+        """Measurements (count, m) at coordinates (count, c): by Hermite interpolation, of diffusion ones by local fits.
+
+        Warns
+        -----
+        OutOfDomainWarning
+            Coordinates outside of the sampled domain; its ``off_manifold`` has their rows. Measurements there are finite:
+            extrapolated linearly, or at the border for diffusion ones.
+        """
+        own, n_threads = self._own(), thread_count(self.n_jobs)
         at = float_array(coordinates, "coordinates", 2, shape=(None, own.coordinates.shape[1]), axes="(count, c)")
-        return own.measurements(at, thread_count(self.n_jobs))
+        # These are the chart's own coordinates: no doubt about them.
+        beyond = own.outside(at, n_threads, 0.0) if isinstance(own, DiffusionChart) else own.outside(at, n_threads)
+        return Placed(own.measurements(at, n_threads), Outside(len(at), np.flatnonzero(beyond))).said()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
@@ -261,10 +271,10 @@ class Chart:
             self._made["no diffusion", False] = str(error)
             return None
 
-    def _own(self) -> Coordinates:
+    def _own(self) -> DiffusionChart | IsometricChart:
         """The coordinates of this kind."""
         if self.kind == "isometric":
-            layout: Coordinates | None = self.isometric()
+            layout: DiffusionChart | IsometricChart | None = self.isometric()
         else:
             layout = self._own_diffusion()
         if layout is None:

@@ -41,7 +41,7 @@ def coordinates_of(chart: Coordinates, marks: Marks, what: str, n_threads: int) 
         return coordinates
     placed = chart.place(marks.points, n_threads)
     if placed.outside:
-        raise errors.LandmarkError(f"{what}: {placed.outside}; remove these landmarks")
+        raise errors.LandmarkError(f"{what}: {placed.outside.where()}; remove these landmarks")
     return placed.values
 
 

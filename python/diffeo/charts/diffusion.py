@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray, IntArray, reach_of
 from diffeo._support.placed import Placed
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
@@ -23,6 +24,10 @@ N_COMPONENTS = (10, 30, 80)
 
 # Nodes of a local linear fit per coefficient.
 NODES_PER_COEFFICIENT = 8
+# Coordinates farther than this many spacings from their nearest sample are outside of the sampled domain.
+OUTSIDE = 2.5
+# Those that come from another side are themselves only right to this share of their spread.
+DOUBT = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +64,11 @@ class DiffusionChart:
 
         Eigenfunctions are flat at the border of the domain, so that measurements vary there like square roots and
         must not be extrapolated: a query farther from its nearest sample than that sample's own neighbour is first
-        pulled back to that distance.
+        pulled back to that distance. So measurements are finite however far away the coordinates are.
         """
         rows = self.diffusion_map.kernel_.rows
         nodes = np.ascontiguousarray(self.coordinates[rows])
+        coordinates = reach_of(nodes).pulled(coordinates)
         tree, workers = cKDTree(nodes), n_threads or -1
         k = min(len(nodes), NODES_PER_COEFFICIENT * (1 + self.observation.dim))
         distance, nearest = tree.query(coordinates, workers=workers)
@@ -72,7 +78,21 @@ class DiffusionChart:
         _, neighbors = tree.query(queries, k, workers=workers)
         neighbors = np.ascontiguousarray(neighbors.reshape(len(queries), k), dtype=np.int64)
         values = np.ascontiguousarray(self.observation.points[rows])
-        return core.local_polynomial_fit(queries, nodes, values, neighbors, 1, n_threads)
+        fitted = core.local_polynomial_fit(queries, nodes, values, neighbors, 1, n_threads)
+        lost = np.flatnonzero(~np.isfinite(fitted).all(axis=1))
+        fitted[lost] = values[nearest[lost]]
+        return fitted
+
+    def outside(self, coordinates: FloatArray, n_threads: int, doubt: float = DOUBT) -> NDArray[np.bool_]:
+        """Which intrinsic coordinates (count, c) lie outside of the sampled domain, by more than the doubt about them."""
+        nodes = np.ascontiguousarray(self.coordinates[self.diffusion_map.kernel_.rows])
+        tree, workers = cKDTree(nodes), n_threads or -1
+        distance, nearest = tree.query(reach_of(nodes).pulled(coordinates), workers=workers)
+        k = min(len(nodes), NODES_PER_COEFFICIENT * (1 + self.observation.dim))
+        spacing = 0.5 * tree.query(nodes[nearest], k, workers=workers)[0].reshape(len(nearest), k)[:, -1]
+        spread = np.sqrt(((nodes - nodes.mean(axis=0)) ** 2).sum(axis=1).mean())
+        beyond: NDArray[np.bool_] = distance > np.maximum(OUTSIDE * spacing, doubt * spread)
+        return beyond
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """The coordinates: there are no periods."""

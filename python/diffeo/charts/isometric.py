@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
@@ -59,7 +60,11 @@ class IsometricChart:
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
-        return self.embedding._inverse_transform(coordinates, n_threads)
+        return self.embedding._chart.measurements(coordinates, n_threads)
+
+    def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
+        """Which intrinsic coordinates (count, d) lie outside of the sampled domain."""
+        return self.embedding._chart.outside(coordinates, n_threads)
 
     def wrapped(self, coordinates: FloatArray) -> FloatArray:
         """Coordinates moved by periods into one cell."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.placed import Placed
+from diffeo._support.placed import Outside, Placed
+from diffeo.charts.cover import Cover
 from diffeo.observation.observation import Observation
 
 
@@ -26,6 +27,7 @@ class MeasuredChart:
     coordinates: FloatArray = field(init=False, repr=False)
     _centre: FloatArray = field(init=False, repr=False)
     _axes: FloatArray = field(init=False, repr=False)
+    _cover: Cover = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         points = self.observation.points
@@ -34,11 +36,17 @@ class MeasuredChart:
         axes = np.linalg.svd((points - centre) * units, full_matrices=False)[2][: self.observation.dim].T
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_axes", units[:, None] * axes)
-        object.__setattr__(self, "coordinates", self.place(points, 0).values)
+        object.__setattr__(self, "_cover", Cover(self.observation))
+        object.__setattr__(self, "coordinates", self._projected(points))
 
     def place(self, points: FloatArray, n_threads: int) -> Placed:
-        """Principal components (count, d) of measurements (count, m)."""
-        return Placed((points - self._centre) @ self._axes)
+        """Principal components (count, d) of measurements (count, m), which are outside where no sample is near them."""
+        outside = np.flatnonzero(self._cover.outside(points, n_threads))
+        return Placed(self._projected(self._cover.pulled(points)), Outside(len(points), outside))
+
+    def _projected(self, points: FloatArray) -> FloatArray:
+        projected: FloatArray = (points - self._centre) @ self._axes
+        return projected
 
     @property
     def left_out(self) -> IntArray:

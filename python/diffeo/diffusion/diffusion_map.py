@@ -11,12 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, RandomState, integer, real, seed
+from diffeo._support.arrays import FAR, FloatArray, IntArray, RandomState, integer, reach_of, real, seed
 from diffeo._support.memory import memory_limit
-from diffeo._support.placed import Placed
+from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
-from diffeo._support.wording import rows_text
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
 from diffeo.observation.estimator_input import checked_input
@@ -165,11 +164,13 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         Returns
         -------
         ndarray of shape (count, n_components)
+            Finite, however far away the points are.
 
         Warns
         -----
         OutOfDomainWarning
-            Points without a sample in the kernel's reach take the embedding of the nearest sample.
+            Points without a sample in the kernel's reach take the embedding of the nearest sample; its ``off_manifold``
+            has their rows.
         """
         return self._transform(X, thread_count(self.n_jobs))
 
@@ -185,13 +186,18 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if not isinstance(self.kernel_.observation, Observation):
             return self._extend(data.points, None, n_threads).said()
         result = np.empty((len(data), self.embedding_.shape[1]))
-        rows = data.usable
-        result[rows] = self._extend(
-            data.points[rows], np.ascontiguousarray(data.whitening[rows]), n_threads, rows
+        lost, notes = [], []
+        for rows, whitening in (
+            (data.usable, np.ascontiguousarray(data.whitening[data.usable])),
+            (data.deficient, None),
+        ):
+            if len(rows):
+                result[rows], outside = self._extend(data.points[rows], whitening, n_threads)
+                lost.append(rows[outside.off_manifold])
+                notes.append(outside.note)
+        return Placed(
+            result, Outside(len(data), np.sort(np.concatenate(lost)), note=", or ".join(filter(None, notes)))
         ).said()
-        if len(data.deficient):
-            result[data.deficient] = self._extend(data.points[data.deficient], None, n_threads, data.deficient).said()
-        return result
 
     @property
     def operator_(self) -> sp.csr_array:
@@ -273,31 +279,28 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         missing = np.flatnonzero(left_out)
         if len(missing):
             points = np.ascontiguousarray(kernel.points[missing])
-            self.embedding_[missing] = self._extend(points, None, thread_count(self.n_jobs), missing).said()
+            placed = self._extend(points, None, thread_count(self.n_jobs))
+            outside = Outside(n, missing[placed.outside.off_manifold], note=placed.outside.note)
+            self.embedding_[missing] = placed._replace(outside=outside).said()
 
-    def _extend(
-        self, points: FloatArray, whitening: FloatArray | None, n_threads: int, caller_rows: IntArray | None = None
-    ) -> Placed:
-        """Nystroem extension; `caller_rows` are the row numbers to name."""
+    def _extend(self, points: FloatArray, whitening: FloatArray | None, n_threads: int) -> Placed:
+        """Nystroem extension."""
+        samples = self.kernel_.points[self.kernel_.rows]
+        given, points = points, reach_of(samples).pulled(points)
         rows = self.kernel_.cross(points, whitening, n_threads)
-        lost = np.flatnonzero(np.diff(rows.indptr) == 0)
         # The factor p(y)^-alpha of the new point cancels when its row is normalised.
         weighted = rows @ np.column_stack([self._sample_weights[:, None] * self.embedding_, self._sample_weights])
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             extended: FloatArray = weighted[:, :-1] / weighted[:, -1:] / self.eigenvalues_[1:]
-        outside = ""
-        if len(lost):
-            distance, nearest = cKDTree(self.kernel_.points[self.kernel_.rows]).query(
-                points[lost], workers=n_threads or -1
-            )
-            extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
-            named = lost if caller_rows is None else caller_rows[lost]
-            outside = (
-                f"{len(lost)} of {len(points)} new points have no sample within the kernel radius ({rows_text(named)}; "
-                f"nearest sample up to {distance.max():.3g} away): they are outside of the sampled domain or off the "
-                "measured manifold, and take the embedding of the nearest sample"
-            )
-        return Placed(extended, outside)
+        # Those without a sample in reach divide by nothing, as do all by an eigenvalue of zero.
+        lost = np.flatnonzero((np.diff(rows.indptr) == 0) | ~np.isfinite(extended).all(axis=1))
+        if len(lost) == 0:
+            return Placed(extended)
+        distance, nearest = cKDTree(samples).query(points[lost], workers=n_threads or -1)
+        extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
+        away = f"{distance.max():.3g}" if points is given else f"more than {FAR:g} times the extent of the samples"
+        note = f"no sample is within the kernel radius, the nearest up to {away} away"
+        return Placed(extended, Outside(len(points), lost, note=note))
 
 
 def _check_dense_memory(n: int, n_components: int) -> None:

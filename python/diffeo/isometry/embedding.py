@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, RandomState, check_units, float_array, integer
-from diffeo._support.placed import Placed
+from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import rows_text
@@ -129,7 +129,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains.
         """
         n_neighbors = integer(self.n_neighbors, "n_neighbors", 1)
-        observation, is_array = self._checked(X, reset=True)
+        observation, is_array = self._checked(X)
         with showing(self.verbose), working(self.n_jobs):
             self._fit(observation, is_array, n_neighbors)
         return self
@@ -141,42 +141,49 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant.
 
+        All are finite; none is farther from the samples than five times their spacing.
+
         Warns
         -----
         OutOfDomainWarning
-            Points off the measured manifold or outside of the sampled domain.
+            Points off the measured manifold or outside of the sampled domain; its ``off_manifold`` has their rows.
         """
         return self._placed(X, thread_count(self.n_jobs)).said()
 
     def _placed(self, X: Observation | ArrayLike, n_threads: int) -> Placed:
         check_is_fitted(self)
-        observation, _ = self._checked(X, reset=False)
-        located = self._chart.locate(observation.points, n_threads)
-        if len(located.outside) == 0:
-            return Placed(located.coordinates)
-        return Placed(
-            located.coordinates,
-            f"{len(located.outside)} of {len(observation.points)} points lie off the measured manifold or outside of "
-            f"the sampled domain ({rows_text(located.outside)}); their coordinates are extrapolated",
-        )
+        # Not as what is laid out: points as far away as numbers go have coordinates, too.
+        checked = checked_input(self, X, reset=False)
+        points = checked.points if isinstance(checked, Observation) else checked
+        located = self._chart.locate(points, n_threads)
+        return Placed(located.coordinates, Outside(len(located.coordinates), located.outside))
 
     def inverse_transform(self, X: ArrayLike) -> FloatArray:
-        """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included)."""
-        return self._inverse_transform(X, thread_count(self.n_jobs))
+        """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included).
 
-    def _inverse_transform(self, X: ArrayLike, n_threads: int) -> FloatArray:
+        All are finite: outside of the sampled domain they are extrapolated linearly from the nearest sample.
+
+        Warns
+        -----
+        OutOfDomainWarning
+            Coordinates outside of the sampled domain; its ``off_manifold`` has their rows.
+        """
         check_is_fitted(self)
         d = self.embedding_.shape[1]
         coordinates = float_array(X, "coordinates", 2, shape=(None, d), axes="(count, d)")
-        return self._chart.measurements(coordinates, n_threads)
+        return self._measured(coordinates, thread_count(self.n_jobs)).said()
+
+    def _measured(self, coordinates: FloatArray, n_threads: int) -> Placed:
+        beyond = np.flatnonzero(self._chart.outside(coordinates, n_threads))
+        return Placed(self._chart.measurements(coordinates, n_threads), Outside(len(coordinates), beyond))
 
     @property
     def _n_features_out(self) -> int:
         return int(self.embedding_.shape[1])
 
-    def _checked(self, X: Any, *, reset: bool) -> tuple[Observation, bool]:
+    def _checked(self, X: Any) -> tuple[Observation, bool]:
         """The observation, and whether it was made from a plain array (whose metric is the identity)."""
-        checked = checked_input(self, X, reset=reset)
+        checked = checked_input(self, X, reset=True)
         if isinstance(checked, Observation):
             return checked, False
         check_units(checked, "points")

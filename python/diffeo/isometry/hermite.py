@@ -7,10 +7,11 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, check_finite
+from diffeo._support.arrays import FloatArray, IntArray, Reach, check_finite, reach_of
 from diffeo._support.threads import workers
 from diffeo.isometry.periods import turns, wrapped
 
@@ -26,6 +27,8 @@ ELSEWHERE = 4.0
 SETTLED = 1e-9
 # Queries farther than this many spacings from their nearest node are outside of the sampled domain.
 OUTSIDE = 2.5
+# After so many turns around a closed domain hardly a digit says where in its cell a place is.
+MOST_TURNS = 1e12
 # Images of nodes are kept around the cell of a closed domain, this many radii of a local fit deep.
 IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
@@ -74,6 +77,7 @@ class HermiteChart:
     spacing: FloatArray = field(init=False, repr=False)
     """Typical distance between nodes around each of them, (n,)."""
     _units: FloatArray = field(init=False, repr=False)
+    _reach: tuple[Reach, Reach] = field(init=False, repr=False)
     _images: FloatArray = field(init=False, repr=False)
     _origin: IntArray = field(init=False, repr=False)
     _node_tree: cKDTree = field(init=False, repr=False)
@@ -91,6 +95,7 @@ class HermiteChart:
         slope = np.sqrt((self.gradients**2).sum(axis=2).mean(axis=0))
         units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
         object.__setattr__(self, "_units", units)
+        object.__setattr__(self, "_reach", (reach_of(self.nodes), reach_of(self.values, units)))
         object.__setattr__(self, "_value_tree", cKDTree(self.values * units))
         # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
         # steadier than the distance to the nearest.
@@ -124,16 +129,30 @@ class HermiteChart:
         return np.ascontiguousarray(np.concatenate(images)), np.concatenate(origin)
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
-        """Measurements (count, m) at coordinates (count, d)."""
-        return self._evaluate(coordinates, n_threads)[0]
+        """Measurements (count, m) at coordinates (count, d); finite however far away these are.
+
+        Beyond `OUTSIDE` spacings the first-order expansion about the nearest node, and its value where that overflows.
+        """
+        return self._evaluate(self._reach[0].pulled(coordinates), n_threads)[0]
+
+    def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
+        """Which coordinates (count, d) lie outside of the sampled domain."""
+        near = self._reach[0].pulled(coordinates)
+        distance, node = self._node_tree.query(self.wrapped(near), workers=n_threads or -1)
+        around = (
+            np.abs(turns(near, self.periods)).max(axis=1, initial=0.0) if len(self.periods) else np.zeros(len(near))
+        )
+        beyond: NDArray[np.bool_] = (distance > OUTSIDE * self.spacing[self._origin[node]]) | (around > MOST_TURNS)
+        return beyond
 
     def locate(self, points: FloatArray, n_threads: int) -> Located:
         """Coordinates whose measurements are nearest to the given points (count, m).
 
         Gauss-Newton on the interpolant from the nearest sample in the space of measurements; points that keep a
-        residual try further samples, and the smallest residual wins.
+        residual try further samples, and the smallest residual wins. Coordinates stay within twice `OUTSIDE` spacings of a
+        node, and are finite however far away the points are.
         """
-        count = len(points)
+        count, points = len(points), self._reach[1].pulled(points)
         near = min(NEAR_SAMPLES, len(self.nodes))
         distance, nearest = self._value_tree.query(points * self._units, near, workers=n_threads or -1)
         check_finite(distance.reshape(count, near), "distances from the points to the samples")
@@ -218,8 +237,12 @@ class HermiteChart:
         if len(far):
             node = nearest[far]
             offset = queries[far] - self._images[neighbors[far, 0]]
-            value[far] = self.values[node] + np.einsum("nmd,nd->nm", self.gradients[node], offset)
+            with np.errstate(over="ignore", invalid="ignore"):
+                value[far] = self.values[node] + np.einsum("nmd,nd->nm", self.gradients[node], offset)
             slope[far] = self.gradients[node]
+        # A fit, or an expansion, that overflows says no more than the node does.
+        lost = np.flatnonzero(~(np.isfinite(value).all(axis=1) & np.isfinite(slope).all(axis=(1, 2))))
+        value[lost], slope[lost] = self.values[nearest[lost]], self.gradients[nearest[lost]]
         return value, slope
 
 

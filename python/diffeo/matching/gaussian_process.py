@@ -95,7 +95,9 @@ def fit_process(inputs: FloatArray, targets: FloatArray) -> Process:
 
 def sections(queries: FloatArray, inputs: FloatArray, inverse_scales: FloatArray, amplitude: float) -> FloatArray:
     """Kernel k(query, input) without noise, (count, L)."""
-    scaled = (np.ascontiguousarray(x * inverse_scales) for x in (queries, inputs))
+    # A query so far away that it overflows has no kernel with any input, as it should be.
+    with np.errstate(over="ignore"):
+        scaled = [np.ascontiguousarray(x * inverse_scales) for x in (queries, inputs)]
     kernel: FloatArray = amplitude * np.exp(-0.5 * cdist(*scaled, "sqeuclidean"))
     return kernel
 

@@ -56,10 +56,12 @@ class Reconstruction:
     def predict(self, points: ArrayLike) -> FloatArray:
         """Values (count, p) that belong to measurements (count, m).
 
+        All are finite: points outside of the sampled domain take the values of coordinates at most five spacings from it.
+
         Warns
         -----
         OutOfDomainWarning
-            Points off the measured manifold or outside of its sampled domain.
+            Points off the measured manifold or outside of its sampled domain; its ``off_manifold`` has their rows.
         """
         y = float_array(points, "points", 2, shape=(None, self.chart.observation.points.shape[1]), axes="(count, m)")
         coordinates = self.chart.place(y, thread_count(self.n_jobs)).said()

@@ -11,6 +11,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, integer
 from diffeo._support.placed import Placed
 from diffeo._support.threads import thread_count
+from diffeo._support.wording import SIDES
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.coordinates import Coordinates
@@ -100,15 +101,20 @@ class Transformation:
     def transform(self, points_a: ArrayLike) -> FloatArray:
         """Measurements of B, (count, m_b), that belong to measurements of A, (count, m_a).
 
+        All are finite. Outside of the samples they are extrapolated, or those of the nearest sample.
+
         Warns
         -----
         OutOfDomainWarning
-            Points off A's measured manifold or outside of its sampled domain.
+            One for the call: its ``off_manifold`` has the rows that lie off A's measured manifold or outside of its sampled
+            domain, its ``no_counterpart`` the others, whose partners lie outside of B's samples.
         """
-        return self.sent(self._points_a(points_a)).said()
+        return self.sent(self._points_a(points_a)).said(*SIDES)
 
     def inverse_transform(self, points_b: ArrayLike) -> FloatArray:
         """Measurements of A, (count, m_a), that belong to measurements of B, (count, m_b).
+
+        Finite, and warned of, as those of `transform`, with A and B exchanged.
 
         Raises
         ------
@@ -116,14 +122,15 @@ class Transformation:
             A has more dimensions than B.
         """
         y = float_array(points_b, "points_b", 2, shape=(None, self.b.observation.points.shape[1]), axes="(count, m_b)")
-        return self.sent_back(y).said()
+        return self.sent_back(y).said(*SIDES[::-1])
 
     def intrinsic(self, points_a: ArrayLike) -> FloatArray:
         """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding.
 
-        Where a regression joins the sides there are none: these are A's, roughly moved to where B's are.
+        Where a regression joins the sides there are none: these are A's, roughly moved to where B's are. Finite, and warned
+        of, as what `transform` gives.
         """
-        return self.map.intrinsic(self._points_a(points_a), thread_count(self.n_jobs)).said()
+        return self.map.intrinsic(self._points_a(points_a), thread_count(self.n_jobs)).said(*SIDES)
 
     def sent(self, points_a: FloatArray) -> Placed:
         """What `transform` gives of checked measurements, with what it would warn of."""

@@ -44,9 +44,11 @@ def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | Float
     if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
         X = X.detach().cpu().numpy()
     try:
-        checked: FloatArray = validate_data(
-            estimator, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
-        )
+        # Sums of finite numbers may overflow there.
+        with np.errstate(over="ignore", invalid="ignore"):
+            checked: FloatArray = validate_data(
+                estimator, X, reset=reset, dtype=np.float64, order="C", ensure_min_samples=2 if reset else 1
+            )
     except ValueError as error:
         raise errors.InputError(str(error)) from error
     except TypeError as error:

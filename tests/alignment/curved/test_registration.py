@@ -380,7 +380,7 @@ def test_a_wrong_landmark_is_named():
 
 def test_strangers_are_warned_of():
     found = sphere_match()
-    with pytest.warns(errors.OutOfDomainWarning, match="300 of 300 points lie off the measured manifold"):
+    with pytest.warns(errors.OutOfDomainWarning, match="300 of 300 points lie off A's measured manifold"):
         assert np.isfinite(found.transform(A(0.5 * NEW))).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray, check_finite
+from diffeo._support.arrays import FloatArray, IntArray, check_finite, reach_of
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
 
@@ -27,6 +27,8 @@ STARTS = 4
 # What a chart leaves of a point, as a share of what its radius changes in the measurements, beyond which the point is
 # off the manifold: a tenth of the spacing of the samples.
 OFF_MANIFOLD = 0.03
+# A prediction is off the manifold by more than its error where it leaves this share of the spread of the measurements.
+ASTRAY = 0.1
 # A neighbour that misses the fit by this share of its distance lies on another sheet: those of one sheet miss it by a
 # percent at most.
 STRAY = 0.1
@@ -34,6 +36,8 @@ STRAY = 0.1
 RIGHT_ANGLE = 1e-8
 # Local coordinates beyond this share of the radius are outside of the samples.
 OUTSIDE = 0.8
+# So many radii away the weights of a local fit, exp(-2 * 18^2), are still numbers: queries farther out are pulled back.
+FARTHEST = 18.0
 # Samples whose charts are fitted at a time, to bound the memory.
 BATCH = 4096
 
@@ -157,7 +161,8 @@ class Atlas:
     def _inside(self, node: IntArray, u: FloatArray) -> FloatArray:
         """U / radius, pulled back to norm 1."""
         scaled = u / self.radius[node][:, None]
-        pulled: FloatArray = scaled / np.maximum(1.0, np.linalg.norm(scaled, axis=1, keepdims=True))
+        with np.errstate(over="ignore"):
+            pulled: FloatArray = scaled / np.maximum(1.0, np.linalg.norm(scaled, axis=1, keepdims=True))
         return pulled
 
 
@@ -274,12 +279,20 @@ def local_weights(
 ) -> tuple[IntArray, FloatArray]:
     """Nodes (N, 1 + k) and weights (N, 1 + k) of local polynomial fits, evaluated at u (N, d) in the charts of `node`.
 
-    Neighbours count less with their distance from u, or alike if `flat`, which smooths more.
+    Neighbours count less with their distance from u, or alike if `flat`, which smooths more. From afar the nearest ones
+    alone count, and u is pulled back to `FARTHEST` radii.
     """
     around = np.column_stack([node, charts.neighbors[node]])
     found = around >= 0
     around = np.where(found, around, around[:, :1])
     radius = charts.radius[node]
+    with np.errstate(over="ignore"):
+        far = np.linalg.norm(u, axis=1) > FARTHEST * radius
+    if far.any():
+        way = np.nan_to_num(u[far])
+        way /= np.abs(way).max(axis=1, keepdims=True)
+        u = u.copy()
+        u[far] = way / np.linalg.norm(way, axis=1, keepdims=True) * FARTHEST * radius[far][:, None]
     offset = charts.points[around] - charts.points[node][:, None]
     # Centred on u, the value there is the constant term alone.
     scaled = (np.einsum("nkm,nmd->nkd", offset, charts.whitening[node]) - u[:, None]) / radius[:, None, None]
@@ -314,9 +327,13 @@ class AtlasMap:
         slope = np.sqrt((charts.slopes**2).sum(axis=2).mean(axis=0))
         self._units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
         self._tree = cKDTree(charts.points * self._units)
+        self._reach = reach_of(charts.points, self._units)
 
     def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:
-        """Values (N, v) at measurements (N, m), and which of them lie off the manifold or outside of the samples."""
+        """Values (N, v) at measurements (N, m), and which of them lie off the manifold or outside of the samples.
+
+        Values are finite however far away the measurements are: those of the nearest samples, in the end.
+        """
         node, u, outside = self.locate(points, n_threads)
         around, weights = local_weights(self.charts, node, u, DEGREE)
         values = np.einsum("nk,nkv->nv", weights, self.values[self.charts.rows[around]])
@@ -327,7 +344,7 @@ class AtlasMap:
 
         Sheets that pass near each other are told apart by what each leaves of the measurements.
         """
-        starts = min(STARTS, len(self.charts.rows))
+        starts, points = min(STARTS, len(self.charts.rows)), self._reach.pulled(points)
         distance, nearest = self._tree.query(points * self._units, starts, workers=n_threads or -1)
         check_finite(distance, "distances from the points to the samples")
         nearest = nearest.reshape(len(points), starts).astype(np.int64)
@@ -335,11 +352,32 @@ class AtlasMap:
         node, at = nearest[:, 0].copy(), np.zeros((len(points), self.charts.dim))
         for start in nearest.T:
             here = self.charts.nearer(self.charts.nearer(start, points), points)
-            u = self.charts.local(here, points)
-            left = np.linalg.norm((points - self.charts.measurements(here, u)) * self._units, axis=1)
-            stretch = np.linalg.norm(self.charts.slopes[here] * self._units[:, None], axis=(1, 2))
-            doubt = left / (OFF_MANIFOLD * stretch * self.charts.radius[here])
-            doubt = np.maximum(doubt, np.linalg.norm(u, axis=1) / (OUTSIDE * self.charts.radius[here]))
+            # Where a metric nearly vanishes, local coordinates overflow: no chart of such a node is better than none.
+            with np.errstate(over="ignore", invalid="ignore"):
+                u = self.charts.local(here, points)
+                left = np.linalg.norm((points - self.charts.measurements(here, u)) * self._units, axis=1)
+                stretch = np.linalg.norm(self.charts.slopes[here] * self._units[:, None], axis=(1, 2))
+                doubt = left / (OFF_MANIFOLD * stretch * self.charts.radius[here])
+                doubt = np.maximum(doubt, np.linalg.norm(u, axis=1) / (OUTSIDE * self.charts.radius[here]))
             better = doubt < 0.5 * best
             best[better], node[better], at[better] = doubt[better], here[better], u[better]
         return node, at, best > 1.0
+
+    def beyond(self, points: FloatArray, n_threads: int) -> NDArray[np.bool_]:
+        """Which predicted measurements (N, m) lie outside of the samples: along the manifold, or off it by more than error."""
+        points = self._reach.pulled(points)
+        node, u, outside = self.locate(points, n_threads)
+        rows = np.flatnonzero(outside)
+        node, u, samples = node[rows], u[rows], self.charts.points * self._units
+        radius, stretch = (
+            self.charts.radius[node],
+            np.linalg.norm(self.charts.slopes[node] * self._units[:, None], axis=(1, 2)),
+        )
+        # What is a quarter around a sphere from a chart is at no great distance along it.
+        left = np.linalg.norm((points[rows] - self.charts.measurements(node, u)) * self._units, axis=1)
+        spread = np.sqrt(((samples - samples.mean(axis=0)) ** 2).sum(axis=1).mean())
+        beyond = np.zeros(len(points), dtype=bool)
+        beyond[rows] = (np.linalg.norm(u, axis=1) > OUTSIDE * radius) | (
+            left > np.maximum(ASTRAY * spread, 10.0 * OFF_MANIFOLD * stretch * radius)
+        )
+        return beyond

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.placed import Placed
+from diffeo._support.placed import Outside, Placed
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.alignment.curved.atlas import AtlasMap, atlas_of
@@ -73,7 +73,10 @@ class Registration:
     _maps: dict[str, AtlasMap] = field(default_factory=dict, init=False, repr=False)
 
     def forward(self, points_a: FloatArray, n_threads: int) -> Placed:
-        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a)."""
+        """Measurements of B (count, m_b) that belong to measurements of A (count, m_a).
+
+        Which partners lie outside of B's samples is not known here.
+        """
         return _mapped(self._map("forward", n_threads), points_a, n_threads)
 
     def backward(self, points_b: FloatArray, n_threads: int) -> Placed:
@@ -132,13 +135,7 @@ class Registration:
 
 def _mapped(chart: AtlasMap, points: FloatArray, n_threads: int) -> Placed:
     values, outside = chart(points, n_threads)
-    if len(outside) == 0:
-        return Placed(values)
-    return Placed(
-        values,
-        f"{len(outside)} of {len(points)} points lie off the measured manifold or outside of the sampled domain "
-        f"({rows_text(outside)}); their partners are extrapolated",
-    )
+    return Placed(values, Outside(len(points), outside))
 
 
 def register(

@@ -1,0 +1,55 @@
+"""Which measurements are near to some sample: all that is known of a side without coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from diffeo._support.arrays import FloatArray, Reach, reach_of
+from diffeo.isometry.hermite import OUTSIDE, nodes_of_a_cubic
+from diffeo.observation.observation import Observation
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """Samples in units of the spread of each measurement; a measurement that does not vary counts for nothing.
+
+    Attributes
+    ----------
+    observation : Observation
+    """
+
+    observation: Observation
+    _units: FloatArray = field(init=False, repr=False)
+    _reach: Reach = field(init=False, repr=False)
+    _tree: cKDTree = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        points = self.observation.points
+        spread = points.std(axis=0)
+        units = np.where(spread > 0.0, 1.0 / np.where(spread > 0.0, spread, 1.0), 0.0)
+        object.__setattr__(self, "_units", units)
+        object.__setattr__(self, "_reach", reach_of(points, units))
+        object.__setattr__(self, "_tree", cKDTree(points * units))
+
+    def pulled(self, points: FloatArray) -> FloatArray:
+        """The points (count, m), those so far away that their squares overflow moved nearer along a straight line."""
+        return self._reach.pulled(points)
+
+    def outside(self, points: FloatArray, n_threads: int, slack: float = 0.0) -> NDArray[np.bool_]:
+        """Which points (count, m) are farther from all samples than a few of their spacings.
+
+        With `slack`, also farther than this share of the spread of all measurements together: for points that are
+        predicted, and off by that much for other reasons.
+        """
+        workers, n = n_threads or -1, self._tree.n
+        distance, nearest = self._tree.query(self.pulled(points) * self._units, workers=workers)
+        near, inverse = np.unique(nearest, return_inverse=True)
+        k = min(n, 1 + nodes_of_a_cubic(self.observation.dim))
+        radius = self._tree.query(self._tree.data[near], k, workers=workers)[0].reshape(len(near), k)[:, -1]
+        spread = np.sqrt(np.count_nonzero(self._units))
+        beyond: NDArray[np.bool_] = distance > np.maximum(OUTSIDE * 0.5 * radius[inverse.ravel()], slack * spread)
+        return beyond
