@@ -117,8 +117,8 @@ def find_evidence(
         Relative error that a loss has to explain.
     """
     seen = np.unique(np.linspace(0, len(pairs[0]) - 1, min(len(pairs[0]), MOST_PAIRS)).astype(np.int64))
-    y, z = (points[seen] for points in pairs)
-    at_source, at_target = _Metric(source, y), _Metric(target, z)
+    at_source, at_target = (_Metric(side, points[seen]) for side, points in zip((source, target), pairs, strict=True))
+    y, z = at_source.points, at_target.points
     near, far = _lengths(at_source, y), _far(at_target, z)
     if not (source.known_unit and target.known_unit):
         near = near * _unit(near, far)
@@ -182,21 +182,27 @@ def _floor(observation: Observation) -> float:
 
 
 class _Metric:
-    """Local metric of an observation at points (P, m): that of the nearest sample; and its noise."""
+    """Local metric of an observation at points (P, m): that of the nearest sample; and its noise.
+
+    Measurements are in units of the largest deviation of the points, so that no square overflows or vanishes.
+    """
 
     def __init__(self, observation: Observation, points: FloatArray) -> None:
         rows = observation.usable
         at = rows[cKDTree(observation.points[rows]).query(points, workers=workers())[1]]
-        self.whitening = observation.whitening[at]
+        deviation = points - points.mean(axis=0)
+        unit = float(np.abs(deviation).max()) or 1.0
+        self.points = deviation / unit
+        self.whitening = observation.whitening[at] * unit
         self.tangents = _unit_columns(self.whitening)
-        self.steepest = observation.singular_values[at, 0]
+        self.steepest = observation.singular_values[at, 0] / unit
         # The largest stretch that was not counted as a dimension, where derivatives tell it from rounding.
         self.weak = np.zeros(len(at))
         d = observation.dim
         if observation.source in FLOORS and observation.singular_values.shape[1] > d:
-            weak = observation.singular_values[at, d]
+            weak = observation.singular_values[at, d] / unit
             self.weak = np.where(weak > _floor(observation) * self.steepest, weak, 0.0)
-        self.noise = _noise(observation)
+        self.noise = _noise(observation, unit)
 
 
 def _unit_columns(whitening: FloatArray) -> FloatArray:
@@ -336,8 +342,8 @@ def _unrelated(near: FloatArray, gaps: FloatArray) -> bool:
     return bool(ranks.mean() > 0.5 - UNRELATED / np.sqrt(12.0 * len(twins)))
 
 
-def _noise(observation: Observation) -> float:
-    """Standard deviation of a measurement across the manifold, between samples that are next to each other along it."""
+def _noise(observation: Observation, unit: float) -> float:
+    """Standard deviation, in this unit, of a measurement across the manifold, between samples next to each other along it."""
     m, d, rows = observation.points.shape[1], observation.dim, observation.usable
     if m <= d or len(rows) < 2:
         return 0.0
@@ -346,8 +352,8 @@ def _noise(observation: Observation) -> float:
     near = cKDTree(observation.points[rows]).query(observation.points[some], k, workers=workers())[1][:, 1:]
     frames, across = observation.whitening[some], np.empty(len(some))
     for i, (row, beside) in enumerate(zip(some, near, strict=True)):
-        step = observation.points[rows[beside]] - observation.points[row]
-        first = (np.einsum("km,md->kd", step, frames[i]) ** 2).sum(axis=1).argmin()
+        step = (observation.points[rows[beside]] - observation.points[row]) / unit
+        first = (np.einsum("km,md->kd", step, frames[i] * unit) ** 2).sum(axis=1).argmin()
         tangents = _unit_columns(frames[i : i + 1])[0]
         along = np.einsum("m,md->d", step[first], tangents)
         across[i] = (step[first] ** 2).sum() - (along**2).sum()
