@@ -159,17 +159,17 @@ def test_a_map_over_the_margin_fails_only_where_a_loss_is_shown(shows):
     assert judged(*simulated(0.01, 200, 8, np.random.default_rng(5)), "rank").status == "holds"
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_wild_measurements_make_no_error_small(count):
+@pytest.mark.parametrize(("count", "pairs"), [(1, 200), (3, 200), (2, 50), (1, 20)])
+def test_wild_measurements_make_no_error_small(count, pairs):
     """Shuffled pairs beside a few wild ones that are predicted well."""
     rng = np.random.default_rng(8)
-    true = rng.normal(size=(200, 3))
+    true = rng.normal(size=(pairs, 3))
     predicted = rng.permutation(true)
     true[:count] *= 1e4
     predicted[:count] = true[:count]
     error, _, upper = bootstrap_bounds(predicted, true, 0.05)
     assert error < 0.01
-    assert upper > 1.0
+    assert upper > 0.9
     assert judged(predicted, true).status != "holds"
     # Where all pairs are right, so is the wild one.
     assert judged(true + 0.01 * rng.normal(size=true.shape), true).status == "holds"

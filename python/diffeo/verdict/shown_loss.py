@@ -106,6 +106,10 @@ def find_evidence(
 ) -> Evidence:
     """Whether common inputs show that the source lost what the target keeps.
 
+    Variance between nearest neighbours tells what no regression can explain (Stefansson, Koncar and Jones, A note on the Gamma
+    test, 1997); here neighbours are taken, and told from far ones, by the local metrics of both sides, and counted rather than
+    averaged, so that no single pair decides.
+
     Parameters
     ----------
     source, target : Observation
