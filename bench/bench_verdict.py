@@ -76,7 +76,7 @@ def predictions(error: float, count: int, freedom: float, rng: np.random.Generat
 
 def judged(error: float, count: int, freedom: float, rng: np.random.Generator) -> Direction:
     predicted, true = predictions(error, count, freedom, rng)
-    return judge(predicted, true, np.zeros(3), "simulated", margin=MARGIN, significance=SIGNIFICANCE)
+    return judge(predicted, true, "simulated", margin=MARGIN, significance=SIGNIFICANCE)
 
 
 def called_equivalent(

@@ -22,6 +22,7 @@ LATE = {
     "verdict.report -> files.saved",
     "verdict.report -> report.page",
     "verdict.report -> report.text",
+    "verdict.report -> verdict.sentences",
     "verdict.layer_comparison -> report.plots",
 }
 

@@ -115,6 +115,14 @@ FORGERIES = [
     ("backward.loss.pairs", lambda x: x[:, :1].copy(), "loss.pairs has shape"),
     ("backward.loss.text", None, "loss.text must be str"),
     ("backward.loss.text", REMOVED, "entries are missing: backward.loss.text"),
+    ("forward.evidence.kind", "guess", "forward.evidence.kind is 'guess'"),
+    ("forward.evidence.shown", True, "forward.evidence.kind is 'none', shown True"),
+    ("forward.evidence.shown", 1, "forward.evidence.shown must be bool"),
+    ("backward.evidence.twins", -1, "backward.evidence.twins must be"),
+    ("backward.evidence.torn_share", -0.1, "backward.evidence.torn_share must be"),
+    ("backward.evidence.pairs", lambda x: x[:, :1].copy(), "backward.evidence.pairs has shape"),
+    ("backward.evidence.wrong", lambda x: x.astype(float), "backward.evidence.wrong is float64"),
+    ("backward.evidence.text", REMOVED, "entries are missing: backward.evidence.text"),
     ("baselines.names", ["affine"], "of different numbers"),
     ("baselines.errors", np.zeros((5, 3)), "baselines.errors has shape"),
     ("a.embeddings", lambda x: x[:0], "embeddings has shape"),
@@ -141,6 +149,25 @@ def test_forgeries_are_refused(name, change, message, path):
         description["entries"][name] = value
     forge(path, description, tensors)
     refused(path, message)
+
+
+def test_a_direction_that_fails_without_evidence_of_a_loss_is_refused(path):
+    saved = report("a_to_b")
+    with pytest.raises(errors.StorageError, match="although its evidence shows no loss"):
+        replace(saved, backward=replace(saved.backward, evidence=saved.forward.evidence)).save(path)
+
+
+def test_reports_of_older_versions_have_no_evidence(path):
+    saved = report("a_to_b")
+    saved.save(path)
+    description, tensors = parts(path)
+    entries = {key: value for key, value in description["entries"].items() if ".evidence." not in key}
+    forge(path, description | {"entries": entries}, {key: x for key, x in tensors.items() if ".evidence." not in key})
+    loaded = diffeo.load(path)
+    assert loaded.forward.evidence is loaded.backward.evidence is None
+    assert (loaded.backward.status, loaded.reason) == ("fails", saved.reason)
+    assert report_page(loaded)
+    assert loaded.summary() == saved.summary()
 
 
 def test_every_entry_is_required(path):

@@ -118,6 +118,29 @@ def test_verdict_and_reason_come_first_in_words(verdict):
         assert problem in body
 
 
+@pytest.mark.parametrize(
+    ("verdict", "tone", "kinds"),
+    [
+        ("equivalent", "same", ("sh", "sh")),
+        ("a_to_b", "differ", ("sh", "sf")),
+        ("not_equivalent", "differ", ("sf", "sf")),
+        ("undetermined", "open", ("so", "sh")),
+    ],
+)
+def test_what_could_not_be_told_has_a_colour_of_its_own(verdict, tone, kinds):
+    given = report(verdict)
+    text = report_page(given)
+    assert f'<div class="{tone}"><p class="over">' in text
+    assert tuple(figures.status_kind(one) for one in (given.forward, given.backward)) == kinds
+    drawn = figures.verdict_mark(given)
+    assert {kind for kind in ("sh", "sf", "so") if f'class="{kind}"' in drawn} == set(kinds)
+    # What would decide stands in the head of the page, and nowhere where nothing is open.
+    tree = Tree(text)
+    assert ("aside" in {tag for tag, _ in tree.elements}) == (verdict == "undetermined")
+    head = tree.text[: tree.text.index("How far each side determines the other")]
+    assert all(advice.replace("\N{NO-BREAK SPACE}", " ") in head for advice in given.would_decide)
+
+
 def test_hostile_texts_are_escaped():
     evil = '<script>alert("1")</script><img src=x onerror=alert(1)>&amp;\x1b"\'><svg onload=x>'
     bad = replace(report("a_to_b").backward.loss, text=evil)

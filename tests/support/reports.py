@@ -7,6 +7,7 @@ from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import Direction, relative_error
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.report import Report
+from diffeo.verdict.shown_loss import SHOWN, Evidence
 
 MARGIN = 0.05
 # Errors of both directions and their states, and what is lost on the way.
@@ -15,7 +16,7 @@ CASES = {
     "a_to_b": ((0.003, "holds"), (0.58, "fails"), "collapse"),
     "b_to_a": ((0.21, "fails"), (0.012, "holds"), "fold"),
     "not_equivalent": ((0.7, "fails"), (0.31, "fails"), "both"),
-    "undetermined": ((0.04, "undetermined"), (0.02, "holds"), None),
+    "undetermined": ((0.4, "undetermined"), (0.02, "holds"), None),
 }
 VERDICTS = list(CASES)
 
@@ -26,12 +27,25 @@ def waves(x, m, seed):
     return np.sin(x @ rng.normal(size=(x.shape[1], m)) * 2.0 + rng.uniform(0, 6, m)) * np.linspace(1, 3, m)
 
 
+def evidence_of(kind):
+    """Evidence of this kind, as 100 twins may give it."""
+    shown = kind in SHOWN
+    texts = {
+        True: "Loss is shown: of 100 pairs, 40 are far apart.",
+        False: "No loss is shown: of 100 pairs, 3 are far apart.",
+    }
+    pairs = np.array([[3, 17], [5, 250]])
+    torn = 40 if shown else 3
+    return Evidence(shown, kind, 100, torn, 0.3 * shown, 0.4 * shown, np.array([4, 21]), pairs, texts[shown])
+
+
 def direction(true, error, status, loss, seed):
     """A direction whose prediction has exactly this relative error."""
     noise = np.random.default_rng(seed).normal(size=true.shape)
     predicted = true + noise * error / relative_error(true + noise, true)
-    half = {"holds": 0.15, "fails": 0.2, "undetermined": 0.6}[status] * error
-    return Direction(error, error - half, error + half, status, "the transformation", true, predicted, loss)
+    half = {"holds": 0.15, "fails": 0.2, "undetermined": 0.4}[status] * error
+    found = evidence_of("pairs" if status == "fails" else "none")
+    return Direction(error, error - half, error + half, status, "the transformation", true, predicted, loss, found)
 
 
 def loss_of(kind, samples):

@@ -121,7 +121,7 @@ def test_both_sides_lost_something():
         assert one.loss.text in report.reason
 
 
-def test_what_lost_a_dimension_is_judged_by_a_regression():
+def test_what_lost_a_dimension_is_judged_by_a_regression(monkeypatch):
     report = assessed("whole", "line")
     assert "B has intrinsic dimension 1, A has 2" in report.backward.how
     assert "on the landmarks stands in" in report.backward.how
@@ -133,10 +133,16 @@ def test_what_lost_a_dimension_is_judged_by_a_regression():
         pairs(("whole", "line"), HELD_OUT),
         baselines=False,
     )
-    assert (unknown.forward.status, unknown.backward.status) == ("holds", "undetermined")
-    assert unknown.verdict == "undetermined"
-    assert "without landmarks" in unknown.reason
+    # The held-out pairs alone show the loss; few of them show nothing, and only the mean stands in.
+    assert (unknown.forward.status, unknown.backward.status) == ("holds", "fails")
     assert unknown.n_landmarks == 0
+    some = tuple(points[:21] for points in pairs(("whole", "line"), HELD_OUT))
+    monkeypatch.setattr("diffeo.verdict.shown_loss.LEAST_NEAR", 21)
+    unknown = assess(dataclasses.replace(matched("whole", "line"), landmarks=None), some, baselines=False)
+    assert unknown.backward.evidence.kind == "rank"
+    assert (unknown.backward.status, unknown.verdict) == ("undetermined", "undetermined")
+    assert "without landmarks" in unknown.reason
+    assert unknown.would_decide == ["From B to A: bring landmarks."]
 
 
 def test_more_dimensions_on_b_are_compared_the_other_way_round():
@@ -191,8 +197,8 @@ def test_held_out_rows_are_samples():
     rows = np.column_stack([np.arange(50), nearest])[np.unique(nearest, return_index=True)[1]]
     report = assess(t, rows, baselines=False)
     assert np.array_equal(report.backward.true, observed("whole", 0).points[rows[:, 0]])
-    # Neighbours are no common inputs: that is seen.
-    assert report.verdict != "equivalent"
+    # Neighbours are no common inputs: that is seen, and it is no loss.
+    assert report.verdict == "undetermined"
     assert len(pairs(kinds, x)) == 2
 
 
@@ -210,10 +216,15 @@ def test_a_margin_among_the_errors_is_undetermined():
     assert report.forward.status == "undetermined"
     assert report.verdict == "undetermined"
     assert "more held-out pairs" in report.reason
-    # A margin below all errors fails, without anything lost.
+    assert report.would_decide[0].startswith("From A to B: bring more held-out pairs")
+    # Errors above the margin are those of the map: without a loss nothing fails.
     report = assess(t, held_out, margin=0.1 * margin, baselines=False)
-    assert report.verdict == "not_equivalent"
+    assert report.verdict == "undetermined"
+    assert report.forward.lower > report.margin
     assert report.forward.loss is report.backward.loss is None
+    assert not report.forward.evidence.shown
+    assert "the map is wrong" in report.reason
+    assert all("draw more samples" in text for text in report.would_decide)
 
 
 def test_points_out_of_the_domain_are_a_problem_not_a_warning():

@@ -16,6 +16,7 @@ from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.report import Report
+from diffeo.verdict.shown_loss import EVIDENCE_KINDS, SHOWN, Evidence
 
 # One of the words that an entry may be.
 WORDS = {
@@ -47,6 +48,8 @@ def report_content(report: Report) -> Content:
     for at, one in (("forward.", report.forward), ("backward.", report.backward)):
         content |= {at + name: getattr(one, name) for name in schema.DIRECTION if name != "bounds"}
         content[f"{at}bounds"] = np.array([getattr(one, name) for name in BOUNDS])
+        if one.evidence is not None:
+            content |= {f"{at}evidence.{name}": getattr(one.evidence, name) for name in schema.EVIDENCE}
         if one.loss is not None:
             content |= {f"{at}loss.{name}": getattr(one.loss, name) for name in schema.LOSS}
     return content
@@ -89,13 +92,20 @@ def _build_direction(content: Content, at: str, sizes: dict[str, int], margin: f
         lost = take(content, f"{at}loss.", schema.LOSS, {"2": 2})
         _one_of_words(lost)
         loss = Loss(**lost)
+    evidence = None
+    if holds(content, f"{at}evidence."):
+        evidence = Evidence(**take(content, f"{at}evidence.", schema.EVIDENCE, {"2": 2}))
+        if evidence.kind not in EVIDENCE_KINDS or evidence.shown != (evidence.kind in SHOWN):
+            raise errors.InputError(f"{at}evidence.kind is {evidence.kind!r:.60}, shown {evidence.shown}")
     taken = take(content, at, schema.DIRECTION, sizes)
     _one_of_words(taken)
     error, lower, upper = taken.pop("bounds").tolist()
     status = taken["status"]
     if (status == HOLDS and not upper <= margin) or (status == FAILS and not lower >= margin):
         raise errors.InputError(f"{at}status is {status!r}, although its bounds are {lower:.3g} and {upper:.3g}")
-    return Direction(error, lower, upper, **taken, loss=loss)
+    if status == FAILS and evidence is not None and not evidence.shown:
+        raise errors.InputError(f"{at}status is {status!r}, although its evidence shows no loss")
+    return Direction(error, lower, upper, **taken, loss=loss, evidence=evidence)
 
 
 def _one_of_words(taken: Content) -> None:

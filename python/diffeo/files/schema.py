@@ -73,6 +73,9 @@ DIRECTION = {"bounds": "F* 3", "status": "str", "how": "str", "true": "F Hm", "p
 LOSS = {
     "kind": "str", "share": ">=0", "rows": "I r", "direction": "F d", "centre": "F d", "extent": ">=0", "pairs": "I k2",
     "text": "str"}
+EVIDENCE = {  # of a direction; files of older versions have none
+    "shown": "bool", "kind": "str", "twins": "int 0", "torn": "int 0", "torn_share": ">=0", "least_error": ">=0",
+    "wrong": "I w", "pairs": "I k2", "text": "str"}
 BASELINES = {"names": "texts", "notes": "texts", "errors": "F*0 j2"}  # NaN where a method cannot be fitted
 # fmt: on
 TYPES = {"str": str, "bool": bool, "texts": list, "null": type(None)}

@@ -29,20 +29,28 @@ MAX_HEIGHT, STRIP = 320.0, 90.0
 
 
 def verdict_mark(report: Report) -> str:
-    """Two sides and two arrows: whole where a direction holds, crossed out where it fails, dashed where it is open."""
+    """Two sides and two arrows: whole where a direction holds, crossed out where it fails, dashed where it could not be told.
+
+    Three colours say the same: a failure of the networks and one of the map must not look alike.
+    """
     parts = []
     for y, (x0, x1), one in ((34, (62, 148), report.forward), (58, (148, 62), report.backward)):
-        parts.append(svg.arrow((x0, y), (x1, y), "ink", 2.4, dashed=one.status not in (HOLDS, FAILS)))
+        parts.append(svg.arrow((x0, y), (x1, y), status_kind(one), 2.4, dashed=one.status not in (HOLDS, FAILS)))
         if one.status == FAILS:
             cross = svg.crosses(np.array([[105.0, y]]), 15, "halo").replace('"1.6"', '"7"')
-            parts.append(cross + svg.crosses(np.array([[105.0, y]]), 13, "ink").replace('"1.6"', '"2.6"'))
+            parts.append(cross + svg.crosses(np.array([[105.0, y]]), 13, status_kind(one)).replace('"1.6"', '"2.6"'))
         elif one.status != HOLDS:
-            parts.append(f'<circle cx="105" cy="{y}" r="9" class="fp"/>' + svg.text(105, y + 5, "?", "h", "middle"))
+            parts.append(f'<circle cx="105" cy="{y}" r="9" class="fp"/>' + svg.text(105, y + 5, "?", "h fo", "middle"))
     for x, letter, kind in ((32, "A", "sa"), (178, "B", "sb")):
         parts.append(f'<circle cx="{x}" cy="46" r="24" class="{kind}" fill="none" stroke-width="2.6"/>')
         parts.append(f'<text x="{x}" y="54" text-anchor="middle" class="h" style="font-size:23px">{letter}</text>')
     said = f"From A to B: {report.forward.status}. From B to A: {report.backward.status}."
     return svg.drawing("mark", "Verdict", said, 92, parts, width=210)
+
+
+def status_kind(one: Direction) -> str:
+    """Class of what is drawn in the colour of a direction's status."""
+    return {HOLDS: "sh", FAILS: "sf"}.get(one.status, "so")
 
 
 def interval_figure(report: Report) -> str:
@@ -63,7 +71,14 @@ def interval_figure(report: Report) -> str:
     rows = (("A", "B", report.forward, 0), ("B", "A", report.backward, 1))
     for source, target, one, k in rows:
         y = 68 + 54 * k
-        parts.append(svg.text(x.start + 5, y - 15, f"{source} \N{RIGHTWARDS ARROW} {target}  {one.status}", "h o"))
+        parts.append(
+            svg.text(
+                x.start + 5,
+                y - 15,
+                f"{source} \N{RIGHTWARDS ARROW} {target}  {one.status}",
+                f"h o f{status_kind(one)[1]}",
+            )
+        )
         parts.append(_interval(x, one, y, "sa" if k == 0 else "sb"))
         other = None if affine is None else (affine.forward, affine.backward)[k]
         if other is not None and math.isfinite(other):

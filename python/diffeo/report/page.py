@@ -8,7 +8,7 @@ from typing import Any
 from diffeo import __version__
 from diffeo.report import figures, text
 from diffeo.report.template import rendered
-from diffeo.verdict.error_bounds import FAILS
+from diffeo.verdict.error_bounds import EQUIVALENT, FAILS, UNDETERMINED
 from diffeo.verdict.report import Report
 
 
@@ -28,6 +28,7 @@ def report_page(report: Report) -> str:
         is_finite=math.isfinite,
         version=__version__,
         FAILS=FAILS,
+        tone={EQUIVALENT: "same", UNDETERMINED: "open"}.get(report.verdict, "differ"),
     )
 
 

@@ -31,12 +31,12 @@ HEADLINES = {
     A_TO_B: "One way only: from A to B, not back",
     B_TO_A: "One way only: from B to A, not back",
     NOT_EQUIVALENT: "Not equivalent, in neither direction",
-    UNDETERMINED: "Undetermined: these pairs do not decide",
+    UNDETERMINED: "Undetermined: it could not be told",
 }
 STATUS = {
     HOLDS: "under the margin",
-    FAILS: "over the margin",
-    UNDETERMINED: "not decided",
+    FAILS: "over the margin, and a loss is shown",
+    UNDETERMINED: "could not be told",
 }
 PYTHON = """\
 report = diffeo.assess(diffeo.match(obs_a, obs_b, landmarks=landmarks), held_out,
@@ -102,7 +102,11 @@ def recipe(report: Report) -> str:
 def summary(report: Report) -> str:
     """At most 30 lines of at most 100 characters."""
     lines = _wrapped(HEADLINES.get(report.verdict, report.verdict), "")
-    lines += [*_wrapped(report.reason, "  ", most=5), ""]
+    lines += [*_wrapped(report.reason, "  ", most=6), ""]
+    for advice in report.would_decide:
+        lines += _wrapped(f"would decide it: {advice}", "  ", "    ", most=3)
+    if report.would_decide:
+        lines.append("")
     level = f"margin {share(report.margin)}, significance {share(report.significance)}"
     lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
     for name, one in (("A -> B", report.forward), ("B -> A", report.backward)):
@@ -168,6 +172,7 @@ def as_json(report: Report, *, arrays: bool) -> dict[str, Any]:
         found[name] = getattr(report, name)
     found["n_held_out"] = len(report.forward.true)
     found |= {"forward": _direction(report.forward, arrays), "backward": _direction(report.backward, arrays)}
+    found["would_decide"] = report.would_decide
     found["baselines"] = [asdict(one) for one in report.baselines]
     found["linear_remark"] = linear_remark(report)
     found["spectra"] = _both(report.spectra)
@@ -186,7 +191,10 @@ def _direction(one: Direction, arrays: bool) -> dict[str, Any]:
     found = {name: getattr(one, name) for name in ("error", "lower", "upper", "status", "how")}
     if arrays:
         found |= {"true": one.true.tolist(), "predicted": one.predicted.tolist()}
-    found["loss"] = None
+    found["loss"] = found["evidence"] = None
+    if one.evidence is not None:
+        hidden = () if arrays else ("wrong", "pairs")
+        found["evidence"] = {name: value for name, value in vars(one.evidence).items() if name not in hidden}
     if one.loss is not None:
         hidden = () if arrays else ("rows", "pairs")
         found["loss"] = {name: value for name, value in vars(one.loss).items() if name not in hidden}

@@ -28,7 +28,8 @@ from diffeo.verdict.baselines import affine_fit, compare_baselines
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
 from diffeo.verdict.lost_information import MOST_PLACES, find_loss
 from diffeo.verdict.report import Report
-from diffeo.verdict.sentences import exchanged, reason_for
+from diffeo.verdict.sentences import WITHOUT_LANDMARKS, exchanged, reason_for
+from diffeo.verdict.shown_loss import find_evidence
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
@@ -68,10 +69,13 @@ def assess(
 ) -> Report:
     """Judge a transformation by held-out pairs: equivalent, one way only, or not, within a margin.
 
-    Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of the
-    observation), Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.bootstrap_bounds`), map and
-    landmarks held fixed. It holds if the upper bound is under the margin, fails if the lower one is over it, and is
-    undetermined otherwise, or with fewer than 20 pairs. Where a direction fails, what its source lost is sought in the samples.
+    Each direction is judged on its own: its relative error e = norm(predicted - true) / norm(true - mean of true),
+    Frobenius norms over the pairs, has one-sided bounds (`diffeo.verdict.error_bounds.bootstrap_bounds`), map and landmarks
+    held fixed. It holds if the upper bound is under the margin. It fails if the lower one is over it *and* a loss is shown
+    without any map (`diffeo.verdict.shown_loss.find_evidence`): pairs that are near on the source and far apart on the target,
+    beyond what sampling, stretch, noise and wrong pairs explain, or derivatives of a lower rank. Otherwise, or with fewer than
+    20 pairs, it is undetermined: the map may be at fault, not the networks, and `report.would_decide` says what would tell.
+    Where a direction fails, what its source lost is sought in the samples.
 
     Parameters
     ----------
@@ -202,22 +206,22 @@ def _check_held_out(pairs: Pairs, t: Transformation) -> None:
 def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     """The report from checked arguments."""
     t = replace(t, n_jobs=judging.n_jobs)
-    means = (t.a.observation.points.mean(axis=0), t.b.observation.points.mean(axis=0))
+    sides = t.a.observation, t.b.observation
     problems = list(t.diagnostics.problems)
     levels = {"margin": judging.margin, "significance": judging.significance}
     predicted_b = _noting(problems, judging.names[0], t.sent(pairs[0]))
-    predicted_a, how, known = _way_back(t, pairs[1], means[0], problems, judging.names)
-    forward = judge(predicted_b, pairs[1], means[1], _how(t, "forward"), **levels)
-    backward = judge(predicted_a, pairs[0], means[0], how, **levels)
-    if not known:
+    predicted_a, how, known = _way_back(t, pairs[1], pairs[0].mean(axis=0), problems, judging.names)
+    common = _with_landmarks(t, pairs)
+    lost_by_a = find_evidence(*sides, common, judging.names, judging.margin)
+    lost_by_b = find_evidence(*sides[::-1], common[::-1], judging.names[::-1], judging.margin)
+    forward = judge(predicted_b, pairs[1], _how(t, "forward"), evidence=lost_by_a, **levels)
+    backward = judge(predicted_a, pairs[0], how, evidence=lost_by_b, **levels)
+    if not known and lost_by_b.kind != "pairs":  # these alone say how much is lost
         backward = replace(backward, status=UNDETERMINED)
     forward, backward = _with_losses(t, pairs, forward, backward, judging.names)
     compared = []
     if judging.baselines:
-        sides = t.a.observation, t.b.observation
-        compared = compare_baselines(
-            t.landmarks, pairs, observations=sides, means=means, n_jobs=judging.n_jobs, names=judging.names
-        )
+        compared = compare_baselines(t.landmarks, pairs, observations=sides, n_jobs=judging.n_jobs, names=judging.names)
     rows = _spaced(len(t.a.observation), MOST_SHOWN), _spaced(len(t.b.observation), MOST_SHOWN)
     # The reason is told as the caller names the sides.
     ways = (forward, backward) if judging.names == SIDES else (backward, forward)
@@ -240,6 +244,13 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         settings=_settings(t, judging),
         rows=rows,
     )
+
+
+def _with_landmarks(t: Transformation, pairs: Pair) -> Pair:
+    """All that both sides are known to measure at common inputs: landmarks first."""
+    if t.landmarks is None:
+        return pairs
+    return np.vstack([t.landmarks[0], pairs[0]]), np.vstack([t.landmarks[1], pairs[1]])
 
 
 def _noting(problems: list[str], side: str, placed: Placed) -> FloatArray:
@@ -270,7 +281,11 @@ def _way_back(
     (a, b), (more, less) = names, (t.a.observation.dim, t.b.observation.dim)
     dims = f"{b} has intrinsic dimension {less}, {a} has {more}, so that there is no way back"
     if t.landmarks is None:
-        return np.tile(mean, (len(points_b), 1)), f"{dims}; without landmarks nothing can stand in but the mean", False
+        return (
+            np.tile(mean, (len(points_b), 1)),
+            f"{dims}; {WITHOUT_LANDMARKS} nothing can stand in but the mean",
+            False,
+        )
     marks_a, marks_b = t.landmarks
     at_marks, at = (t.b.place(points, thread_count(t.n_jobs)) for points in (marks_b, points_b))
     queries = points_b, t.b.features(_noting(problems, names[1], at))
@@ -294,13 +309,12 @@ def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[Float
 def _with_losses(
     t: Transformation, pairs: Pair, forward: Direction, backward: Direction, names: Names
 ) -> tuple[Direction, Direction]:
-    """Both directions, with what the source of a failing one lost of what its target keeps.
+    """Both directions, with what the source of a failing one, whose loss is shown, lost of what its target keeps.
 
     Where the other direction holds, the keeping side's samples are pushed through it; where both fail there is no map to
     push them through, and landmarks and held-out pairs are the places at which both sides were measured.
     """
-    if t.landmarks is not None:
-        pairs = np.vstack([t.landmarks[0], pairs[0]]), np.vstack([t.landmarks[1], pairs[1]])
+    pairs = _with_landmarks(t, pairs)
     charts, found = (t.a, t.b), []
     for one, other, (keeps, lost) in ((forward, backward, (1, 0)), (backward, forward, (0, 1))):
         if one.status != FAILS:

@@ -212,8 +212,7 @@ def compare_baselines(
     observations : tuple of Observation, optional
         Both sides, for the method of the paper, which is left out without them.
     means : tuple of array_like (m_a,) and (m_b,), optional
-        Means from which relative errors measure the spread of the truth. Default: those of the observations, without
-        these those of the held-out pairs.
+        Means from which relative errors measure the spread of the truth. Default: those of the held-out pairs.
     n_jobs, names
         Threads of the method of the paper, and what notes call the sides.
 
@@ -225,7 +224,7 @@ def compare_baselines(
     """
     held = _given(held_out, "held_out")
     if means is None:
-        means = tuple(x.mean(axis=0) for x in (held if observations is None else (o.points for o in observations)))
+        means = held[0].mean(axis=0), held[1].mean(axis=0)
     centres = [
         float_array(mean, f"means[{i}]", 1, shape=(held[i].shape[1],), axes="(m,)") for i, mean in enumerate(means)
     ]

@@ -74,6 +74,13 @@ class Report:
         for name in ("diagnostics", "settings"):
             object.__setattr__(self, name, plain(getattr(self, name), name))
 
+    @property
+    def would_decide(self) -> list[str]:
+        """What would settle the directions that are undetermined, as things to do; empty where none is."""
+        from diffeo.verdict.sentences import what_would_decide
+
+        return what_would_decide(self)
+
     def summary(self) -> str:
         """The report for a terminal: verdict and reason, both errors, baselines, problems; at most 30 lines of 100."""
         from diffeo.report.text import summary

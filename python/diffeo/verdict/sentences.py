@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from diffeo._support.wording import percent
+import numpy as np
+
+from diffeo._support.arrays import IntArray
+from diffeo._support.wording import percent, rows_text
 from diffeo.verdict.error_bounds import (
     A_TO_B,
     B_TO_A,
     EQUIVALENT,
+    FAILS,
     HOLDS,
     LEAST_PAIRS,
     NOT_EQUIVALENT,
@@ -19,6 +23,12 @@ from diffeo.verdict.error_bounds import (
 from diffeo.verdict.report import Report
 
 SWAPPED = {A_TO_B: B_TO_A, B_TO_A: A_TO_B}
+# What `how` says where nothing could be fitted.
+WITHOUT_LANDMARKS = "without landmarks"
+# Twins that decide, and the factor beyond which a number of pairs is not asked for.
+ENOUGH_TWINS, MOST_ASKED = 20, 20
+# Pairs that are named, and the share of torn twins beyond which they are worth a look.
+MOST_NAMED, FEW_TORN = 5, 0.05
 
 
 def reason_for(found: str, forward: Direction, backward: Direction, margin: float, significance: float) -> str:
@@ -27,8 +37,8 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
     to_b, to_a = _bounded(forward), _bounded(backward)
     if found == EQUIVALENT:
         return f"Each side determines the other: held-out relative error {to_b} from A to B and {to_a} from B to A ({level})."
-    losses = [one.loss.text for one in (forward, backward) if one.loss is not None]
-    tail = "".join(f" {text}" for text in losses)
+    losses = [_lost(one) for one in (forward, backward) if one.status == FAILS]
+    tail = "".join(f" {text}" for text in losses if text)
     if found == A_TO_B:
         return f"A determines B (error {to_b}), but B does not determine A (error {to_a}; {level}).{tail}"
     if found == B_TO_A:
@@ -37,6 +47,13 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
         return f"Neither side determines the other: error {to_b} from A to B and {to_a} from B to A ({level}).{tail}"
     open_ways = [_undecided(one, way, margin) for one, way in ((forward, "from A to B"), (backward, "from B to A"))]
     return f"{' '.join(text for text in open_ways if text)}{tail}"
+
+
+def _lost(one: Direction) -> str:
+    """What is lost where, or what shows that something is."""
+    if one.loss is not None:
+        return one.loss.text
+    return "" if one.evidence is None else one.evidence.text
 
 
 def exchanged(report: Report) -> Report:
@@ -74,7 +91,68 @@ def _undecided(one: Direction, way: str, margin: float) -> str:
             f"The map {way} has an error between {percent(one.lower)} and {percent(one.upper)}, on both sides of the margin of "
             f"{percent(margin)}: more held-out pairs would decide, or more landmarks."
         )
+    if one.lower > margin and one.evidence is not None and WITHOUT_LANDMARKS not in one.how:
+        return (
+            f"The map {way} misses by {_bounded(one)}, over the margin of {percent(margin)}; whether the networks differ or "
+            f"the map is wrong could not be told. {one.evidence.text}"
+        )
     return f"Nothing can be said {way}: {one.how}."
+
+
+def what_would_decide(report: Report) -> list[str]:
+    """For every open direction, what would settle it, as things to do."""
+    found = []
+    for source, target, one in (("A", "B", report.forward), ("B", "A", report.backward)):
+        if one.status == UNDETERMINED:
+            found.append((f"From {source} to {target}", _to_do(report, one, source, target)))
+    # What is asked for in both directions is asked for once.
+    if len(found) == 2 and found[0][1] == found[1][1]:
+        return [f"In both directions: {found[0][1]}"]
+    return [f"{way}: {words}" for way, words in found]
+
+
+def _to_do(report: Report, one: Direction, source: str, target: str) -> str:
+    count, evidence = len(one.true), one.evidence
+    if count < LEAST_PAIRS:
+        return f"bring {LEAST_PAIRS - count} more held-out pairs, {LEAST_PAIRS} at least."
+    if WITHOUT_LANDMARKS in one.how:
+        return "bring landmarks."
+    if not one.lower > report.margin:
+        return "bring more held-out pairs (four times as many halve the interval), or more landmarks, which lower the error."
+    if evidence is None:
+        return "assess again: the file is of a version that sought no evidence."
+    if evidence.kind == "unrelated":
+        return (
+            "check that both sides list the same inputs in the same order (diffeo.Pairs with ids_a, ids_b makes sure)."
+        )
+    pairs, said = count + report.n_landmarks, []
+    if evidence.kind == "too few":
+        wanted = min(ENOUGH_TWINS * pairs // max(evidence.twins, 1), MOST_ASKED * pairs)
+        said.append(f"bring about {wanted:,} pairs of common inputs instead of {pairs:,}")
+    if len(evidence.wrong):
+        said.append(f"check {_named(evidence.wrong, report.n_landmarks)}, which may be wrong")
+    if evidence.kind == "none" and evidence.torn > FEW_TORN * evidence.twins:
+        said.append("bring more pairs, which show whether those far apart are a loss")
+    said.append(
+        f"draw more samples of both sides near the inputs of held-out {rows_text(_worst(one))}, where the map misses most, or "
+        "bring more landmarks there"
+    )
+    if evidence.kind == "none" and evidence.torn <= FEW_TORN * evidence.twins:
+        said.append("measure more neurons, since nothing speaks for a loss")
+    return "; or ".join(said) + "."
+
+
+def _worst(one: Direction) -> IntArray:
+    """Held-out pairs with the largest errors, five at most, ascending."""
+    return np.sort(np.argsort(-np.linalg.norm(one.predicted - one.true, axis=1), kind="stable")[:MOST_NAMED])
+
+
+def _named(rows: IntArray, n_landmarks: int) -> str:
+    """Rows of landmarks and held-out pairs together, told apart."""
+    marks, held = rows[rows < n_landmarks], rows[rows >= n_landmarks] - n_landmarks
+    return " and ".join(
+        f"{name} {rows_text(part)}" for name, part in (("landmark", marks), ("held-out", held)) if len(part)
+    )
 
 
 def _swapped_fact(name: str, value: Any) -> Any:
