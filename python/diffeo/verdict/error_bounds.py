@@ -120,12 +120,12 @@ def bootstrap_bounds(predicted: FloatArray, true: FloatArray, significance: floa
     of R. Nor may a wild measurement make errors small: for the upper bound the widest 2 % of the deviations, and at least
     two, are from the mean of the others, and no larger than the next one.
 
-    Measured, in 1,000 simulated samples each (one measurement, uniform; true error at half its margin, 5 %), was how often
+    Measured, in 1,000 simulated samples each (one measurement, uniform; true error 5 %), was how often
     the upper bound at 5 % falls below the true error. Normal errors: 1.0 % (20 pairs), 1.2 % (50), 1.3 % (200); Student's t
     with 5 degrees of freedom: 2.9, 2.2, 4.0 %; with 4 (squared errors without variance): 4.1, 5.7, 3.9 %; log-normal errors,
     sigma = 0.75: 2.5, 4.4, 3.3 %. Only beyond these is it too often: Student's t with 3 degrees, 6.0, 9.6, 9.3 %; log-normal,
     sigma = 1, 8.8, 9.0, 6.8 %; a tenth of the pairs with errors four times as large, 9.2, 8.3, 2.2 %. The price is power:
-    below the margin stay 68, 99.5 and 100 % with normal errors, 55, 82 and 97 % with 5 degrees of freedom. The lower bound
+    below twice the true error stay 68, 99.5 and 100 % with normal errors, 55, 82 and 97 % with 5 degrees of freedom. The lower bound
     lies above the true error in 2.5 to 6 %.
 
     Parameters
