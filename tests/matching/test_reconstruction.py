@@ -145,7 +145,8 @@ def test_the_section_of_the_demo(sample, tmp_path, capsys):
     assert float(lines[0][2]) < 0.01 * min(map(float, lines[0][-2:]))
     assert (tmp_path / "reconstruction.png").stat().st_size > 10_000
     assert len(page.sections) == 1
-    assert "data:image/png;base64," in page.sections[0]
+    page.write(tmp_path / "page.html")
+    assert "data:image/png;base64," in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_section_of_the_demo_without_coordinates_says_so(tmp_path, capsys):
