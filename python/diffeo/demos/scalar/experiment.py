@@ -42,7 +42,7 @@ class Size:
     draws: int
 
 
-FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, sweep_1d=1000, sweep_2d=2000, draws=4)
+FULL = Size(steps=2500, samples_1d=2000, samples_2d=8000, sweep_1d=800, sweep_2d=1500, draws=3)
 QUICK = Size(steps=1000, samples_1d=800, samples_2d=2500, sweep_1d=800, sweep_2d=1500, draws=2)
 
 
