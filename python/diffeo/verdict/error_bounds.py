@@ -125,8 +125,8 @@ def bootstrap_bounds(predicted: FloatArray, true: FloatArray, significance: floa
     with 5 degrees of freedom: 2.9, 2.2, 4.0 %; with 4 (squared errors without variance): 4.1, 5.7, 3.9 %; log-normal errors,
     sigma = 0.75: 2.5, 4.4, 3.3 %. Only beyond these is it too often: Student's t with 3 degrees, 6.0, 9.6, 9.3 %; log-normal,
     sigma = 1, 8.8, 9.0, 6.8 %; a tenth of the pairs with errors four times as large, 9.2, 8.3, 2.2 %. The price is power:
-    below twice the true error stay 68, 99.5 and 100 % with normal errors, 55, 82 and 97 % with 5 degrees of freedom. The lower bound
-    lies above the true error in 2.5 to 6 %.
+    below twice the true error stay 68, 99.5 and 100 % with normal errors, 55, 82 and 97 % with 5 degrees of freedom. The
+    lower bound lies above the true error in 2.5 to 6 %.
 
     Parameters
     ----------
