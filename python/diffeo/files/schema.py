@@ -60,6 +60,8 @@ DIAGNOSED = {
     "registered": {"stress": ">=0"} | SPECTRA}
 WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
+TRIED = {"reasons": "texts", "names": "texts", "errors": "F*0 t"}  # of a map: figures are infinite where nothing is known
+ERROR_FIELD = {"places": "F kf", "errors": "F k", "spacing": "F k", "growth": "F k", "order": "int 1"}
 EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
     "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",
     "epsilon": "null|>0"}
