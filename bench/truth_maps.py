@@ -151,44 +151,35 @@ def trained_map(pair: Pair, seed: int, n: int, n_landmarks: int) -> KnownMap:
     return KnownMap("trained", f"{drawn.name}, n = {n}", drawn.a, drawn.b, drawn.pairs(marks), drawn.pairs(held))
 
 
-def all_maps(count: int, seed: int, pairs: list[Pair]) -> Iterator[Callable[[], KnownMap]]:
-    """`count` maps of each kind, to be made one after another."""
+KINDS = ("smooth", "cliffs", "bursts", "hinges", "noise", "inexact landmarks", "closed", "trained")
 
-    def made(kind: str, number: int) -> Callable[[], KnownMap]:
-        rng = np.random.default_rng([seed, number, *kind.encode()])
 
-        def make() -> KnownMap:
-            few_or_many = int(rng.choice([0, 0, 1, 4, 20]))
-            if kind in ("smooth", "cliff"):
-                d = 1 + number % (5 if kind == "smooth" else 3)
-                n = int(rng.choice(SAMPLES[d]))
-                cliff = float(rng.choice([5, 10, 15, 25])) if kind == "cliff" else 0.0
-                return smooth_map(rng, d, n, (d + 1) * (1 + few_or_many), cliff)
-            if kind == "bursts":
-                d = 1 + number % 3
-                n, n_bursts = int(rng.choice(SAMPLES[d][1:])), int(rng.choice([20, 50, 200]))
-                return burst_map(rng, d, n, n_bursts, float(rng.choice([0.003, 0.01])))
-            if kind == "hinge":
-                return hinged_map(rng, int(rng.choice([1000, 2000])), rng.uniform(0.05, 0.12))
-            if kind == "noise":
-                return noisy_map(
-                    rng, int(rng.choice([500, 1000, 2000])), float(rng.choice([0.002, 0.01, 0.03])), 4 + few_or_many
-                )
-            if kind == "inexact":
-                d = 1 + number % 3
-                off = float(10.0 ** rng.uniform(-3.0, -1.3))
-                return inexact_map(rng, d, SAMPLES[d][1], d + 1 + few_or_many, off)
-            if kind == "closed":
-                domain = sorted(CLOSED)[number % 3]
-                return closed_map(rng, domain, int(rng.choice([1000, 2000])), 6 + few_or_many)
-            pair = pairs[number % len(pairs)]
-            return trained_map(
-                pair, number, int(rng.choice([500, 1500, 4000])), (pair.n_inputs + 1) * (1 + few_or_many)
-            )
-
-        return make
-
-    kinds = ("smooth", "cliff", "bursts", "hinge", "noise", "inexact", "closed") + (("trained",) if pairs else ())
+def kind_of_maps(kind: str, count: int, seed: int, pairs: list[Pair]) -> Iterator[Callable[[], KnownMap]]:
+    """`count` maps of a kind, to be made one after another; `pairs` are of trained networks, for that kind."""
     for number in range(count):
-        for kind in kinds:
-            yield made(kind, number)
+        rng = np.random.default_rng([seed, number, *kind.encode()])
+        yield lambda rng=rng, number=number: _map_of(kind, number, rng, pairs)
+
+
+def _map_of(kind: str, number: int, rng: np.random.Generator, pairs: list[Pair]) -> KnownMap:
+    more = int(rng.choice([0, 0, 1, 4, 20]))
+    if kind in ("smooth", "cliffs"):
+        d = 1 + number % (5 if kind == "smooth" else 3)
+        cliff = float(rng.choice([5, 10, 15, 25])) if kind == "cliffs" else 0.0
+        return smooth_map(rng, d, int(rng.choice(SAMPLES[d])), (d + 1) * (1 + more), cliff)
+    if kind == "bursts":
+        d = 1 + number % 3
+        return burst_map(
+            rng, d, int(rng.choice(SAMPLES[d][1:])), int(rng.choice([20, 50, 200])), float(rng.choice([0.003, 0.01]))
+        )
+    if kind == "hinges":
+        return hinged_map(rng, int(rng.choice([1000, 2000])), rng.uniform(0.05, 0.12))
+    if kind == "noise":
+        return noisy_map(rng, int(rng.choice([500, 1000, 2000])), float(rng.choice([0.002, 0.01, 0.03])), 4 + more)
+    if kind == "inexact landmarks":
+        d = 1 + number % 3
+        return inexact_map(rng, d, SAMPLES[d][1], d + 1 + more, float(10.0 ** rng.uniform(-3.0, -1.3)))
+    if kind == "closed":
+        return closed_map(rng, sorted(CLOSED)[number % 3], int(rng.choice([1000, 2000])), 6 + more)
+    pair = pairs[number % len(pairs)]
+    return trained_map(pair, number, int(rng.choice([500, 1500, 4000])), (pair.n_inputs + 1) * (1 + more))

@@ -59,7 +59,9 @@ class Diagnostics:
         Relative error that `transform`, and `inverse_transform`, are expected to have; None where that is not known (with
         ``check=False``, or a problem says why) or there is no way back.
     competed : dict of str to float
-        Expected error, the geometric mean of both ways, of each kind of map that was tried: the smallest was taken.
+        By what each kind of map competed that was tried, "isometric", "diffusion", "registered", "pairs": the geometric mean of
+        the expected errors both ways, half of it for isometric coordinates that are charts by every other sign; or, where it is
+        not known, twice what landmarks miss. The smallest was taken.
     """
 
     problems: list[str]

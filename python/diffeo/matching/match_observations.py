@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from diffeo import errors
@@ -146,7 +145,7 @@ def solved(problem: MatchProblem) -> Transformation:
 
 
 def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> Transformation | None:
-    """Of all maps that can be made, that which is expected to be least wrong; None where nothing is known of any.
+    """Of all maps that can be made, that which is expected to be least wrong; None where all are refused.
 
     Isometric coordinates that are good, or charts by every other sign and not bad, end the search.
     """
@@ -165,14 +164,13 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     if problem.count and problem.invertible:
         with _refused(problem):
             reasons = layouts.reasons if a is None or b is None else _no_chart(problem, a, b)
-            found.append(judged(problem, by_registration(problem, reasons)))
+            registered = by_registration(problem, reasons)
+            # What already misses the landmarks by more needs no halves.
+            hopeless = found and 0.5 * expected_of(registered) > expected_of(found[0])
+            found.append(registered if hopeless else judged(problem, registered))
     if learnable:
         found.append(judged(problem, regressed(problem, *_for_regression(problem, layouts), layouts.reasons)))
-    known = [one for one in found if np.isfinite(expected_of(one))]
-    if not known:
-        return None
-    best = min(known, key=expected_of)
-    return with_losers(best, found)
+    return with_losers(min(found, key=expected_of), found) if found else None
 
 
 @contextlib.contextmanager

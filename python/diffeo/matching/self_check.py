@@ -38,9 +38,9 @@ FEWEST = 15
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
 # of all cases.
 UNLUCKY = 0.25
-# From so many landmarks on, what they miss when each is left out is an estimate of the error by itself, up to a factor of two,
-# for the landmarks may themselves be inexact.
-MANY_LANDMARKS, AT_LANDMARKS = 10, 0.5
+# Landmarks more than the dimension, from which on what they miss when each is left out is an estimate of the error by itself,
+# up to a factor of two, for the landmarks may themselves be inexact.
+MORE_LANDMARKS, AT_LANDMARKS = 3, 0.5
 
 # A map that is expected to be wrong by more than this has a problem, which says so.
 GOOD = 0.01
@@ -82,9 +82,12 @@ def unchecked(t: Transformation) -> Transformation:
 def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
-    Isometric coordinates that are charts by every other sign count half, and where their halves are none, as barely good.
+    Where it is not known, twice what the landmarks miss. Isometric coordinates that are charts by every other sign count half,
+    and where their halves are none, as barely good.
     """
     found = _both_ways(t)
+    if not np.isfinite(found):
+        found = 2.0 * _at_landmarks(t)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
         return min(PREFERRED * found, GOOD_CHART)
     return found
@@ -96,12 +99,27 @@ def _both_ways(t: Transformation) -> float:
     return float(np.exp(np.mean(np.log(known)))) if known else float("inf")
 
 
+def _at_landmarks(t: Transformation) -> float:
+    """Relative error at the landmarks, each left out where that is known; infinite without landmarks."""
+    if t.landmarks is None:
+        return float("inf")
+    models = [one for one in (t.forward, t.backward) if one is not None]
+    missed = [model.error for model in models]
+    if not models:
+        ways = [(t.sent(t.landmarks[0]).values, t.landmarks[1])]
+        if t.invertible:
+            ways.append((t.sent_back(t.landmarks[1]).values, t.landmarks[0]))
+        missed = [float(np.linalg.norm(found - true)) / max(spread_of(true) * len(true) ** 0.5, TINY) for found, true in ways]
+        missed = [max(one, 0.0 if t.registration is None else t.registration.stress) for one in missed]
+    return float(np.exp(np.mean(np.log(np.maximum(missed, TINY)))))
+
+
 def with_losers(best: Transformation, found: list[Transformation]) -> Transformation:
     """The map with the figures of all that were tried; regressions are called "pairs"."""
     figures = dict[str, float]()
     for one in found:
         name = "registered" if one.registration is not None else str(one.coordinates)
-        figures["pairs" if name == "regression" else name] = _both_ways(one)
+        figures["pairs" if name == "regression" else name] = expected_of(one)
     return replace(best, diagnostics=replace(best.diagnostics, competed=figures))
 
 
@@ -203,7 +221,7 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward:
     squares = _of_halves(whole, one, other, places, ratio) / spread**2
     squares += _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
-    if taught is not None and len(taught.landmarks) >= MANY_LANDMARKS:
+    if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
         squares += max((AT_LANDMARKS * taught.error) ** 2 - float(squares.mean()), 0.0)
     order = 2 if isinstance(t.map, ByIsometry) else 1
     spacing, growth = bend(places, whole / spread, order)
