@@ -219,8 +219,12 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward:
     whole, one, other = sent
     places = places_of(source, source.coordinates[rows], points)
     squares = _of_halves(whole, one, other, places, ratio) / spread**2
-    squares += _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
+    by_landmarks = _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
+    if taught is not None and taught.learned:
+        # Where corrections carry the map, it need not be as wrong as the motion.
+        by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
+    squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
         squares += max((AT_LANDMARKS * taught.error) ** 2 - float(squares.mean()), 0.0)
     order = 2 if isinstance(t.map, ByIsometry) else 1
