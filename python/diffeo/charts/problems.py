@@ -8,6 +8,7 @@ from diffeo._support.arrays import IntArray
 from diffeo._support.wording import rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.embedding import loose_texts
 from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.folds import many_near_folds, near_folds
@@ -35,6 +36,7 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
             f"{where}the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
             f"{stress:.4f}): a thin or sparse domain; use more samples"
         )
+    problems += [where + text for text in loose_texts(chart.embedding.loose_part_, chart.embedding.looseness_)]
     problems += left_out_problems(where, chart.left_out)
     problems += fold_problems(where, chart.observation)
     if chart.embedding.overlap_ > OVERLAPPING:

@@ -35,6 +35,11 @@ OVERLAPPING = 0.01
 # Above this a layout lies in two sheets: it is not one to one, the domain is closed.
 SHEETS = 0.1
 
+# Relative error of a layout that a part held by few edges may have, beyond which a problem says so.
+LOOSE = 0.004
+# From here on the part may be mirrored, or turned away.
+TURNED = 1.0
+
 # Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
 STRAYS = 0.1
 
