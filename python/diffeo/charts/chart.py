@@ -16,7 +16,7 @@ from diffeo._support.threads import thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
 from diffeo.charts.halves import Half, split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
-from diffeo.charts.problems import kernel_problems, layout_problems
+from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
@@ -103,7 +103,9 @@ class Chart:
         kind, said = self.kind, list[str]()
         if kind == "isometric":
             layout = self.isometric()
-            return [] if layout is None else layout_problems("", layout)
+            if layout is None:
+                return []
+            return layout_problems("", layout) + [text for text, _ in loose_problems("", layout)]
         if self.asked == "auto":
             layout = self.isometric()
             if layout is None:

@@ -109,7 +109,9 @@ def _at_landmarks(t: Transformation) -> float:
         ways = [(t.sent(t.landmarks[0]).values, t.landmarks[1])]
         if t.invertible:
             ways.append((t.sent_back(t.landmarks[1]).values, t.landmarks[0]))
-        missed = [float(np.linalg.norm(found - true)) / max(spread_of(true) * len(true) ** 0.5, TINY) for found, true in ways]
+        missed = [
+            float(np.linalg.norm(found - true)) / max(spread_of(true) * len(true) ** 0.5, TINY) for found, true in ways
+        ]
         missed = [max(one, 0.0 if t.registration is None else t.registration.stress) for one in missed]
     return float(np.exp(np.mean(np.log(np.maximum(missed, TINY)))))
 
