@@ -14,7 +14,7 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
-from diffeo.charts.halves import Half, split
+from diffeo.charts.halves import split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
 from diffeo.diffusion.kernel import automatic_epsilon
@@ -294,6 +294,14 @@ class Chart:
         if layout is None:
             raise errors.DisconnectedError(f"this observation has no coordinates: {'; '.join(self.problems)}")
         return layout
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Half of the samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
+
+    chart: Chart
+    rows: IntArray
 
 
 def embed(
