@@ -136,7 +136,7 @@ def solved(problem: MatchProblem) -> Transformation:
             )
         problem.need_landmarks("diffusion coordinates are aligned by landmarks only")
         return judged(problem, by_diffusion(problem)) if problem.check else unchecked(by_diffusion(problem))
-    learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim)
+    learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim, problem.check)
     layouts = _Layouts(problem, learnable)
     if problem.check and (found := _by_evidence(problem, layouts, learnable)) is not None:
         return found
@@ -158,7 +158,7 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
             found.append(judged(problem, by_isometry(problem, a, b)))
         if problem.coordinates == "isometric":
             return found[0]
-        enough = GOOD_CHART if are_charts else GOOD
+        enough = GOOD_CHART if are_charts and found and found[0].expected is not None else GOOD
         if found and expected_of(found[0]) <= enough:
             return found[0]
     if problem.count and problem.invertible:

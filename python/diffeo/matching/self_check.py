@@ -83,13 +83,13 @@ def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
     Where it is not known, twice what the landmarks miss. Isometric coordinates that are charts by every other sign count half,
-    and where their halves are none, as barely good.
+    and as barely good where there are no landmarks either.
     """
     found = _both_ways(t)
     if not np.isfinite(found):
         found = 2.0 * _at_landmarks(t)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
-        return min(PREFERRED * found, GOOD_CHART)
+        return PREFERRED * found if np.isfinite(found) else GOOD_CHART
     return found
 
 
