@@ -33,6 +33,9 @@ ORDERS = (4.0, 2.0)
 OF_NOISE = np.sqrt(0.5)
 # The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
 ALONE = 2.0
+# Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
+# landmarks are about as few as this, by more.
+OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
 # A half with fewer samples than this for each dimension says nothing.
 FEWEST = 15
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
@@ -353,7 +356,9 @@ def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrecti
     coordinates = source.coordinates[rows]
     spread = spread_of(target.observation.points)
     squares = (model.deviation(points, source.features(coordinates)) / spread) ** 2
-    squares *= max(1.0, model.error**2 / max(float(squares.mean()), np.finfo(float).tiny))
+    # Predictors are chosen by the landmarks, which promise too much where they are few.
+    error = OPTIMISM * (1.0 + FEW_LANDMARKS / len(model.landmarks)) * model.error
+    squares *= max(1.0, error**2 / max(float(squares.mean()), TINY))
     places = places_of(source, coordinates, points)
     predicted = model.predict(points, source.features(coordinates))
     spacing, growth = bend(places, predicted / spread, 1)
