@@ -16,6 +16,7 @@ from diffeo._support.threads import thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
 from diffeo.charts.halves import split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
+from diffeo.charts.measurement_noise import denoised, noise_of
 from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.burst_smoothing import smoothed
@@ -162,13 +163,14 @@ class Chart:
 
     @property
     def measured(self) -> Observation:
-        """The observation whose coordinates these are: bursts are smoothed, but for the method of the paper."""
+        """The observation whose coordinates these are: bursts smoothed, noise taken out; as it is for the paper's method."""
         if self.asked == "diffusion":
             return self.observation
         if "smoothed" not in self._made:
-            self._made["smoothed"] = smoothed(self.observation, n_jobs=self.n_jobs)
-        found: Observation = self._made["smoothed"]
-        return found
+            found = smoothed(self.observation, n_jobs=self.n_jobs)
+            self._made["smoothed"] = denoised(found, noise_of(found))
+        measured: Observation = self._made["smoothed"]
+        return measured
 
     def isometric(self) -> IsometricChart | None:
         """The isometric layout, whether or not it is a chart; None where the graph falls into pieces."""

@@ -101,7 +101,7 @@ def build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: 
     _check_periods(fitted.periods_, nodes, f"{at}fitted.periods_")
     fitted._rows = rows
     if assemble:
-        fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_)
+        fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_, observation.noise)
     return IsometricChart(observation, fitted, fitted.embedding_)
 
 

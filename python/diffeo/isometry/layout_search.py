@@ -77,7 +77,7 @@ class Unfolding:
     def chart(self, observation: Observation) -> HermiteChart:
         """Interpolation between coordinates and measurements."""
         points = np.ascontiguousarray(observation.points[self.graph.rows])
-        return HermiteChart(self.coordinates, points, self.gradients, self.periods)
+        return HermiteChart(self.coordinates, points, self.gradients, self.periods, observation.noise)
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:

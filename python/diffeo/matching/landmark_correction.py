@@ -41,8 +41,9 @@ class LandmarkCorrection:
 
     Predictor j is ``base[j] * prediction + offset[j] + query @ linear[j] + k_j(query, landmarks) @ dual[j]`` with a
     squared-exponential kernel k_j over the f = c + m_a numbers (coordinates, points) of a query; its variance is
-    ``spread[j]**2 * (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the precisions is
-    a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be stored.
+    ``spread[j]**2 * (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the
+    precisions is a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be
+    stored.
 
     Attributes
     ----------
