@@ -187,6 +187,11 @@ class HermiteChart:
         return Located(coordinates, residual, np.flatnonzero(outside))
 
     @property
+    def spread(self) -> float:
+        """Root-mean-square distance of the nodes' measurements from their mean, in units of residuals."""
+        return float(np.sqrt(((self.values.std(axis=0) * self._units) ** 2).sum()))
+
+    @property
     def _noisy(self) -> float:
         """How far noise takes measurements off the manifold, in units of the residual: hardly ever farther."""
         m, d = self.gradients.shape[1:]
