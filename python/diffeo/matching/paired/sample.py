@@ -1,0 +1,91 @@
+"""Pairs as a map from one side to the other sees them: source, target, and the slopes along the source's tangents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
+from diffeo.matching.paired.components import Components
+from diffeo.matching.paired.tangents import tangents_of
+
+
+@dataclass(frozen=True, eq=False)
+class PairedSample:
+    """Pairs in components of both sides.
+
+    Attributes
+    ----------
+    points : ndarray of shape (n, r)
+        On the source.
+    values : ndarray of shape (n, v)
+        On the target.
+    jacobians, slopes : ndarray of shape (n, r, d) and (n, v, d)
+        U_i Sigma_i, and the target's derivatives along the same directions of the input, V_i.
+    with_slopes : bool
+        Whether the slopes are measured, and count; where they were estimated, only the source's tangents are used.
+    whitening : ndarray of shape (n, r, d)
+    stretches : ndarray of shape (n, d)
+    tree : cKDTree
+        Of the points.
+    """
+
+    points: FloatArray
+    values: FloatArray
+    jacobians: FloatArray
+    slopes: FloatArray
+    with_slopes: bool
+    whitening: FloatArray = field(repr=False)
+    stretches: FloatArray = field(repr=False)
+    tree: cKDTree = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def dim(self) -> int:
+        """Intrinsic dimension d of the source."""
+        return int(self.whitening.shape[2])
+
+    @property
+    def spread(self) -> float:
+        """Root mean square distance of the target's values from their mean."""
+        return float(np.sqrt(((self.values - self.values.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+    def near(self, queries: FloatArray, k: int, rows: IntArray | None = None) -> IntArray:
+        """Rows (count, k) of the points nearest to queries (count, r), which may be rows that do not count themselves."""
+        own = 0 if rows is None else 1
+        found = self.tree.query(queries, k + own, workers=workers())[1].reshape(len(queries), k + own)
+        found = found.astype(np.int64)
+        if rows is None:
+            return found
+        kept = found != rows[:, None]
+        kept[kept.all(axis=1), -1] = False
+        others: IntArray = found[kept].reshape(len(queries), k)
+        return others
+
+
+def paired_sample(
+    source: tuple[Components, FloatArray, FloatArray],
+    target: tuple[Components, FloatArray, FloatArray],
+    dim: int,
+    *,
+    with_slopes: bool,
+) -> PairedSample:
+    """The sample of a direction, from (components, points (n, m), jacobians (n, m, p)) of both sides."""
+    points, values = (side[0].reduced(side[1]) for side in (source, target))
+    own, other = (side[0].turned(side[2]) for side in (source, target))
+    tangents = tangents_of(own, dim)
+    return PairedSample(
+        points,
+        values,
+        np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
+        np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True)),
+        with_slopes,
+        np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
+        tangents.stretches,
+        cKDTree(points),
+    )
