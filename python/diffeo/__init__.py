@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
+    from diffeo.matching.by_pairs.matched import match_pairs as match_pairs
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.pairs import Pairs as Pairs
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
@@ -80,6 +81,7 @@ _HOME = {
     "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
+    "match_pairs": "matching.by_pairs.matched",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",
     "reconstruct": "matching.reconstruction",

@@ -18,6 +18,8 @@ from diffeo.charts.coordinates import Coordinates
 from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
+from diffeo.matching.paired.both_ways import ByPairFits
+from diffeo.matching.pairs import Pairs
 
 if TYPE_CHECKING:
     import os
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Transformation:
-    """The map between two observations of one input domain; made by `diffeo.match`.
+    """The map between two observations of one input domain; made by `diffeo.match`, or by `diffeo.match_pairs`.
 
     Attributes
     ----------
-    map : ByIsometry, ByDiffusion, ByRegistration or ByPairs
+    map : ByIsometry, ByDiffusion, ByRegistration, ByPairs or ByPairFits
         What joins the sides.
     candidates : list of Alignment
         All alignments that cannot be told apart, each with a name; the first is used (`by_candidate` takes another).
@@ -70,6 +72,7 @@ class Transformation:
 
         "isometric": coordinates in input units. "diffusion": leading eigenvectors, on curved domains with A's samples
         registered on B's manifold from there. "regression": no coordinates, but models learned from the landmarks alone.
+        "pairs": maps of `diffeo.match_pairs`.
         """
         return self.map.coordinates
 
@@ -94,9 +97,14 @@ class Transformation:
         return self.map.taught_back if isinstance(self.map, (ByIsometry, ByPairs)) else None
 
     @property
+    def held_out(self) -> Pairs | None:
+        """Pairs that `diffeo.match_pairs` left out, by which `diffeo.assess` judges."""
+        return self.map.held_out if isinstance(self.map, ByPairFits) else None
+
+    @property
     def invertible(self) -> bool:
-        """Whether there is a way back: not where A has more dimensions than B."""
-        return self.a.observation.dim == self.b.observation.dim
+        """Whether there is a way back: not where A has more dimensions than B, unless both ways were learned from pairs."""
+        return isinstance(self.map, ByPairFits) or self.a.observation.dim == self.b.observation.dim
 
     def transform(self, points_a: ArrayLike) -> FloatArray:
         """Measurements of B, (count, m_b), that belong to measurements of A, (count, m_a).
@@ -131,6 +139,33 @@ class Transformation:
         of, as what `transform` gives.
         """
         return self.map.intrinsic(self._points_a(points_a), thread_count(self.n_jobs)).said(*SIDES)
+
+    def predicted_error(self, points: ArrayLike, *, inverse: bool = False) -> FloatArray:
+        """Expected error (count,) of each mapped point: of `transform`, or with `inverse` of `inverse_transform`.
+
+        Parameters
+        ----------
+        points : array_like of shape (count, m_a), with `inverse` (count, m_b)
+        inverse : bool
+
+        Returns
+        -------
+        ndarray of shape (count,)
+            Errors relative to the spread of the side that is mapped to: the root-mean-square distance of its samples from their
+            mean.
+
+        Raises
+        ------
+        InputError
+            The error of this map is not known: only `diffeo.match_pairs` finds it.
+        """
+        if not isinstance(self.map, ByPairFits):
+            raise errors.InputError(
+                "the error of this map is not known: it was not learned from pairs (diffeo.match_pairs)"
+            )
+        source = self.b if inverse else self.a
+        y = float_array(points, "points", 2, shape=(None, source.observation.points.shape[1]), axes="(count, m)")
+        return self.map.predicted_error(y, thread_count(self.n_jobs), inverse=inverse)
 
     def sent(self, points_a: FloatArray) -> Placed:
         """What `transform` gives of checked measurements, with what it would warn of."""

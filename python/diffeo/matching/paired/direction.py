@@ -30,7 +30,7 @@ LEAST_USE = 0.03
 # Of the errors at pairs left out, this share lies within this factor of what is expected.
 SHARE_WITHIN, FACTOR = 0.985, 4.0
 # Errors below this share of the spread are rounding, and nothing is told apart there.
-ROUNDING = 1e-13
+ROUNDING = 1e-12
 # Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
 # distance beyond the usual one.
 GROWTH = 2.0
@@ -97,7 +97,8 @@ class PairFit:
 
     def _expected_of_kernel(self, queries: FloatArray, own: bool = False) -> FloatArray:
         """Geometric mean of the errors at the nearest pairs that were left out, which weigh as they are near, and more where
-        all are far; with `own`, the queries are these pairs, and their own errors do not count."""
+        all are far; with `own`, the queries are these pairs, and their own errors do not count.
+        """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
         distances, near = self._tree.query(queries, k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
@@ -106,7 +107,7 @@ class PairFit:
         weights = 1.0 / (distances + 0.1 * distances[:, -1:] + np.finfo(float).tiny)
         logs = np.log(np.maximum(self.missed[near], np.finfo(float).tiny))
         expected: FloatArray = np.exp((weights * logs).sum(axis=1) / weights.sum(axis=1)) * beyond
-        return self.trust[-1] * expected
+        return float(self.trust[-1]) * expected
 
     def _chosen(self, local: LocalFits, kernel: FloatArray, expected: FloatArray) -> Predicted:
         best, least = self._best(local, kernel, expected)
@@ -180,9 +181,7 @@ def fit_direction(
     )
 
 
-def _rows_of_kernels(
-    sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int
-) -> IntArray:
+def _rows_of_kernels(sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int) -> IntArray:
     """The pairs of the kernel fit: all, or as many as it can take, half of them where polynomials are in doubt."""
     n, most = len(sample), MOST_EQUATIONS // equations_of(sample)
     if n <= most:

@@ -93,7 +93,9 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator) 
         candidates = [_trained(sample, rows, many, recipe, step) for recipe in (best, narrower)]
         found = min(candidates, key=_score)
     if found is None:
-        raise errors.NonFiniteError("no kernel regression can be fitted to these pairs: are there numbers of wild sizes?")
+        raise errors.NonFiniteError(
+            "no kernel regression can be fitted to these pairs: are there numbers of wild sizes?"
+        )
     return found
 
 
@@ -122,11 +124,10 @@ def _kernel(points: FloatArray, centres: FloatArray, width: float) -> FloatArray
     return kernel
 
 
-def _trained(
-    sample: PairedSample, rows: IntArray, centres: IntArray, recipe: _Recipe, step: float
-) -> Trained | None:
+def _trained(sample: PairedSample, rows: IntArray, centres: IntArray, recipe: _Recipe, step: float) -> Trained | None:
     """With F = L^-1 k the kernels made orthonormal (K = L L^T), and M = F F^T + ridge: pair i leaves out its block of the
-    hat matrix H = F^T M^-1 F, so that it is missed by (1 - H_ii)^-1 r_i, r the residuals. None where rounding forbids it."""
+    hat matrix H = F^T M^-1 F, so that it is missed by (1 - H_ii)^-1 r_i, r the residuals. None where rounding forbids it.
+    """
     y, z = sample.points[rows], sample.values[rows]
     n, width, at = len(y), recipe.width, y[centres]
     kernel = _kernel(y, at, width)

@@ -55,7 +55,7 @@ def local_fits(
     values, doubt = np.empty((count, len(degrees), sample.values.shape[1])), np.empty((count, len(degrees)))
     k = max(core.pairs_of_fit(d, int(degree), sample.with_slopes) for degree in degrees)
     k = min(len(sample) - (rows is not None), CANDIDATES * k)
-    derivatives = (sample.jacobians, sample.slopes) if sample.with_slopes else (None, None)
+    jacobians, slopes = (sample.jacobians, sample.slopes) if sample.with_slopes else (None, None)
     with stage("local fits") as report:
         for start in range(0, count, BATCH):
             part = slice(start, start + BATCH)
@@ -65,7 +65,8 @@ def local_fits(
                 sample.whitening,
                 sample.stretches,
                 sample.values,
-                *derivatives,
+                jacobians,
+                slopes,
                 np.ascontiguousarray(queries[part]),
                 np.ascontiguousarray(near),
                 degrees,

@@ -58,8 +58,8 @@ class PairedSample:
     def near(self, queries: FloatArray, k: int, rows: IntArray | None = None) -> IntArray:
         """Rows (count, k) of the points nearest to queries (count, r), which may be rows that do not count themselves."""
         own = 0 if rows is None else 1
-        found = self.tree.query(queries, k + own, workers=workers())[1].reshape(len(queries), k + own)
-        found = found.astype(np.int64)
+        near = self.tree.query(queries, k + own, workers=workers())[1]
+        found: IntArray = np.asarray(near, dtype=np.int64).reshape(len(queries), k + own)
         if rows is None:
             return found
         kept = found != rows[:, None]
