@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.by_pairs.matched import match_pairs as match_pairs
+    from diffeo.matching.by_pairs.measured import measure_pairs as measure_pairs
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.pairs import Pairs as Pairs
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
@@ -82,6 +83,7 @@ _HOME = {
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
     "match_pairs": "matching.by_pairs.matched",
+    "measure_pairs": "matching.by_pairs.measured",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",
     "reconstruct": "matching.reconstruction",

@@ -211,6 +211,13 @@ def real(
     return number
 
 
+def boolean(value: Any, name: str) -> bool:
+    """A truth value, not something that merely counts as one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise errors.DataTypeError(f"{name} must be True or False, not {value!r:.60}")
+    return bool(value)
+
+
 def seed(random_state: Any) -> int:
     """A 64-bit seed from an integer, None (0: results stay reproducible) or a NumPy generator."""
     if random_state is None:

@@ -126,18 +126,26 @@ def _elsewhere(
 ) -> tuple[IntArray, IntArray, FloatArray]:
     """Inputs near which, on the source, are some that are far on the target: which, examples, and steps of the input."""
     sides = pairs.points[::-1] if inverse else pairs.points
-    near, torn = torn_pairs(source, target, (sides[0][seen], sides[1][seen]))
+    y, z = sides[0][seen], sides[1][seen]
+    own, other = (jacobians[seen] for jacobians in _jacobians(pairs, inverse))
+    near = torn_pairs(source, target, (y, z))[0]
     order = np.argsort(near, axis=1, kind="stable")[:, :NEIGHBORS]
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
-    found = np.take_along_axis(torn, order, axis=1) & known
+    # From neither end do the slopes explain the step on the target: not even its size.
+    steps = z[order] - z[:, None]
+    forward = np.einsum("nvp,npm,nkm->nkv", other, np.linalg.pinv(own), y[order] - y[:, None], optimize=True)
+    slopes = np.einsum("nvp,npm->nvm", other, np.linalg.pinv(own))
+    back = np.einsum("nkvm,nkm->nkv", slopes[order], y[order] - y[:, None], optimize=True)
+    missed = [np.linalg.norm(steps - told, axis=2) - np.linalg.norm(told, axis=2) for told in (forward, back)]
+    found = known & (np.minimum(*missed) > 0.0)
     places = np.flatnonzero(found.any(axis=1) & (found.sum(axis=1) >= TORN_SHARE * known.sum(axis=1)))
     if len(places) == 0:
         return places, np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
     partner = order[places, found[places].argmax(axis=1)]
-    back = np.linalg.pinv(_jacobians(pairs, inverse)[1][seen])
-    step = sides[1][seen[partner]] - sides[1][seen[places]]
-    steps = 0.5 * (np.einsum("npv,nv->np", back[places], step) + np.einsum("npv,nv->np", back[partner], step))
-    return places, np.column_stack([seen[places], seen[partner]]), steps
+    inputs = np.linalg.pinv(other)
+    step = z[partner] - z[places]
+    moved = 0.5 * (np.einsum("npv,nv->np", inputs[places], step) + np.einsum("npv,nv->np", inputs[partner], step))
+    return places, np.column_stack([seen[places], seen[partner]]), moved
 
 
 def _extent(steps: FloatArray, pairs: Pairs, keeps: Observation) -> float:

@@ -1,4 +1,4 @@
-"""match_pairs: from pairs to a `Transformation` with both ways, and what is to be said of it.
+"""measure_pairs and match_pairs: from two networks to pairs, and from these to a `Transformation` with both ways.
 
-In order: problems -> matched.
+In order: measured, problems -> matched.
 """
