@@ -155,8 +155,8 @@ def find_evidence(
         seen[twins[order]].reshape(-1, 2),
         "",
     )
-    ranks = f"the derivatives of {names[0]} have rank {source.dim}, of {names[1]} {target.dim}" if low_rank else ""
-    return replace(found, text=_sentence(found, size, ranks, names))
+    told = f"the derivatives of {names[0]} have rank {source.dim}, those of {names[1]} {target.dim}"
+    return replace(found, text=_sentence(found, size, told if low_rank else "", names))
 
 
 def torn_pairs(
