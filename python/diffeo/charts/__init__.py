@@ -1,4 +1,4 @@
 """One observation with intrinsic coordinates, both ways: a `Chart`.
 
-In order: cover, diffusion, isometric -> measured -> coordinates, problems -> chart.
+In order: cover, diffusion, isometric -> measured -> coordinates, problems, halves -> chart.
 """

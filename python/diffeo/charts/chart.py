@@ -14,6 +14,7 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
+from diffeo.charts.halves import Half, split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.problems import kernel_problems, layout_problems
 from diffeo.diffusion.kernel import automatic_epsilon
@@ -227,6 +228,17 @@ class Chart:
             f'{name} is a chart of {self.asked} coordinates; coordinates="{coordinates}" needs its observation, or a chart '
             'made with coordinates="auto"'
         )
+
+    def halves(self, kept: IntArray) -> tuple[Half, Half]:
+        """Two random halves of the samples as charts of their own, the rows that are `kept` in both; made once."""
+        key = ("halves", self.asked == "diffusion")
+        made = self._made.get(key)
+        if made is None or not np.array_equal(made[0], kept):
+            parts = split(len(self.observation), kept, self.random_state)
+            made = (kept, [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in parts])
+            self._made[key] = made
+        one, other = (Half(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
+        return one, other
 
     @property
     def own_bandwidth(self) -> tuple[float | str, str]:

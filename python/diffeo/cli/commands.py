@@ -108,6 +108,7 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
         margin=options.margin,
         significance=options.significance,
         coordinates=options.coordinates,
+        check=options.check,
         random_state=options.seed,
         n_jobs=options.jobs,
         verbose=options.verbose,

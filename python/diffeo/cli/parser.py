@@ -239,6 +239,10 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--margin", type=float, default=0.05, help="relative error that still counts as equivalent (default: 0.05)")
     add("--significance", type=float, default=0.05, help="one-sided level of the bounds (default: 0.05)")
     add("--coordinates", choices=("auto", "isometric", "diffusion"), default="auto", help="as in diffeo.match")
+    add(
+        "--no-check", dest="check", action="store_false",
+        help="do not make the map again from halves: half the time, no expected error",
+    )  # fmt: skip
     add("--seed", type=int, default=0, help="for pairs held out, and the match (default: 0)")
     add("--jobs", type=int, metavar="K", help="threads (default: all)")
     add("--verbose", action="store_true", help="progress, and what the library says")

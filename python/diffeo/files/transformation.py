@@ -10,9 +10,11 @@ from diffeo.alignment.linear import Alignment
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
 from diffeo.files import schema
 from diffeo.files.charts import RESIDUAL_FLOOR, chart_builder, chart_content, n_features, orthogonality_gap
 from diffeo.files.container import Content
+from diffeo.files.expected_error import build_expected, build_tried, expected_content
 from diffeo.files.landmark_correction import build_correction, correction_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import fields_of, holds, take
@@ -47,7 +49,7 @@ def transformation_content(t: Transformation) -> Content:
         content |= {} if model is None else correction_content(at, model)
     if t.landmarks is not None:
         content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
-    return content
+    return content | expected_content(t)
 
 
 def _registration_content(registration: Registration, observation: Observation) -> Content:
@@ -77,7 +79,6 @@ def build_transformation(content: Content, kind: str, assemble: bool) -> Transfo
     rules = schema.DIAGNOSED["registered" if registration is not None else kind]
     known_a, known_b = (take(content, f"{at}diagnosed.", rules, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
     both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
-    diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
     # Inputs of the regressions: measurements, and common coordinates, or those of the own side if it has some.
     features_a = features_b = n_features(b, sizes_b)
     if kind == "regression":
@@ -95,8 +96,19 @@ def build_transformation(content: Content, kind: str, assemble: bool) -> Transfo
     if holds(content, "landmarks."):
         taken = take(content, "landmarks.", schema.LANDMARKS, {"m": sizes_a["m"], "n": sizes_b["m"]})
         landmarks = taken["a"], taken["b"]
+    expected = build_expected(content, (_n_places(a, sizes_a), _n_places(b, sizes_b)), lost == 0)
+    both |= build_tried(content)
+    if expected is not None:
+        both["expected_error"] = expected.forward.relative
+        both["expected_error_back"] = None if expected.backward is None else expected.backward.relative
+    diagnostics = Diagnostics(whole["problems"], whole["landmark_residual"].item(), **both)
     joined = _build_map(a, b, first, registration, (forward, backward), kind)
-    return Transformation(joined, candidates, whole["scale"].item(), diagnostics, whole["n_jobs"], landmarks)
+    return Transformation(joined, candidates, whole["scale"].item(), diagnostics, whole["n_jobs"], landmarks, expected)
+
+
+def _n_places(chart: Coordinates, sizes: dict[str, int]) -> int:
+    """How many numbers a place has in an `ErrorField` of this side."""
+    return sizes["m"] if isinstance(chart, MeasuredChart) else n_features(chart, sizes)
 
 
 def _build_map(

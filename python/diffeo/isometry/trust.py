@@ -36,7 +36,7 @@ OVERLAPPING = 0.01
 SHEETS = 0.1
 
 # Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
-STRAYS = 0.01
+STRAYS = 0.1
 
 # Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
 # factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -40,7 +40,8 @@ class Diagnostics:
     Attributes
     ----------
     problems : list of str
-        Each names what is suspected, where, and what to do; empty when nothing is.
+        Each names what is suspected, where, and what to do; empty when nothing is. Where the map is expected to be wrong by
+        more than 1 %, one of them says by how much.
     landmark_residual : float
         Relative misfit of the landmarks in B's coordinates, each predicted from the others where there are enough.
     stress : tuple of float, or None
@@ -51,6 +52,16 @@ class Diagnostics:
         Share of the pairs within the kernel radius that the gates dropped, on A and on B; with diffusion coordinates.
     near_folds : tuple of ndarray of int64
         Samples of A and of B whose smallest stretch is below 1 % of its median.
+    reasons : list of str
+        What may be at fault if the map is wrong: stretched layouts, folds, samples left out. Problems themselves where the
+        error of the map is not known.
+    expected_error, expected_error_back : float or None
+        Relative error that `transform`, and `inverse_transform`, are expected to have; None where that is not known (with
+        ``check=False``, or a problem says why) or there is no way back.
+    competed : dict of str to float
+        By what each kind of map competed that was tried, "isometric", "diffusion", "registered", "pairs": the geometric mean of
+        the expected errors both ways, half of it for isometric coordinates that are charts by every other sign; or, where it is
+        not known, twice what landmarks miss. The smallest was taken.
     """
 
     problems: list[str]
@@ -59,6 +70,10 @@ class Diagnostics:
     generator_eigenvalues: tuple[FloatArray, FloatArray] | None
     gated_share: tuple[float, float] | None
     near_folds: tuple[IntArray, IntArray]
+    reasons: list[str] = field(default_factory=list)
+    expected_error: float | None = None
+    expected_error_back: float | None = None
+    competed: dict[str, float] = field(default_factory=dict)
 
 
 def diagnose_isometric(
@@ -71,16 +86,16 @@ def diagnose_isometric(
 ) -> Diagnostics:
     """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
     misfit = _misfit(alignment)
-    problems = _landmark_problems(misfit, "isometric")
+    problems, reasons = list[str](), _landmark_problems(misfit, "isometric")
     if not len(b.embedding.periods_):
-        problems += _leverage_problems(landmarks_b, b.coordinates)
+        reasons += _leverage_problems(landmarks_b, b.coordinates)
     if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
         problems.append(
             f"the landmarks are {alignment.scale:.3f} times as far apart on {names[1]} as on {names[0]}, "
             "although both sides measure in input units: the inputs differ in scale, or a side folds"
         )
     for name, chart in zip(names, (a, b), strict=True):
-        problems += layout_problems(f"on side {name} ", chart)
+        reasons += layout_problems(f"on side {name} ", chart)
     if alignment.kind != "projection":
         problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates, names)
     return Diagnostics(
@@ -90,6 +105,7 @@ def diagnose_isometric(
         None,
         None,
         (near_folds(a.observation), near_folds(b.observation)),
+        reasons,
     )
 
 
@@ -98,10 +114,10 @@ def diagnose_diffusion(
 ) -> Diagnostics:
     """Landmarks, spectra, topology, gates and folds of a match on diffusion coordinates."""
     misfit = _misfit(alignment)
-    problems = _landmark_problems(misfit, "diffusion")
+    reasons = _landmark_problems(misfit, "diffusion")
     n_a, n_b = (int(chart.selection.mixing.shape[1]) for chart in (a, b))
     if n_a != n_b:
-        problems.append(
+        reasons.append(
             f"{names[0]} has {n_a} independent coordinates and {names[1]} has {n_b}: the two domains have "
             "different shapes or topologies; check that both inputs fill the same domain, and add neurons to the side "
             "that folds it"
@@ -111,17 +127,18 @@ def diagnose_diffusion(
     lambda_a, lambda_b = spectra[0][:shared], spectra[1][:shared]
     if known_unit:
         noise = 2.0 / np.sqrt(min(len(a.observation), len(b.observation)))
-        problems += _spectrum_problems(lambda_a[:6], lambda_b[:6], np.log(SPECTRUM_FACTOR) + noise, names)
+        reasons += _spectrum_problems(lambda_a[:6], lambda_b[:6], np.log(SPECTRUM_FACTOR) + noise, names)
     shares = tuple(chart.diffusion_map.kernel_.gated_share for chart in (a, b))
     for name, chart in zip(names, (a, b), strict=True):
-        problems += kernel_problems(f"on side {name} ", chart)
+        reasons += kernel_problems(f"on side {name} ", chart)
     return Diagnostics(
-        problems,
+        [],
         misfit,
         None,
         (lambda_a, lambda_b),
         (shares[0], shares[1]),
         (near_folds(a.observation), near_folds(b.observation)),
+        reasons,
     )
 
 
@@ -224,12 +241,12 @@ def diagnose_registered(
     names: Names = SIDES,
 ) -> Diagnostics:
     """Diagnostics of a registered match: lengths say more than spectra and gates, which only helped to find it."""
-    problems = list(problems)
+    problems, reasons = list(problems), list[str]()
     spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
     shared = min(len(spectrum) for spectrum in spectra)
     for name, chart in zip(names, (a, b), strict=True):
-        problems += left_out_problems(f"on side {name} ", chart.left_out)
-        problems += fold_problems(f"on side {name} ", chart.observation)
+        reasons += left_out_problems(f"on side {name} ", chart.left_out)
+        reasons += fold_problems(f"on side {name} ", chart.observation)
     if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
         problems.append(
             f"lengths on {names[1]} are {registration.scale:.3f} times those on {names[0]}, although both sides "
@@ -242,4 +259,5 @@ def diagnose_registered(
         (spectra[0][:shared], spectra[1][:shared]),
         (a.diffusion_map.kernel_.gated_share, b.diffusion_map.kernel_.gated_share),
         (near_folds(a.observation), near_folds(b.observation)),
+        reasons,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.curved.registration import Registered, registered_charts
@@ -28,7 +30,7 @@ def by_registration(problem: MatchProblem, reasons: list[str]) -> Transformation
     located = problem.located(a, b)
     found = _registered(problem, a, b, located)
     if found.registration is None:
-        return _aligned(problem, a, b, located, [*reasons, *problem.unused, *found.problems], found)
+        return _aligned(problem, a, b, located, [*problem.unused, *found.problems], found, reasons)
     registration, alignment = found.registration, found.alignments[0]
     said = [*problem.unused, *found.problems]
     diagnostics = diagnose_registered(a, b, registration, said, alignment.left_out, problem.names)
@@ -73,12 +75,14 @@ def _aligned(
     located: tuple[FloatArray, FloatArray],
     said: list[str],
     found: Registered | None = None,
+    reasons: Sequence[str] = (),
 ) -> Transformation:
     """A linear map between diffusion coordinates, by the landmarks or as a registration found it."""
     alignments = found.alignments if found is not None else []
     alignments = alignments or [align_diffusion(*located, problem.names)]
     diagnostics = diagnose_diffusion(a, b, alignments[0], problem.known_unit, problem.names)
     diagnostics.problems[:0] = said
+    diagnostics.reasons[:0] = reasons
     scale = spectral_scale(*diagnostics.generator_eigenvalues) if diagnostics.generator_eigenvalues else 1.0
     joined = ByDiffusion(a, b, alignments[0])
     return Transformation(joined, alignments, scale, diagnostics, problem.n_jobs, _used(problem))

@@ -29,7 +29,7 @@ MAX_STEPS = 40
 # Stands for the value where rounding leaves the kernel matrix indefinite; finite, or the line search fails on it.
 INDEFINITE = 1e6
 # Landmarks that the search sees: its cost grows with their cube, what they say of a few scales does not grow.
-MAX_LANDMARKS = 400
+SEARCHED = 400
 # Tenfold increases of the noise until the kernel matrix can be factored.
 FACTOR_ROUNDS = 30
 
@@ -69,13 +69,15 @@ class Process:
         return self.dual / precision, self.spread**2 / precision
 
 
-def fit_process(inputs: FloatArray, targets: FloatArray) -> Process:
+def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHED) -> Process:
     """Fit a process with one length scale per input, at largest posterior density; every output shares the kernel.
 
     Parameters
     ----------
     inputs : ndarray of shape (L, f)
     targets : ndarray of shape (L, m)
+    searched : int
+        Landmarks that the search of the scales sees, evenly spaced.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def fit_process(inputs: FloatArray, targets: FloatArray) -> Process:
     unit = _or_one(inputs.std(axis=0))
     offset, spread = targets.mean(axis=0), targets.std(axis=0)
     z, standard = (inputs - inputs.mean(axis=0)) / unit, (targets - offset) / _or_one(spread)
-    seen = np.linspace(0, len(z) - 1, min(len(z), MAX_LANDMARKS)).astype(np.int64)
+    seen = np.linspace(0, len(z) - 1, min(len(z), searched)).astype(np.int64)
     amplitude, *inverse_scales, noise = np.exp(_search(z[seen], standard[seen]))
     scales = np.array(inverse_scales)
     factor = kernel_factor(z, scales, amplitude, noise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from diffeo.charts.coordinates import off_chart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.trust import doubt_of_stress
 from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
+from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
 from diffeo.matching.maps import ByIsometry
 from diffeo.matching.problem import MatchProblem
@@ -22,6 +24,8 @@ from diffeo.matching.transformation import Transformation
 
 # Landmarks off a manifold are left out while they are at most this share.
 STRAY_LANDMARKS = 0.1
+# Landmarks by which the scales of a half's corrections are sought: these only have to be about those of the whole.
+SEARCHED_OF_HALF = 100
 
 
 def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Transformation:
@@ -34,7 +38,7 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt)
     diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names)
     diagnostics.problems[:0] = dropped + found.problems
-    diagnostics.problems.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
+    diagnostics.reasons.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
     used = None if problem.landmarks is None else problem.landmarks.points
     joined = ByIsometry(a, b, alignment, forward, backward)
     return Transformation(joined, found.alignments, alignment.scale, diagnostics, problem.n_jobs, used)
@@ -76,13 +80,14 @@ def _taught(
     left_out = alignment.forward(at_a)
     if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
         left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
+    known: dict[str, Any] = {"doubt": doubt, "searched": SEARCHED_OF_HALF if problem.is_half else SEARCHED}
     forward = learn_correction(
-        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), doubt=doubt
+        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), **known
     )
     if alignment.kind == "projection":
         return forward, None
     back = a.measurements(alignment.backward(at_b), n_threads)
-    return forward, learn_correction(y_b, b.features(at_b), y_a, back, doubt=doubt)
+    return forward, learn_correction(y_b, b.features(at_b), y_a, back, **known)
 
 
 def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:

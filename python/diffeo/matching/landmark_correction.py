@@ -10,7 +10,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.linear import Alignment, align_isometric
-from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
+from diffeo.matching.gaussian_process import SEARCHED, explained, fit_process, kernel_factor, sections
 
 # Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
 LANDMARKS_PER_COORDINATE = 2
@@ -111,6 +111,19 @@ class LandmarkCorrection:
             combined[rows] = _combine([e[0] for e in experts], [e[1] for e in experts])
         return combined
 
+    def deviation(self, points: FloatArray, coordinates: FloatArray) -> FloatArray:
+        """Expected errors (count,) by the predictors' own variances: of the best of them, since they err together.
+
+        Arguments are those of `predict`; an aligned prediction does not change its variance.
+        """
+        found = np.empty(len(points))
+        for start in range(0, len(points), CHUNK):
+            rows = slice(start, start + CHUNK)
+            queries = np.column_stack([coordinates[rows], points[rows]])
+            variances = [self._expert(j, queries, None)[1] for j in range(len(self.kinds))]
+            found[rows] = np.sqrt(np.min(variances, axis=0).sum(axis=1))
+        return found
+
     def _expert(self, j: int, queries: FloatArray, prediction: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Prediction (count, m) of predictor j, and its variance."""
         mean = np.tile(self.offset[j], (len(queries), 1))
@@ -132,6 +145,7 @@ def learn_correction(
     prediction: FloatArray | None = None,
     *,
     doubt: float = 0.0,
+    searched: int = SEARCHED,
 ) -> LandmarkCorrection:
     """Learn from landmarks what an aligned map still misses, so that the result is the best at every number of them.
 
@@ -153,6 +167,8 @@ def learn_correction(
     doubt : float
         Relative error that the aligned map is suspected of beyond what the landmarks show (`doubt_of_stress`). It does
         not fade as landmarks accumulate: a map can be torn where none of them is.
+    searched : int
+        Landmarks by which length scales are sought.
 
     Returns
     -------
@@ -168,14 +184,15 @@ def learn_correction(
         doubted = doubt * spread
         rows.append(_aligned(landmarks, missed, doubted))
         if len(np.unique(landmarks, axis=0)) >= LANDMARKS_PER_COORDINATE * (c + 1):
-            rows.append(_process("aligned + process", landmarks, slice(0, c), missed, doubted))
-            rows.append(_process("process of points", landmarks, slice(c, None), values))
-            rows.append(_process("process of both", landmarks, slice(0, None), values, DOUBT_OF_INPUTS * doubted))
+            rows.append(_process("aligned + process", landmarks, slice(0, c), missed, searched, doubted))
+            rows.append(_process("process of points", landmarks, slice(c, None), values, searched))
+            within = DOUBT_OF_INPUTS * doubted
+            rows.append(_process("process of both", landmarks, slice(0, None), values, searched, within))
     elif c == 0:
-        rows.append(_process("process of points", landmarks, slice(0, None), values))
+        rows.append(_process("process of points", landmarks, slice(0, None), values, searched))
     else:
-        rows.append(_process("process of coordinates", landmarks, slice(0, c), values))
-        rows.append(_process("process of both", landmarks, slice(0, None), values))
+        rows.append(_process("process of coordinates", landmarks, slice(0, c), values, searched))
+        rows.append(_process("process of both", landmarks, slice(0, None), values, searched))
     size = float(np.linalg.norm(values - values.mean(axis=0)))
     misses = {row.kind: row.misses for row in rows}
     misses["combined"] = _combine([row.misses for row in rows], [row.variances for row in rows])
@@ -239,10 +256,15 @@ def _aligned(landmarks: FloatArray, missed: FloatArray, doubted: FloatArray) -> 
 
 
 def _process(
-    kind: str, landmarks: FloatArray, used: slice, targets: FloatArray, doubted: FloatArray | float = 0.0
+    kind: str,
+    landmarks: FloatArray,
+    used: slice,
+    targets: FloatArray,
+    searched: int,
+    doubted: FloatArray | float = 0.0,
 ) -> _Row:
     """A process of some of the inputs, its variance scaled by how large the misses are beside it."""
-    fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets)
+    fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets, searched)
     misses, variances = fitted.left_out()
     ratio = misses**2 / np.where(variances > 0.0, variances, 1.0)
     scale = (PRIOR_LANDMARKS + ratio.sum(axis=0)) / (PRIOR_LANDMARKS + len(targets))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
 from diffeo import errors
-from diffeo._support.arrays import RandomState, seed
+from diffeo._support.arrays import RandomState, boolean, seed
 from diffeo._support.progress import showing
 from diffeo._support.threads import working
 from diffeo._support.wording import SIDES, Names
@@ -20,6 +22,7 @@ from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.problem import MatchProblem
+from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 
@@ -31,6 +34,7 @@ def match(
     landmarks: Landmarks = None,
     coordinates: CoordinateChoice = "auto",
     observables: tuple[ArrayLike, ArrayLike] | None = None,
+    check: bool = True,
     random_state: RandomState = 0,
     n_jobs: int | None = None,
     verbose: bool = False,
@@ -54,14 +58,18 @@ def match(
         samples decide what is left open (they must then be drawn alike). Diffusion coordinates need as many as there are
         coordinates; curved domains as many as the largest leading block of eigenvalues has members, or one fewer.
     coordinates : {"auto", "isometric", "diffusion"}
-        "auto" takes isometric coordinates where they exist (flat domains, closed ones included); on curved domains,
-        samples of A are registered on B's manifold, from a start by diffusion coordinates; and where no coordinates join the
-        sides, because one folds its domain, the maps are learned from the landmarks alone, given 10 for each dimension
-        (a problem says so). "diffusion" is the method of
+        "auto" takes isometric coordinates where they are good (flat domains, closed ones included). Else what is expected to be
+        least wrong: isometric ones all the same; samples of A registered on B's manifold, from a start by diffusion
+        coordinates (curved domains); or, given 10 landmarks for each dimension, maps learned from the landmarks alone.
+        ``t.diagnostics.competed`` has the figures. "diffusion" is the method of
         the paper, without more. Charts of one kind restrict "auto" to that.
     observables : tuple of array_like (values_a (n_a,) or (n_a, p), values_b (n_b,) or (n_b, p)), optional
         A quantity that both networks report (their output, say), at every sample of each side; it aligns isometric
         coordinates without landmarks, or beside fewer than d + 1; with more they are not needed, and not used.
+    check : bool
+        Make the map again from two random halves of each side, and compare: ``t.diagnostics.expected_error`` is what the map is
+        expected to be wrong by, ``t.predicted_error(points)`` says it of each row, and "auto" chooses by it. About doubles the
+        time. Without it problems are told by signs of trouble, such as stress, which say little of its size.
     random_state : int, numpy generator or None
     n_jobs : int, optional
         Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
@@ -71,7 +79,7 @@ def match(
     Returns
     -------
     Transformation
-        Look at ``.diagnostics.problems`` before use.
+        Look at ``.diagnostics.problems`` and ``.diagnostics.expected_error`` before use.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def match(
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs)
     _check_dimensions(problem)
     values = parse_observables(observables, problem.a.observation, problem.b.observation)
-    problem = replace(problem.given(landmarks), observables=values)
+    problem = replace(problem.given(landmarks), observables=values, check=boolean(check, "check"))
     with showing(verbose), working(n_jobs):
         return solved(problem)
 
@@ -119,7 +127,7 @@ def match_problem(
 
 
 def solved(problem: MatchProblem) -> Transformation:
-    """Choose the coordinates, and align them."""
+    """Choose the coordinates, and align them; by evidence, if the map is to be checked."""
     _check_dimensions(problem)
     if problem.coordinates == "diffusion":
         if problem.observables is not None:
@@ -127,12 +135,52 @@ def solved(problem: MatchProblem) -> Transformation:
                 "observables align isometric coordinates only; leave them out, or pass landmarks"
             )
         problem.need_landmarks("diffusion coordinates are aligned by landmarks only")
-        return by_diffusion(problem)
+        return judged(problem, by_diffusion(problem)) if problem.check else unchecked(by_diffusion(problem))
     learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim)
     layouts = _Layouts(problem, learnable)
-    if not learnable:
-        return _by_coordinates(problem, layouts)
-    return _with_regression(problem, layouts)
+    if problem.check and (found := _by_evidence(problem, layouts, learnable)) is not None:
+        return found
+    found = _with_regression(problem, layouts) if learnable else _by_coordinates(problem, layouts)
+    return judged(problem, found) if problem.check else unchecked(found)
+
+
+def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> Transformation | None:
+    """Of all maps that can be made, that which is expected to be least wrong; None where all are refused.
+
+    Isometric coordinates that are good, or charts by every other sign and not bad, end the search.
+    """
+    a, b = layouts.sides[0], layouts.sides[-1]
+    found: list[Transformation] = []
+    if a is not None and b is not None and len(layouts.sides) == 2:
+        # What speaks against two good charts, such as other periods, is said of the networks.
+        are_charts = a.is_chart and b.is_chart
+        with _refused(problem) if learnable or not are_charts else contextlib.nullcontext():
+            found.append(judged(problem, by_isometry(problem, a, b)))
+        if problem.coordinates == "isometric":
+            return found[0]
+        enough = GOOD_CHART if are_charts else GOOD
+        if found and expected_of(found[0]) <= enough:
+            return found[0]
+    if problem.count and problem.invertible:
+        with _refused(problem):
+            reasons = layouts.reasons if a is None or b is None else _no_chart(problem, a, b)
+            registered = by_registration(problem, reasons)
+            # What already misses the landmarks by more needs no halves.
+            hopeless = found and 0.5 * expected_of(registered) > expected_of(found[0])
+            found.append(registered if hopeless else judged(problem, registered))
+    if learnable:
+        found.append(judged(problem, regressed(problem, *_for_regression(problem, layouts), layouts.reasons)))
+    return with_losers(min(found, key=expected_of), found) if found else None
+
+
+@contextlib.contextmanager
+def _refused(problem: MatchProblem) -> Iterator[None]:
+    """Go on with other coordinates, if these were not asked for, where a map by them is refused."""
+    try:
+        yield
+    except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError, errors.SampleSizeError):
+        if problem.coordinates != "auto":
+            raise
 
 
 class _Layouts:
@@ -176,10 +224,7 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
     the direction in which each is better: where a side lost something, no map is good both ways. Where the landmarks show
     that, and one side has no isometric coordinates, no common ones are sought.
     """
-    a, b = (
-        layout if layout is not None and layout.is_chart else MeasuredChart(chart.measured)
-        for layout, chart in zip(layouts.sides, problem.charts, strict=True)
-    )
+    a, b = _for_regression(problem, layouts)
     reasons = [*layouts.reasons, *problem.unused]
     if isinstance(a, MeasuredChart) != isinstance(b, MeasuredChart) and problem.invertible:
         learned = regressed(problem, a, b, reasons or [distorted_problem(a, problem.names)])
@@ -192,6 +237,17 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
     if found.coordinates == "isometric" or (found.registration is not None and not found.diagnostics.problems):
         return found
     return better(regressed(problem, a, b, [*found.diagnostics.problems]), found)
+
+
+def _for_regression(
+    problem: MatchProblem, layouts: _Layouts
+) -> tuple[IsometricChart | MeasuredChart, IsometricChart | MeasuredChart]:
+    """Both sides as a regression sees them: with coordinates where they have some."""
+    a, b = (
+        layout if layout is not None and layout.is_chart else MeasuredChart(chart.measured)
+        for layout, chart in zip(layouts.sides, problem.charts, strict=True)
+    )
+    return a, b
 
 
 def _no_chart(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> list[str]:

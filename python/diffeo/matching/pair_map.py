@@ -76,7 +76,7 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
         With landmarks, and as many dimensions on A as on B, or more (then there is no way back).
     a, b : IsometricChart or MeasuredChart
     reasons : list of str
-        Why nothing better was found; they become problems.
+        Why nothing better was found.
     """
     if problem.landmarks is None:
         raise errors.LandmarkError("maps cannot be learned without landmarks")
@@ -86,11 +86,11 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     forward = learn_correction(points_a, a.features(at_a), points_b)
     backward = learn_correction(points_b, b.features(at_b), points_a) if problem.invertible else None
     alignment = roughly_aligned(at_a, at_b)
-    problems = [*reasons, _learned_problem(problem, forward, backward)]
+    reasons = [*reasons, _learned_problem(problem, forward, backward)]
     for name, side in zip(problem.names, (a, b), strict=True):
-        problems += fold_problems(f"on side {name} ", side.observation)
+        reasons += fold_problems(f"on side {name} ", side.observation)
     folds = (near_folds(a.observation), near_folds(b.observation))
-    diagnostics = Diagnostics(problems, alignment.residual, None, None, None, folds)
+    diagnostics = Diagnostics([], alignment.residual, None, None, None, folds, reasons)
     return Transformation(
         ByPairs(a, b, alignment, forward, backward), [alignment], 1.0, diagnostics, problem.n_jobs, landmarks
     )

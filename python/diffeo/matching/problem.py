@@ -28,6 +28,11 @@ class MatchProblem:
     observables : tuple of ndarray (n_a, p) and (n_b, p), or None
     random_state : int
     n_jobs : int or None
+    check : bool
+        Whether the map is made again from halves, to know its error.
+    is_half : bool
+        Whether the sides are halves of others: landmarks outside of what is left of them are placed all the same, and
+        corrections are learned as `taught` says.
     names : tuple of str
         What messages call the sides: ("B", "A") where they were exchanged, since a match leads from more dimensions to fewer.
     """
@@ -39,6 +44,8 @@ class MatchProblem:
     observables: tuple[FloatArray, FloatArray] | None = None
     random_state: int = 0
     n_jobs: int | None = None
+    check: bool = False
+    is_half: bool = False
     names: Names = field(default=SIDES)
 
     @property
@@ -112,6 +119,14 @@ class MatchProblem:
         """Coordinates (L, c) of the landmarks on both sides; LandmarkError where any is off a side."""
         if self.landmarks is None:
             return np.empty((0, a.coordinates.shape[1])), np.empty((0, b.coordinates.shape[1]))
+        if self.is_half:
+            found = [
+                side.coordinates[marks.rows]
+                if marks.rows is not None
+                else side.place(marks.points, self.n_threads).values
+                for side, marks in zip((a, b), self.landmarks.marks, strict=True)
+            ]
+            return found[0], found[1]
         at_a, at_b = (
             coordinates_of(side, marks, f"landmarks on side {name}", self.n_threads)
             for side, marks, name in zip((a, b), self.landmarks.marks, self.names, strict=True)

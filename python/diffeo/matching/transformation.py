@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from diffeo import errors
@@ -16,6 +17,7 @@ from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.coordinates import Coordinates
 from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.expected_error import ExpectedError, places_of, spread_of
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
 from diffeo.matching.paired.both_ways import ByPairFits
@@ -40,6 +42,8 @@ class Transformation:
     diagnostics : Diagnostics
     landmarks : tuple of ndarray of shape (L, m_a), (L, m_b), or None
         Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
+    expected : ExpectedError or None
+        What the map is expected to be wrong by, everywhere (`predicted_error`); None where it was not checked or could not be.
     """
 
     map: Map
@@ -48,6 +52,7 @@ class Transformation:
     diagnostics: Diagnostics
     n_jobs: int | None = field(default=None, repr=False)
     landmarks: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
+    expected: ExpectedError | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return (
@@ -143,6 +148,10 @@ class Transformation:
     def predicted_error(self, points: ArrayLike, *, inverse: bool = False) -> FloatArray:
         """Expected error (count,) of each mapped point: of `transform`, or with `inverse` of `inverse_transform`.
 
+        From what two halves of the samples make of the places around (`diffeo.matching.self_check`), the noise of the
+        landmarks, how far a point lies off the measured manifold, and how far it and its partner lie from the samples of their
+        sides; or, of `diffeo.match_pairs`, from what is missed of pairs left out in turn. Saved with the map.
+
         Parameters
         ----------
         points : array_like of shape (count, m_a), with `inverse` (count, m_b)
@@ -151,21 +160,46 @@ class Transformation:
         Returns
         -------
         ndarray of shape (count,)
-            Errors relative to the spread of the side that is mapped to: the root-mean-square distance of its samples from their
-            mean.
+            Root-mean-square errors relative to the spread of the side that is mapped to: the root-mean-square distance of its
+            samples from their mean.
 
         Raises
         ------
         InputError
-            The error of this map is not known: only `diffeo.match_pairs` finds it.
+            The error of this map is not known: it was matched with ``check=False``, or could not be checked
+            (`diagnostics.problems` says why).
+        NotInvertibleError
+            A has more dimensions than B, and `inverse` is asked for.
         """
-        if not isinstance(self.map, ByPairFits):
+        if isinstance(self.map, ByPairFits):
+            side = self.b if inverse else self.a
+            y = float_array(points, "points", 2, shape=(None, side.observation.points.shape[1]), axes="(count, m)")
+            return self.map.predicted_error(y, thread_count(self.n_jobs), inverse=inverse)
+        if self.expected is None:
             raise errors.InputError(
-                "the error of this map is not known: it was not learned from pairs (diffeo.match_pairs)"
+                "the error of this map is not known: it was matched with check=False, or diagnostics.problems says why it "
+                "could not be checked"
             )
-        source = self.b if inverse else self.a
-        y = float_array(points, "points", 2, shape=(None, source.observation.points.shape[1]), axes="(count, m)")
-        return self.map.predicted_error(y, thread_count(self.n_jobs), inverse=inverse)
+        source, target = (self.b, self.a) if inverse else (self.a, self.b)
+        fields = self.expected.forward, self.expected.backward
+        if inverse:
+            self._need_a_way_back()
+        own, there = fields[::-1] if inverse else fields
+        if own is None:
+            raise errors.InputError("the error of the way back is not known")
+        shape = (None, source.observation.points.shape[1])
+        y = float_array(points, "points", 2, shape=shape, axes="(count, m)")
+        n_threads = thread_count(self.n_jobs)
+        at = source.place(y, n_threads).values
+        among, beyond = own.at(places_of(source, at, y))
+        squares = among**2 + beyond**2
+        if isinstance(self.map, ByIsometry):
+            off = source.measurements(at, n_threads) - y
+            squares += (np.linalg.norm(off, axis=1) / spread_of(source.observation.points)) ** 2
+            if there is not None:
+                sent = (self.alignment.backward if inverse else self.alignment.forward)(at)
+                squares += there.at(target.features(sent))[1] ** 2
+        return np.sqrt(squares)
 
     def sent(self, points_a: FloatArray) -> Placed:
         """What `transform` gives of checked measurements, with what it would warn of."""
@@ -173,11 +207,7 @@ class Transformation:
 
     def sent_back(self, points_b: FloatArray) -> Placed:
         """What `inverse_transform` gives of checked measurements, with what it would warn of."""
-        if not self.invertible:
-            raise errors.NotInvertibleError(
-                f"A has {self.a.observation.dim} intrinsic dimensions and B only {self.b.observation.dim}: what B discards "
-                "cannot be had back from it"
-            )
+        self._need_a_way_back()
         return self.map.backward(points_b, thread_count(self.n_jobs))
 
     def by_candidate(self, number: int) -> Transformation:
@@ -207,6 +237,13 @@ class Transformation:
         if isinstance(changed, ByIsometry):
             changed = replace(changed, taught=None, taught_back=None)
         return replace(self, map=changed, candidates=[chosen])
+
+    def _need_a_way_back(self) -> None:
+        if not self.invertible:
+            raise errors.NotInvertibleError(
+                f"A has {self.a.observation.dim} intrinsic dimensions and B only {self.b.observation.dim}: what B discards "
+                "cannot be had back from it"
+            )
 
     def _points_a(self, points_a: ArrayLike) -> FloatArray:
         return float_array(

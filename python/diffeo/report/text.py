@@ -114,8 +114,10 @@ def summary(report: Report) -> str:
         lines.append("")
     level = f"margin {share(report.margin)}, significance {share(report.significance)}"
     lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
-    for name, one in (("A -> B", report.forward), ("B -> A", report.backward)):
+    ways = (("A -> B", report.forward), ("B -> A", report.backward))
+    for (name, one), expected in zip(ways, report.expected_error, strict=True):
         row = f"  {name:<8}{share(one.error):>9}  {interval(one):<24}{one.status}"
+        row += "" if expected is None else f", expected {share(expected)}"
         lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
     if report.baselines:
         lines += ["", f"  {'on the same pairs':<40}{'A -> B':>10}{'B -> A':>10}"]

@@ -11,7 +11,7 @@ import scipy
 
 from diffeo import __version__, errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, RandomState, real
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, boolean, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
@@ -123,6 +123,7 @@ def compare(
     margin: float = 0.05,
     significance: float = 0.05,
     coordinates: CoordinateChoice = "auto",
+    check: bool = True,
     baselines: bool = True,
     random_state: RandomState = 0,
     n_jobs: int | None = None,
@@ -136,6 +137,7 @@ def compare(
     check_choice(coordinates)
     judging = Judging(margin, significance, baselines, n_jobs)
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs).given(landmarks)
+    problem = replace(problem, check=boolean(check, "check"))
     with showing(verbose):
         return compared(problem, held_out, judging)
 
@@ -324,6 +326,11 @@ def _facts(t: Transformation) -> dict[str, Any]:
     facts["near_folds"] = [len(rows) for rows in known.near_folds]
     if known.stress is not None:
         facts["stress"] = [float(value) for value in np.atleast_1d(known.stress)]
+    if known.expected_error is not None:
+        # From A to B, from B to A.
+        facts["expected_error"] = [known.expected_error, known.expected_error_back]
+    if known.competed:
+        facts["maps_tried"] = {name: error for name, error in known.competed.items() if np.isfinite(error)}
     return facts
 
 

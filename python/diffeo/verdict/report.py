@@ -81,6 +81,12 @@ class Report:
 
         return what_would_decide(self)
 
+    @property
+    def expected_error(self) -> tuple[float | None, float | None]:
+        """What the map was expected to be wrong by before any pair was held out: from A to B, and back; None if not known."""
+        found = self.diagnostics.get("expected_error")
+        return (found[0], found[1]) if isinstance(found, list) and len(found) == 2 else (None, None)
+
     def summary(self) -> str:
         """The report for a terminal: verdict and reason, both errors, baselines, problems; at most 30 lines of 100."""
         from diffeo.report.text import summary

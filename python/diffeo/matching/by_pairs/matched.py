@@ -184,6 +184,7 @@ def assembled(
     """The transformation of two fits."""
     alignment = roughly_aligned(charts[0].coordinates, charts[1].coordinates)
     folds = near_folds(charts[0].observation), near_folds(charts[1].observation)
-    diagnostics = Diagnostics(problems, fits[0].error, None, None, None, folds)
+    there, back = fits[0].error, fits[1].error
+    diagnostics = Diagnostics(problems, there, None, None, None, folds, expected_error=there, expected_error_back=back)
     joined = ByPairFits(*charts, alignment, pairs, held_out, *fits)
     return Transformation(joined, [alignment], 1.0, diagnostics, n_jobs, pairs.points)

@@ -1,0 +1,251 @@
+"""Whether a map knows its own error: expected against true errors over many maps, and verdicts on ordinary trained pairs.
+
+``python -m bench.bench_truth [--quick] [--only NAME,...]`` prints one table; ``--only`` takes names of rows or how they
+begin. All seeds are fixed. Each row is computed with the check (``match(check=True)``) and, beside it, without.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import diffeo
+import numpy as np
+from diffeo import errors
+from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, kernel_ridge_fit, procrustes_fit
+
+from bench.figures import Row, percent
+from bench.networks import train_pair
+from bench.rows import Rows
+from bench.truth_maps import KINDS, KnownMap, held_inputs, kind_of_maps, smooth, smooth_map, spread_inputs
+from bench.truth_networks import ORDINARY, OrdinaryPair
+
+# A map that is right to this may carry a problem in one of twenty; one that is wrong by more must carry one.
+RIGHT, WRONG = 0.005, 0.02
+MARGIN = 0.05
+NUMBERS_OF_PAIRS = (3, 10, 40, 200, 1000)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Maps of each kind, pairs of each kind of network, training steps, draws against plain fits, samples for the cost."""
+
+    maps: int
+    pairs: int
+    steps: int
+    draws: int
+    samples: int
+
+
+FULL, QUICK = Size(40, 34, 600, 16, 4000), Size(2, 1, 100, 1, 600)
+row = Rows("bench_truth", __doc__, FULL, QUICK)
+
+
+# --- expected and true errors -------------------------------------------------------------------------------
+
+
+@dataclass
+class Tally:
+    """What came out of many maps."""
+
+    maps: int = 0
+    refused: int = 0
+    unknown: int = 0
+    not_over: int = 0  # true errors at most twice the expected ones
+    not_under: int = 0  # expected errors at most five times the true ones
+    right: int = 0
+    right_with_problems: int = 0
+    right_with_problems_unchecked: int = 0
+    silent: int = 0
+    silent_unchecked: int = 0
+    correlations: list[float] = field(default_factory=list)
+    within: list[float] = field(default_factory=list)
+
+    def add(self, known: KnownMap) -> None:
+        self.maps += 1
+        try:
+            t = diffeo.match(known.a, known.b, landmarks=known.landmarks)
+        except errors.DiffeoError:
+            self.refused += 1
+            return
+        true = self._true(t, known)
+        self.right += true <= RIGHT
+        self.right_with_problems += true <= RIGHT and bool(t.diagnostics.problems)
+        self.silent += true > WRONG and not t.diagnostics.problems
+        try:
+            plain = diffeo.match(known.a, known.b, landmarks=known.landmarks, check=False)
+            error, problems = self._true(plain, known), plain.diagnostics.problems
+            self.silent_unchecked += error > WRONG and not problems
+            self.right_with_problems_unchecked += error <= RIGHT and bool(problems)
+        except errors.DiffeoError:
+            pass
+        if t.expected is None:
+            self.unknown += 1
+            return
+        self.not_over += true <= 2.0 * t.expected.forward.relative
+        self.not_under += t.expected.forward.relative <= 5.0 * max(true, np.finfo(float).eps)
+        self._rows(t, known)
+
+    def _true(self, t: diffeo.Transformation, known: KnownMap) -> float:
+        return diffeo.relative_error(t.transform(known.held_out[0]), known.held_out[1])
+
+    def _rows(self, t: diffeo.Transformation, known: KnownMap) -> None:
+        at_a, at_b = known.held_out
+        spread = np.sqrt(((known.b.points - known.b.points.mean(axis=0)) ** 2).sum(axis=1).mean())
+        true = np.maximum(np.linalg.norm(t.transform(at_a) - at_b, axis=1) / spread, np.finfo(float).eps)
+        said = np.maximum(t.predicted_error(at_a), np.finfo(float).eps)
+        low, high = np.quantile(true, [0.05, 0.95])
+        if high >= 10.0 * low:
+            self.correlations.append(float(np.corrcoef(np.log(true), np.log(said))[0, 1]))
+        else:
+            self.within.append(float(((said / true >= 0.25) & (said / true <= 4.0)).mean()))
+
+    def row(self, name: str, what: str) -> Row:
+        known = max(self.maps - self.refused - self.unknown, 1)
+        over, under = self.not_over / known, self.not_under / known
+        flagged = self.right_with_problems / max(self.right, 1)
+        good = over >= 0.95 and under >= 0.8 and flagged <= 0.05 and self.silent == 0
+        typical = [f"{np.median(x):.2f}" if x else "-" for x in (self.correlations, self.within)]
+        return Row(
+            name,
+            f"{self.maps} {what}: true at most 2 x expected; expected at most 5 x true",
+            f"{percent(over)}; {percent(under)}",
+            "95 %; 80 %",
+            good,
+            f"silent above 2 %: {self.silent} (without the check {self.silent_unchecked}); right to 0.5 % with a problem: "
+            f"{self.right_with_problems} of {self.right} (without {self.right_with_problems_unchecked}); error not known "
+            f"{self.unknown}, refused {self.refused}\n"
+            f"rows: median correlation where true errors span a decade {typical[0]} ({len(self.correlations)} maps), else "
+            f"median share within a factor 4: {typical[1]} ({len(self.within)} maps)",
+        )
+
+
+@row(*(f"maps: {kind}" for kind in KINDS))
+def maps(name: str, size: Size) -> Row:
+    """Expected and true errors of maps of one kind."""
+    kind, tally = name.removeprefix("maps: "), Tally()
+    pairs = []
+    if kind == "trained":
+        pairs = [
+            train_pair(f, v, size.steps) for f, v in (("wave", 0), ("hill", 1), ("saddle", 0), ("wave of three", 1))
+        ]
+    for make in kind_of_maps(kind, size.maps, 0, pairs):
+        tally.add(make())
+    return tally.row(name, f"maps ({kind})")
+
+
+# --- ordinary trained pairs, all of them equivalent -----------------------------------------------------------
+
+
+@row(*(f"equivalent: {kind}" for kind in ORDINARY))
+def equivalent(name: str, size: Size) -> Row:
+    """Verdicts on pairs of ordinary networks that keep the same, from too few samples to plenty."""
+    kind = name.removeprefix("equivalent: ")
+    make: Callable[[int, int], OrdinaryPair] = ORDINARY[kind]
+    counts: dict[str, list[str]] = {}
+    for number in range(size.pairs):
+        pair = make(number // 4, size.steps)
+        n, plenty = pair.sizes[number % len(pair.sizes)], number % len(pair.sizes) == len(pair.sizes) - 1
+        rng = np.random.default_rng([number, 7])
+        a, b = pair.observe(n, rng)
+        try:
+            report = diffeo.assess(
+                diffeo.match(a, b, landmarks=pair.pairs(rng, 8)), pair.pairs(rng, 300), margin=MARGIN, baselines=False
+            )
+            found = report.verdict
+        except errors.DiffeoError as error:
+            found = f"refused ({type(error).__name__})"
+        counts.setdefault("plenty" if plenty else "fewer", []).append(found)
+    all_found = [x for found in counts.values() for x in found]
+    false = sum(x in ("not_equivalent", "a_to_b", "b_to_a") for x in all_found)
+    plenty_found = counts.get("plenty", [])
+    share = sum(x == "equivalent" for x in plenty_found) / max(len(plenty_found), 1)
+    said = "; ".join(
+        f"{size_name}: " + ", ".join(f"{found.count(word)} {word}" for word in sorted(set(found)))
+        for size_name, found in counts.items()
+    )
+    return Row(
+        name,
+        f"{size.pairs} equivalent pairs: called different or one way; called equivalent with plenty of samples",
+        f"{false}; {percent(share)}",
+        "0; 70 %",
+        false == 0 and share >= 0.7,
+        said,
+    )
+
+
+# --- never far from a plain fit -------------------------------------------------------------------------------
+
+
+def _plain_errors(pairs: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray]) -> list[float]:
+    found = []
+    for fit in (affine_fit, procrustes_fit, gaussian_process_fit, kernel_ridge_fit):
+        try:
+            found.append(diffeo.relative_error(fit(*pairs)(new[0]), new[1]))
+        except ValueError:  # too few pairs for this one
+            continue
+    return found
+
+
+@row("plain fits: smooth", "plain fits: cliffs")
+def beside_plain_fits(name: str, size: Size) -> Row:
+    """The map beside the best of affine, Procrustes, Gaussian process and kernel ridge on the same landmarks."""
+    cliff, ratios, lines = 25.0 if name.endswith("cliffs") else 0.0, [], []
+    for count in NUMBERS_OF_PAIRS[: 2 if size.draws == 1 else None]:
+        found = []
+        for draw in range(size.draws):
+            rng = np.random.default_rng([draw, count, 3])
+            a, b = (smooth(2, 7, rng, cliff) for _ in range(2))
+            sides = [diffeo.Observation.from_jacobians(*f(rng.random((600, 2)))) for f in (a, b)]
+            marks, held = spread_inputs(count, 2, rng), held_inputs(2, rng)
+            pairs, new = (a(marks)[0], b(marks)[0]), (a(held)[0], b(held)[0])
+            best = min(_plain_errors(pairs, new))
+            try:
+                error = diffeo.relative_error(diffeo.match(*sides, landmarks=pairs).transform(new[0]), new[1])
+            except errors.DiffeoError:
+                error = float("inf")
+            found.append(error / best)
+        ratios += found
+        lines.append(f"{count} pairs: median {np.median(found):.2g}, worst {max(found):.2g}")
+    return Row(
+        name,
+        f"error over that of the best plain fit, {size.draws} draws at each of {len(lines)} numbers of pairs",
+        f"median {np.median(ratios):.2g}, worst {max(ratios):.2g}",
+        "1; 1.3",
+        float(np.median(ratios)) <= 1.0 and max(ratios) <= 1.3,
+        "; ".join(lines),
+    )
+
+
+# --- what the check costs -------------------------------------------------------------------------------------
+
+
+@row("cost of the check, d = 1", "cost of the check, d = 2", "cost of the check, d = 3")
+def cost(name: str, size: Size) -> Row:
+    """Processor time of a match with the check over that of one without."""
+    d, ratios, seconds = int(name[-1]), [], []
+    for draw in range(3):
+        known = smooth_map(np.random.default_rng([draw, d, 9]), d, size.samples, d + 1)
+        taken = []
+        for check in (False, True):
+            start = time.process_time()
+            diffeo.match(known.a, known.b, landmarks=known.landmarks, check=check, n_jobs=1)
+            taken.append(time.process_time() - start)
+        ratios.append(taken[1] / taken[0])
+        seconds.append(taken[1])
+    return Row(
+        name,
+        f"smooth networks, n = {size.samples}: processor time with the check over without",
+        f"{np.median(ratios):.2f}",
+        "2.5",
+        float(np.median(ratios)) <= 2.5,
+        f"{np.median(seconds):.2f} s with it; three draws: {', '.join(f'{x:.2f}' for x in ratios)}",
+    )
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", errors.DiffeoWarning)
+    sys.exit(row.main())

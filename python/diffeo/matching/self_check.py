@@ -1,0 +1,356 @@
+"""A map's own error, without held-out pairs: made again from two halves of each side, and from landmarks that are in doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.stats import chi2
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import thread_count
+from diffeo._support.wording import percent
+from diffeo.alignment.linear import Alignment
+from diffeo.charts.coordinates import Coordinates
+from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.periods import nearest_zero
+from diffeo.matching.diffusion_match import by_diffusion, by_registration
+from diffeo.matching.expected_error import TINY, ErrorField, ExpectedError, bend, places_of, spread_of
+from diffeo.matching.isometric_match import by_isometry
+from diffeo.matching.landmark_correction import LandmarkCorrection
+from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration
+from diffeo.matching.problem import MatchProblem
+from diffeo.matching.transformation import Transformation
+
+# Samples of each side at which the maps are compared, and their neighbours over which squares are averaged: what two halves
+# differ by is one draw of a random error.
+COMPARED, SMOOTHED = 1000, 8
+# Powers of the spacing with which the error of layouts and interpolants falls, at least: on a line, and beyond.
+ORDERS = (4.0, 2.0)
+# What noise adds to lengths is averaged: half as many samples, the root of two times the error.
+OF_NOISE = np.sqrt(0.5)
+# The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
+ALONE = 2.0
+# A half with fewer samples than this for each dimension says nothing.
+FEWEST = 15
+# Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
+# of all cases.
+UNLUCKY = 0.25
+# Landmarks more than the dimension, from which on what they miss when each is left out is an estimate of the error by itself,
+# up to a factor of two, for the landmarks may themselves be inexact.
+MORE_LANDMARKS, AT_LANDMARKS = 3, 0.5
+
+# A map that is expected to be wrong by more than this has a problem, which says so.
+GOOD = 0.01
+# Isometric coordinates that are charts by every other sign are kept up to this: nothing else does better where they exist.
+GOOD_CHART = 0.05
+PREFERRED = 0.5
+
+
+class UnknownError(Exception):
+    """Nothing can be said of the error; the text says why."""
+
+
+def judged(problem: MatchProblem, t: Transformation) -> Transformation:
+    """The map with what it is expected to be wrong by, and a problem that says so if that is much."""
+    known = t.diagnostics
+    try:
+        expected = expected_error(problem, t)
+    except UnknownError as unknown:
+        said = [f"the error of this map is not known: {unknown}", *known.problems, *known.reasons]
+        return replace(t, diagnostics=replace(known, problems=said))
+    forward = expected.forward.relative
+    back = None if expected.backward is None else expected.backward.relative
+    problems = list(known.problems)
+    if max(forward, back or 0.0) > GOOD:
+        a, b = problem.names
+        ways = f"{percent(forward)} from {a} to {b}" + ("" if back is None else f" and {percent(back)} from {b} to {a}")
+        why = f". Why, perhaps: {'; '.join(known.reasons)}" if known.reasons else ""
+        problems.insert(0, f"expect errors of about {ways}{why}")
+    diagnostics = replace(known, problems=problems, expected_error=forward, expected_error_back=back)
+    return replace(t, diagnostics=diagnostics, expected=expected)
+
+
+def unchecked(t: Transformation) -> Transformation:
+    """The map without a check: what may be at fault is a problem, whether or not anything is."""
+    known = t.diagnostics
+    return replace(t, diagnostics=replace(known, problems=[*known.problems, *known.reasons]))
+
+
+def expected_of(t: Transformation) -> float:
+    """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
+
+    Where it is not known, twice what the landmarks miss. Isometric coordinates that are charts by every other sign count half,
+    and where their halves are none, as barely good.
+    """
+    found = _both_ways(t)
+    if not np.isfinite(found):
+        found = 2.0 * _at_landmarks(t)
+    if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
+        return min(PREFERRED * found, GOOD_CHART)
+    return found
+
+
+def _both_ways(t: Transformation) -> float:
+    ways = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)
+    known = [max(one, TINY) for one in ways if one is not None]
+    return float(np.exp(np.mean(np.log(known)))) if known else float("inf")
+
+
+def _at_landmarks(t: Transformation) -> float:
+    """Relative error at the landmarks, each left out where that is known; infinite without landmarks."""
+    if t.landmarks is None:
+        return float("inf")
+    models = [one for one in (t.forward, t.backward) if one is not None]
+    missed = [model.error for model in models]
+    if not models:
+        ways = [(t.sent(t.landmarks[0]).values, t.landmarks[1])]
+        if t.invertible:
+            ways.append((t.sent_back(t.landmarks[1]).values, t.landmarks[0]))
+        missed = [
+            float(np.linalg.norm(found - true)) / max(spread_of(true) * len(true) ** 0.5, TINY) for found, true in ways
+        ]
+        missed = [max(one, 0.0 if t.registration is None else t.registration.stress) for one in missed]
+    return float(np.exp(np.mean(np.log(np.maximum(missed, TINY)))))
+
+
+def with_losers(best: Transformation, found: list[Transformation]) -> Transformation:
+    """The map with the figures of all that were tried; regressions are called "pairs"."""
+    figures = dict[str, float]()
+    for one in found:
+        name = "registered" if one.registration is not None else str(one.coordinates)
+        figures["pairs" if name == "regression" else name] = expected_of(one)
+    return replace(best, diagnostics=replace(best.diagnostics, competed=figures))
+
+
+def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
+    """What the map of a solved problem is expected to be wrong by.
+
+    Raises
+    ------
+    UnknownError
+        A half is too small, or has no coordinates.
+    """
+    if isinstance(t.map, ByPairs):
+        return _of_pairs(t)
+    halves = _halves(problem, t)
+    n = thread_count(t.n_jobs)
+    made, ratio = (t, *halves), _ratio(problem, t)
+    _, points_a = _chosen(t.a)
+    forward = _field(t, [one.map.forward(points_a, n).values for one in made], ratio, backward=False)
+    if not t.invertible:
+        return ExpectedError(forward, None)
+    _, points_b = _chosen(t.b)
+    return ExpectedError(
+        forward, _field(t, [one.map.backward(points_b, n).values for one in made], ratio, backward=True)
+    )
+
+
+def _halves(problem: MatchProblem, t: Transformation) -> tuple[Transformation, Transformation]:
+    """The map made again from each half of both sides, in the same way."""
+    for name, chart in zip(problem.names, problem.charts, strict=True):
+        usable = len(chart.observation.usable)
+        if usable < 2 * FEWEST * (chart.dim + 1):
+            raise UnknownError(
+                f"side {name} has {usable} samples: half of them say nothing in {chart.dim} dimension"
+                f"{'s' if chart.dim > 1 else ''}; use at least {2 * FEWEST * (chart.dim + 1)}"
+            )
+    made = []
+    for number in (0, 1):
+        half = _half(problem, number)
+        try:
+            with errors.unsaid(errors.DiffeoWarning):
+                made.append(_made_alike(half, t))
+        except errors.DiffeoError as error:
+            raise UnknownError(f"half of the samples have no map of this kind ({error}); use more samples") from error
+    return made[0], made[1]
+
+
+def _half(problem: MatchProblem, number: int) -> MatchProblem:
+    """The problem of one half of each side; landmarks that are samples belong to both."""
+    pairs, values = problem.landmarks, problem.observables
+    rows: list[IntArray] = [np.empty(0, dtype=np.int64)] * 2
+    if pairs is not None and pairs.rows is not None:
+        rows = [np.unique(pairs.rows[:, side]) for side in (0, 1)]
+    a, b = (chart.halves(kept)[number] for chart, kept in zip(problem.charts, rows, strict=True))
+    if pairs is not None and pairs.rows is not None:
+        found = [np.searchsorted(half.rows, pairs.rows[:, side]) for side, half in enumerate((a, b))]
+        pairs = replace(pairs, rows=np.column_stack(found))
+    if values is not None:
+        values = values[0][a.rows], values[1][b.rows]
+    return replace(problem, a=a.chart, b=b.chart, landmarks=pairs, observables=values, check=False, is_half=True)
+
+
+def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:
+    """The map of a half, by the same means as the whole one, and by the candidate that is nearest to it."""
+    if isinstance(t.map, ByDiffusion):
+        return by_diffusion(half)
+    if isinstance(t.map, ByRegistration):
+        return by_registration(half, [])
+    layouts = [chart.isometric() for chart in half.charts]
+    for name, chart, layout in zip(half.names, half.charts, layouts, strict=True):
+        if layout is None:
+            raise errors.DisconnectedError(f"side {name}: {chart.disconnected}")
+    a, b = layouts
+    if a is None or b is None:
+        raise errors.DisconnectedError("no layout")
+    found = by_isometry(half, a, b)
+    if len(found.candidates) == 1:
+        return found
+    points = _chosen(t.a)[1]
+    wanted = t.sent(points).values
+    options = [found.by_candidate(k) for k in range(len(found.candidates))]
+    missed = [float(np.linalg.norm(one.sent(points).values - wanted)) for one in options]
+    return options[int(np.argmin(missed))]
+
+
+def _chosen(chart: Coordinates) -> tuple[IntArray, FloatArray]:
+    """Some samples of a chart, spread over their order, and their measurements."""
+    used = np.setdiff1d(np.arange(len(chart.observation)), chart.left_out)
+    rows = used[np.linspace(0, len(used) - 1, min(len(used), COMPARED)).astype(np.int64)]
+    return rows, chart.observation.points[rows]
+
+
+def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward: bool) -> ErrorField:
+    """Expected errors at samples of the source, from where the whole map and those of the halves send them, and landmarks."""
+    source, target = (t.b, t.a) if backward else (t.a, t.b)
+    rows, points = _chosen(source)
+    spread = spread_of(target.observation.points)
+    whole, one, other = sent
+    places = places_of(source, source.coordinates[rows], points)
+    squares = _of_halves(whole, one, other, places, ratio) / spread**2
+    squares += _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
+    taught = t.backward if backward else t.forward
+    if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
+        squares += max((AT_LANDMARKS * taught.error) ** 2 - float(squares.mean()), 0.0)
+    order = 2 if isinstance(t.map, ByIsometry) else 1
+    spacing, growth = bend(places, whole / spread, order)
+    if order == 2:
+        growth = growth + bend(places, points / spread_of(source.observation.points), order)[1]
+    return ErrorField(places, np.sqrt(squares), spacing, growth, order)
+
+
+def _ratio(problem: MatchProblem, t: Transformation) -> float:
+    """Error of the whole sample over that of a half."""
+    if max(chart.observation.length_noise for chart in problem.charts) > 0.0:
+        return float(OF_NOISE)
+    d = t.a.observation.dim
+    return float(min(2.0 ** (-ORDERS[min(d, 2) - 1] / d), OF_NOISE))
+
+
+def _of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, ratio: float) -> FloatArray:
+    """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
+
+    Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
+    An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
+    error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance.
+    """
+    apart = ((one - other) ** 2).sum(axis=1)
+    moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
+    near = _neighbors(places)
+    apart, moved = apart[near].mean(axis=1), moved[near].mean(axis=1)
+    alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
+    found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
+    return found
+
+
+def _neighbors(places: FloatArray) -> IntArray:
+    k = min(SMOOTHED, len(places))
+    found: IntArray = cKDTree(places).query(places, k)[1].reshape(len(places), k)
+    return found
+
+
+def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray, *, backward: bool) -> FloatArray:
+    """Squared errors at samples of the source, from landmarks that miss each other by their own noise.
+
+    With s^2 the sum of squared misfits over the degrees of freedom that the motion leaves, its parameters have the covariance
+    s^2 (A^T A)^-1, A the displacements of the landmarks by its generators; each principal change of them moves every sample.
+    """
+    none = np.zeros(len(whole))
+    if t.landmarks is None:
+        return none
+    n = thread_count(t.n_jobs)
+    if not isinstance(t.map, (ByIsometry, ByDiffusion)):
+        # Placed samples have no motion of their own: its freedom, of what the landmarks miss.
+        misfit = t.landmarks[1] - t.sent(t.landmarks[0]).values
+        if backward:
+            misfit = t.landmarks[0] - t.sent_back(t.landmarks[1]).values
+        share = min(t.a.observation.dim / len(misfit), 1.0)
+        return np.full(len(whole), share * float((misfit**2).sum(axis=1).mean()))
+    at_a, at_b = (side.place(y, n).values for side, y in zip((t.a, t.b), t.landmarks, strict=True))
+    alignment = t.alignment
+    missed = alignment.forward(at_a) - at_b
+    if isinstance(t.b, IsometricChart) and len(t.b.embedding.periods_):
+        missed = nearest_zero(missed, t.b.embedding.periods_)
+    freedom = missed.size - _parameters(alignment, *at_b.shape)
+    if freedom < 1:
+        return none
+    variance = float((missed * missed).sum()) / float(chi2.ppf(UNLUCKY, freedom))
+    common = coordinates if backward else alignment.forward(coordinates)
+    centre = at_b.mean(axis=0)
+    moves_marks, moves = (_displacements(x, centre, alignment.kind) for x in (at_b, common))
+    design = moves_marks.reshape(len(moves_marks), -1)
+    size, axes = np.linalg.eigh(design @ design.T)
+    kept = size > 1e-12 * size.max(initial=0.0)
+    squares = none
+    for amount, axis in zip(size[kept], axes.T[kept], strict=True):
+        step = np.sqrt(variance / amount) * np.tensordot(axis, moves, 1)
+        if backward:
+            sent = t.a.measurements(alignment.backward(common + step), n) - t.a.measurements(
+                alignment.backward(common), n
+            )
+        else:
+            sent = t.b.measurements(common + step, n) - t.b.measurements(common, n)
+        squares = squares + (sent**2).sum(axis=1)
+    return squares
+
+
+def _parameters(alignment: Alignment, count: int, c: int) -> int:
+    """How many numbers of landmarks an alignment takes up."""
+    turns, rows = c * (c - 1) // 2, len(alignment.linear)
+    return {
+        "rigid": c + turns,
+        "similarity": c + turns + 1,
+        "orthogonal": turns,
+        "affine": c + c * c,
+        "projection": c + rows * c - c * (c + 1) // 2,
+    }.get(alignment.kind, c + turns)
+
+
+def _displacements(places: FloatArray, centre: FloatArray, kind: str) -> FloatArray:
+    """What each generator of the motions of this kind does to places (n, c): (p, n, c)."""
+    n, c = places.shape
+    moved = [] if kind == "orthogonal" else [np.tile(row, (n, 1)) for row in np.eye(c)]
+    offsets = places if kind == "orthogonal" else places - centre
+    for i in range(c):
+        for j in range(i):
+            turn = np.zeros((n, c))
+            turn[:, i], turn[:, j] = offsets[:, j], -offsets[:, i]
+            moved.append(turn)
+    if kind in ("similarity", "affine"):
+        moved.append(offsets)
+    return np.array(moved).reshape(-1, n, c)
+
+
+def _of_pairs(t: Transformation) -> ExpectedError:
+    """Of maps that were learned from landmarks alone: what their processes say, and landmarks left out."""
+    forward = _regressed(t.a, t.b, t.forward)
+    if forward is None:
+        raise UnknownError("the map lacks its regression")
+    return ExpectedError(forward, _regressed(t.b, t.a, t.backward))
+
+
+def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrection | None) -> ErrorField | None:
+    if model is None:
+        return None
+    rows, points = _chosen(source)
+    coordinates = source.coordinates[rows]
+    spread = spread_of(target.observation.points)
+    squares = (model.deviation(points, source.features(coordinates)) / spread) ** 2
+    squares *= max(1.0, model.error**2 / max(float(squares.mean()), np.finfo(float).tiny))
+    places = places_of(source, coordinates, points)
+    predicted = model.predict(points, source.features(coordinates))
+    spacing, growth = bend(places, predicted / spread, 1)
+    return ErrorField(places, np.sqrt(squares), spacing, growth, 1)
