@@ -9,7 +9,8 @@ using Derivatives = std::optional<Array<double>>;
 
 py::tuple fits(const Array<double>& points, const Array<double>& whitening, const Array<double>& stretches,
                const Array<double>& values, const Derivatives& jacobians, const Derivatives& slopes,
-               const Array<double>& queries, const Array<Index>& neighbors, const Array<Index>& degrees, int threads) {
+               const Array<double>& queries, const Array<Index>& neighbors, const Array<Index>& degrees, Index tested,
+               Index hidden, int threads) {
   expect_ndim(points, 2, "points");
   expect_ndim(whitening, 3, "whitening");
   expect_ndim(stretches, 2, "stretches");
@@ -33,7 +34,8 @@ py::tuple fits(const Array<double>& points, const Array<double>& whitening, cons
   const Index q = queries.shape(0), k = neighbors.shape(1), g = degrees.shape(0);
   expect(queries.shape(1) == m, "queries must have shape (q, m)");
   expect(neighbors.shape(0) == q && k >= 1, "neighbors must have shape (q, k)");
-  py::array_t<double> result({q, g, v}), doubt({q, g});
+  expect(tested >= 1 && tested <= v && hidden >= 0 && hidden < v, "tested and hidden values must be among the v");
+  py::array_t<double> result({q, g, v - hidden}), doubt({q, g});
   double* result_data = result.mutable_data();
   double* doubt_data = doubt.mutable_data();
   const PairedSamples samples{points.data(),
@@ -46,7 +48,9 @@ py::tuple fits(const Array<double>& points, const Array<double>& whitening, cons
                               m,
                               d,
                               v,
-                              p};
+                              p,
+                              tested,
+                              hidden};
   {
     const py::gil_scoped_release release;  // safe: only these arrays are touched, which this call keeps alive
     pair_fits(samples, queries.data(), q, neighbors.data(), k, degrees.data(), g, result_data, doubt_data, threads);
@@ -60,8 +64,9 @@ void bind_pair_fits(py::module_& m) {
   m.def("pair_fits", &fits, py::arg("points").noconvert(), py::arg("whitening").noconvert(),
         py::arg("stretches").noconvert(), py::arg("values").noconvert(), py::arg("jacobians").noconvert().none(true),
         py::arg("slopes").noconvert().none(true), py::arg("queries").noconvert(), py::arg("neighbors").noconvert(),
-        py::arg("degrees").noconvert(), py::arg("threads"),
-        "Values (q, degrees, v) of local polynomials of several degrees, and their standard errors (q, degrees).");
+        py::arg("degrees").noconvert(), py::arg("tested"), py::arg("hidden"), py::arg("threads"),
+        "Values (q, degrees, v - hidden) of local polynomials of several degrees, and their standard errors (q, "
+        "degrees).");
   m.def("pairs_of_fit", &pairs_of_fit, py::arg("d"), py::arg("degree"), py::arg("with_slopes"),
         "How many pairs a local polynomial is fitted to.");
 }

@@ -49,7 +49,9 @@ struct Plane {
             m,
             d,
             v,
-            with_slopes ? p : 0};
+            with_slopes ? p : 0,
+            v,
+            0};
   }
 };
 

@@ -11,6 +11,7 @@
 #include "diffeo/parallel.hpp"
 #include "diffeo/row_checks.hpp"
 #include "diffeo/simd.hpp"
+#include "diffeo/small/powers.hpp"
 
 namespace diffeo {
 namespace {
@@ -26,79 +27,6 @@ constexpr double kCore = 0.1;
 constexpr double kOpen = 1e-10;
 // Slopes count where the frame of their sample, seen from the centre's, is not flattened by more than this (squared).
 constexpr double kFlattened = 1e-3;
-
-Index binomial(Index n, Index k) {
-  Index value = 1;
-  for (Index i = 1; i <= k; ++i) value = value * (n - k + i) / i;
-  return value;
-}
-
-Index terms_of(Index d, int degree) { return binomial(d + degree, d); }
-
-/// Monomials of d variables up to a degree, the highest degree first and the constant last: those of a lower degree are
-/// the last ones.
-class Powers {
- public:
-  Powers(Index d, int degree) : d_(d) {
-    std::vector<int> exponents(static_cast<std::size_t>(d), 0);
-    for (int total = degree; total >= 0; --total) list(0, total, exponents);
-    // Each as a product of one of lower degree and a variable; and its derivatives as multiples of lower ones.
-    const Index count = size();
-    lowered_.assign(static_cast<std::size_t>(count * d), -1);
-    for (Index t = 0; t < count; ++t) {
-      for (Index a = 0; a < d; ++a) {
-        auto wanted = exponents_[static_cast<std::size_t>(t)];
-        if (wanted[static_cast<std::size_t>(a)] == 0) continue;
-        --wanted[static_cast<std::size_t>(a)];
-        for (Index s = t + 1; s < count; ++s) {
-          if (exponents_[static_cast<std::size_t>(s)] == wanted) {
-            lowered_[static_cast<std::size_t>(t * d + a)] = s;
-            break;
-          }
-        }
-      }
-    }
-  }
-
-  Index size() const { return static_cast<Index>(exponents_.size()); }
-
-  /// All monomials at x (d).
-  void values(const double* x, double* row) const {
-    const Index count = size();
-    row[count - 1] = 1.0;
-    for (Index t = count - 2; t >= 0; --t) {
-      Index a = 0;
-      while (lowered(t, a) < 0) ++a;
-      row[t] = row[lowered(t, a)] * x[a];
-    }
-  }
-
-  /// Their derivatives along axis a, from their values.
-  void derivatives(const double* values, Index a, double* row) const {
-    for (Index t = 0; t < size(); ++t) {
-      const Index s = lowered(t, a);
-      row[t] = s < 0 ? 0.0 : exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)] * values[s];
-    }
-  }
-
- private:
-  Index lowered(Index t, Index a) const { return lowered_[static_cast<std::size_t>(t * d_ + a)]; }
-
-  void list(Index axis, int left, std::vector<int>& exponents) {
-    auto& own = exponents[static_cast<std::size_t>(axis)];
-    if (axis + 1 == d_) {
-      own = left;
-      exponents_.push_back(exponents);
-      return;
-    }
-    for (own = left; own >= 0; --own) list(axis + 1, left - own, exponents);
-    own = 0;
-  }
-
-  Index d_;
-  std::vector<std::vector<int>> exponents_;
-  std::vector<Index> lowered_;
-};
 
 /// Coordinates u of a point, seen from sample c; returns the squared distance from its tangent plane.
 double seen_from(const PairedSamples& s, Index c, const double* point, double* u) {
@@ -150,13 +78,16 @@ class Fitter {
         per_pair_(samples.jacobians == nullptr ? 1 : 1 + samples.d), coordinates_(k, samples.d),
         distance_(static_cast<std::size_t>(k)), order_(static_cast<std::size_t>(k)),
         design_(most_pairs * per_pair_, powers.size()), targets_(most_pairs * per_pair_, samples.v),
-        work_(most_pairs * per_pair_, powers.size() + samples.v),
-        product_(static_cast<std::size_t>(powers.size() + samples.v)), at_(static_cast<std::size_t>(samples.d)),
+        work_(most_pairs * per_pair_, powers.size() + samples.tested),
+        product_(static_cast<std::size_t>(powers.size() + samples.tested)),
+        weights_(static_cast<std::size_t>(most_pairs * per_pair_)),
+        functional_(static_cast<std::size_t>(most_pairs * per_pair_)),
+        reflected_(static_cast<std::size_t>(powers.size())), at_(static_cast<std::size_t>(samples.d)),
         transport_(static_cast<std::size_t>(samples.d * samples.p)),
         gram_(static_cast<std::size_t>(samples.d * samples.d)) {}
 
   void fit(const double* query, const Index* neighbors, Index k, double* result, double* doubt) {
-    const Index d = s_.d, v = s_.v;
+    const Index d = s_.d, shown = s_.v - s_.hidden;
     place(query, neighbors, k);
     Index pairs = 0;
     for (const Index degree : degrees_) {
@@ -169,8 +100,9 @@ class Fitter {
     for (Index a = 0; a < pairs; ++a) fill(a, neighbors[order_[static_cast<std::size_t>(a)]]);
     for (std::size_t t = 0; t < degrees_.size(); ++t) {
       const auto row = static_cast<Index>(t);
-      solve(static_cast<int>(degrees_[t]), result + row * v, doubt + row);
-      if (!std::isfinite(doubt[row])) std::copy_n(s_.values + neighbors[order_[0]] * v, v, result + row * v);
+      solve(static_cast<int>(degrees_[t]), result + row * shown, doubt + row);
+      if (std::isfinite(doubt[row])) continue;
+      std::copy_n(s_.values + neighbors[order_[0]] * s_.v + s_.hidden, shown, result + row * shown);
     }
   }
 
@@ -259,28 +191,13 @@ class Fitter {
     }
   }
 
-  /// Weighted least squares by Householder reflections of the design beside its targets. The constant is the last
-  /// column, so that its coefficient is one division, and its standard error that of the misfit over the last pivot.
+  /// Weighted least squares by Householder reflections of the design beside the tested targets, whose rest is the
+  /// misfit. The constant is the last column: its coefficient is q . target / pivot, with q what the reflections make
+  /// of the last unit vector, and its standard error that of the misfit over the pivot.
   void solve(int degree, double* value, double* doubt) {
-    const Index d = s_.d, v = s_.v, terms = terms_of(d, degree), skipped = powers_.size() - terms;
-    const Index pairs = pairs_of_fit(d, degree, per_pair_ > 1), rows = pairs * per_pair_, width = terms + v;
-    double reach = 0.0;
-    for (Index a = 0; a < pairs; ++a) reach = std::max(reach, length(offset(a), d));
-    if (!(reach > 0.0)) reach = 1.0;
-    for (Index a = 0; a < pairs; ++a) {
-      const double near = length(offset(a), d) / reach + kCore;
-      const double weight = kCore * kCore / (near * near);
-      for (Index b = 0; b < per_pair_; ++b) {
-        const Index r = a * per_pair_ + b;
-        // Slopes per reach of this fit rather than per unit of all.
-        const double w = b == 0 ? weight : weight * reach;
-        double* to = work_.data() + r * width;
-        const double* from = design_.row(r) + skipped;
-        for (Index t = 0; t < terms; ++t) to[t] = w * from[t];
-        const double* target = targets_.row(r);
-        for (Index c = 0; c < v; ++c) to[terms + c] = w * target[c];
-      }
-    }
+    const Index d = s_.d, tested = s_.tested, terms = terms_of(d, degree), skipped = powers_.size() - terms;
+    const Index pairs = pairs_of_fit(d, degree, per_pair_ > 1), rows = pairs * per_pair_, width = terms + tested;
+    weigh(pairs, width, terms, skipped);
     *doubt = std::numeric_limits<double>::infinity();
     Index top = 0;
     double pivot = 0.0;
@@ -297,33 +214,87 @@ class Fitter {
       const double norm = std::sqrt(below);
       pivot = *head > 0.0 ? -norm : norm;
       // v = x - pivot e, beta = 1 / (pivot (pivot - head)): H = 1 - beta v v^T takes x to pivot e.
-      const double first = *head - pivot, beta = 1.0 / (pivot * (pivot - *head));
-      *head = first;
-      const Index left = width - t - 1;
-      double* sums = product_.data();
-      std::fill_n(sums, left, 0.0);
-      for (Index r = top; r < rows; ++r) {
-        const double* row = work_.data() + r * width + t;
-        const double x = row[0];
-        for (Index c = 0; c < left; ++c) sums[c] += x * row[1 + c];
-      }
-      for (Index r = top; r < rows; ++r) {
-        double* row = work_.data() + r * width + t;
-        const double x = beta * row[0];
-        for (Index c = 0; c < left; ++c) row[1 + c] -= x * sums[c];
-      }
+      const double beta = 1.0 / (pivot * (pivot - *head));
+      *head -= pivot;
+      reflected_[static_cast<std::size_t>(top)] = {t, beta};
+      reflect(top, rows, t, width, beta);
       ++top;
     }
     if (pivot == 0.0 || top >= rows) return;
-    const double* solved = work_.data() + (top - 1) * width + terms;
-    for (Index c = 0; c < v; ++c) value[c] = solved[c] / pivot;
+    combine(top, rows, width, pivot, value);
     double misfit = 0.0;
     for (Index r = top; r < rows; ++r) {
       const double* rest = work_.data() + r * width + terms;
-      for (Index c = 0; c < v; ++c) misfit += rest[c] * rest[c];
+      for (Index c = 0; c < tested; ++c) misfit += rest[c] * rest[c];
     }
     *doubt = std::sqrt(misfit / static_cast<double>(rows - top)) / std::abs(pivot);
   }
+
+  /// The weighted design of the nearest pairs beside their weighted tested targets.
+  void weigh(Index pairs, Index width, Index terms, Index skipped) {
+    double reach = 0.0;
+    for (Index a = 0; a < pairs; ++a) reach = std::max(reach, length(offset(a), s_.d));
+    if (!(reach > 0.0)) reach = 1.0;
+    for (Index a = 0; a < pairs; ++a) {
+      const double near = length(offset(a), s_.d) / reach + kCore;
+      const double weight = kCore * kCore / (near * near);
+      for (Index b = 0; b < per_pair_; ++b) {
+        const Index r = a * per_pair_ + b;
+        // Slopes per reach of this fit rather than per unit of all.
+        const double w = b == 0 ? weight : weight * reach;
+        weights_[static_cast<std::size_t>(r)] = w;
+        double* to = work_.data() + r * width;
+        const double* from = design_.row(r) + skipped;
+        for (Index t = 0; t < terms; ++t) to[t] = w * from[t];
+        const double* target = targets_.row(r);
+        for (Index c = 0; c < s_.tested; ++c) to[terms + c] = w * target[c];
+      }
+    }
+  }
+
+  /// Applies the reflection of column t, which begins at row `top`, to the columns after it.
+  void reflect(Index top, Index rows, Index t, Index width, double beta) {
+    const Index left = width - t - 1;
+    double* sums = product_.data();
+    std::fill_n(sums, left, 0.0);
+    for (Index r = top; r < rows; ++r) {
+      const double* row = work_.data() + r * width + t;
+      const double x = row[0];
+      for (Index c = 0; c < left; ++c) sums[c] += x * row[1 + c];
+    }
+    for (Index r = top; r < rows; ++r) {
+      double* row = work_.data() + r * width + t;
+      const double x = beta * row[0];
+      for (Index c = 0; c < left; ++c) row[1 + c] -= x * sums[c];
+    }
+  }
+
+  /// The constant's coefficients from the targets, by q = H_1 ... H_top e_top.
+  void combine(Index top, Index rows, Index width, double pivot, double* value) {
+    double* q = functional_.data();
+    std::fill_n(q, rows, 0.0);
+    q[top - 1] = 1.0;
+    for (Index k = top - 1; k >= 0; --k) {
+      const auto [t, beta] = reflected_[static_cast<std::size_t>(k)];
+      const double* column = work_.data() + t;
+      double sum = 0.0;
+      for (Index r = k; r < rows; ++r) sum += column[r * width] * q[r];
+      sum *= beta;
+      for (Index r = k; r < rows; ++r) q[r] -= sum * column[r * width];
+    }
+    const Index shown = s_.v - s_.hidden;
+    std::fill_n(value, shown, 0.0);
+    for (Index r = 0; r < rows; ++r) {
+      const double x = q[r] * weights_[static_cast<std::size_t>(r)] / pivot;
+      const double* target = targets_.row(r) + s_.hidden;
+      for (Index c = 0; c < shown; ++c) value[c] += x * target[c];
+    }
+  }
+
+  struct Reflection {
+    Index column;
+    double beta;
+  };
 
   const PairedSamples& s_;
   const Powers& powers_;
@@ -334,7 +305,9 @@ class Fitter {
   std::vector<double> distance_;
   std::vector<Index> order_;
   RowMatrix design_, targets_, work_;
-  std::vector<double> product_, at_, transport_, gram_;
+  std::vector<double> product_, weights_, functional_;
+  std::vector<Reflection> reflected_;
+  std::vector<double> at_, transport_, gram_;
 };
 
 }  // namespace
@@ -352,13 +325,16 @@ void pair_fits(const PairedSamples& samples, const double* queries, Index n_quer
     most = std::max(most, degrees[t]);
     pairs = std::max(pairs, pairs_of_fit(samples.d, static_cast<int>(degrees[t]), samples.jacobians != nullptr));
   }
+  if (samples.tested < 1 || samples.tested > samples.v || samples.hidden < 0 || samples.hidden >= samples.v) {
+    throw std::invalid_argument("pair_fits: tested or hidden values are more than there are");
+  }
   if (n_degrees < 1 || k < pairs) throw std::invalid_argument("pair_fits: too few neighbors for the degrees");
   check_rows<Index>("pair_fits", {"neighbors", neighbors, n_queries * k, k}, "n", samples.n, threads);
   const Powers powers(samples.d, static_cast<int>(most));
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Fitter fitter(samples, k, degrees, n_degrees, powers, pairs);
     for (Index i = begin; i < end; ++i) {
-      fitter.fit(queries + i * samples.m, neighbors + i * k, k, result + i * n_degrees * samples.v,
+      fitter.fit(queries + i * samples.m, neighbors + i * k, k, result + i * n_degrees * (samples.v - samples.hidden),
                  doubt + i * n_degrees);
     }
   });

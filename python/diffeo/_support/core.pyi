@@ -106,6 +106,8 @@ def pair_fits(
     queries: NDArray[np.float64],
     neighbors: NDArray[np.int64],
     degrees: NDArray[np.int64],
+    tested: int,
+    hidden: int,
     threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 

@@ -70,7 +70,7 @@ def test_what_is_left_out_does_not_count():
     values = sample.values.copy()
     values[rows[0]] += 100.0
     changed, *_ = sample_of_pairs(pairs, 2)
-    object.__setattr__(changed, "values", values)
+    object.__setattr__(changed, "targets", values)
     again = local_fits(changed, sample.points[rows], np.array([2]), 1, rows)
     assert np.array_equal(again.values[0], left_out.values[0])
 
@@ -111,10 +111,10 @@ def test_degrees_are_those_that_the_pairs_can_carry():
 def test_the_core_refuses_what_it_cannot_fit(degrees, k, message):
     pairs, *_ = smooth_pairs(100)
     sample, *_ = sample_of_pairs(pairs, 2)
-    given = (sample.points, sample.whitening, sample.stretches, sample.values, sample.jacobians, sample.slopes)
+    given = (sample.points, sample.whitening, sample.stretches, sample.targets, sample.jacobians, sample.slopes)
     near = sample.near(sample.points[:5], k)
     with pytest.raises(ValueError, match=message):
-        core.pair_fits(*given, sample.points[:5].copy(), near, np.array(degrees), 1)
+        core.pair_fits(*given, sample.points[:5].copy(), near, np.array(degrees), 6, 0, 1)
     near[2, 1] = 100
     with pytest.raises(ValueError, match="pair_fits"):
-        core.pair_fits(*given, sample.points[:5].copy(), near, np.array([1]), 1)
+        core.pair_fits(*given, sample.points[:5].copy(), near, np.array([1]), 6, 0, 1)

@@ -12,8 +12,10 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo.matching.paired.sample import PairedSample
 
-# Terms of a polynomial at most, by dimension up to three and above: more take longer than they are worth.
-MOST_TERMS, MOST_TERMS_ABOVE = 60, 130
+# Terms of a polynomial at most, in up to three dimensions, there with many pairs (which are near without), and above: more take
+# longer than they are worth.
+MOST_TERMS, MOST_TERMS_OF_MANY, MOST_TERMS_ABOVE = 60, 40, 130
+MANY = 10_000
 HIGHEST = 8
 # Candidates for each pair of the fit: near ones on the source's measurements, of which the nearest by its metric are taken.
 CANDIDATES = 3
@@ -38,7 +40,7 @@ class LocalFits(NamedTuple):
 
 def possible_degrees(n: int, dim: int, with_slopes: bool) -> IntArray:
     """Degrees whose polynomials the pairs, less one, can carry."""
-    terms = MOST_TERMS if dim <= 3 else MOST_TERMS_ABOVE
+    terms = MOST_TERMS_ABOVE if dim > 3 else MOST_TERMS if n <= MANY else MOST_TERMS_OF_MANY
     found = [
         degree
         for degree in range(1, HIGHEST + 1)
@@ -55,7 +57,7 @@ def local_fits(
     values, doubt = np.empty((count, len(degrees), sample.values.shape[1])), np.empty((count, len(degrees)))
     k = max(core.pairs_of_fit(d, int(degree), sample.with_slopes) for degree in degrees)
     k = min(len(sample) - (rows is not None), CANDIDATES * k)
-    jacobians, slopes = (sample.jacobians, sample.slopes) if sample.with_slopes else (None, None)
+    jacobians, slopes = (sample.jacobians, sample.target_slopes) if sample.with_slopes else (None, None)
     with stage("local fits") as report:
         for start in range(0, count, BATCH):
             part = slice(start, start + BATCH)
@@ -64,12 +66,14 @@ def local_fits(
                 sample.points,
                 sample.whitening,
                 sample.stretches,
-                sample.values,
+                sample.targets,
                 jacobians,
                 slopes,
                 np.ascontiguousarray(queries[part]),
                 np.ascontiguousarray(near),
                 degrees,
+                sample.hidden or sample.values.shape[1],
+                sample.hidden,
                 n_threads,
             )
             report(min(count, start + BATCH), count)

@@ -12,6 +12,9 @@ from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
 from diffeo.matching.paired.tangents import tangents_of
 
+# Misfits of more values than these are told by so many random combinations of them.
+MOST_TESTED, COMBINATIONS = 20, 12
+
 
 @dataclass(frozen=True, eq=False)
 class PairedSample:
@@ -31,6 +34,8 @@ class PairedSample:
     stretches : ndarray of shape (n, d)
     tree : cKDTree
         Of the points.
+    targets, target_slopes : ndarray of shape (n, h + v) and (n, h + v, d)
+        Values and slopes, where there are many after h random combinations of them, by which misfits are told.
     """
 
     points: FloatArray
@@ -41,6 +46,13 @@ class PairedSample:
     whitening: FloatArray = field(repr=False)
     stretches: FloatArray = field(repr=False)
     tree: cKDTree = field(repr=False)
+    targets: FloatArray = field(repr=False)
+    target_slopes: FloatArray = field(repr=False)
+
+    @property
+    def hidden(self) -> int:
+        """Number h of random combinations."""
+        return int(self.targets.shape[1] - self.values.shape[1])
 
     def __len__(self) -> int:
         return len(self.points)
@@ -79,13 +91,23 @@ def paired_sample(
     points, values = (side[0].reduced(side[1]) for side in (source, target))
     own, other = (side[0].turned(side[2]) for side in (source, target))
     tangents = tangents_of(own, dim)
+    slopes = np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True))
+    targets, target_slopes = values, slopes
+    v = values.shape[1]
+    if v > MOST_TESTED:
+        # Squares of random combinations add up to those of all, but for some 10 % (Johnson and Lindenstrauss 1984).
+        mixing = np.random.default_rng(0).standard_normal((v, COMBINATIONS)) / np.sqrt(COMBINATIONS)
+        targets = np.concatenate([values @ mixing, values], axis=1)
+        target_slopes = np.concatenate([np.einsum("nvd,vh->nhd", slopes, mixing, optimize=True), slopes], axis=1)
     return PairedSample(
         points,
         values,
         np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
-        np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True)),
+        slopes,
         with_slopes,
         np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
         tangents.stretches,
         cKDTree(points),
+        np.ascontiguousarray(targets),
+        np.ascontiguousarray(target_slopes),
     )
