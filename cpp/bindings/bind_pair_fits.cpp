@@ -18,8 +18,8 @@ py::tuple fits(const Array<double>& points, const Array<double>& whitening, cons
   expect_ndim(queries, 2, "queries");
   expect_ndim(neighbors, 2, "neighbors");
   expect_ndim(degrees, 1, "degrees");
-  const Index n = points.shape(0), m = points.shape(1), d = whitening.shape(2), v = values.shape(1);
-  expect(whitening.shape(0) == n && whitening.shape(1) == m && d >= 1, "whitening must have shape (n, m, d)");
+  const Index n = points.shape(0), m = points.shape(1), d = whitening.shape(1), v = values.shape(1);
+  expect(whitening.shape(0) == n && whitening.shape(2) == m && d >= 1, "whitening must have shape (n, d, m)");
   expect(stretches.shape(0) == n && stretches.shape(1) == d, "stretches must have shape (n, d)");
   expect(values.shape(0) == n, "values must have shape (n, v)");
   expect(jacobians.has_value() == slopes.has_value(), "jacobians and slopes are given together or not at all");
@@ -27,8 +27,8 @@ py::tuple fits(const Array<double>& points, const Array<double>& whitening, cons
   if (jacobians.has_value()) {
     expect_ndim(*jacobians, 3, "jacobians");
     expect_ndim(*slopes, 3, "slopes");
-    p = jacobians->shape(2);
-    expect(jacobians->shape(0) == n && jacobians->shape(1) == m && p >= d, "jacobians must have shape (n, m, p)");
+    p = jacobians->shape(1);
+    expect(jacobians->shape(0) == n && jacobians->shape(2) == m && p >= d, "jacobians must have shape (n, p, m)");
     expect(slopes->shape(0) == n && slopes->shape(1) == v && slopes->shape(2) == p, "slopes must have shape (n, v, p)");
   }
   const Index q = queries.shape(0), k = neighbors.shape(1), g = degrees.shape(0);

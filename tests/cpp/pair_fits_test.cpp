@@ -31,8 +31,8 @@ struct Plane {
       stretches.row(i) << 2.0, 0.5;
       for (Index k = 0; k < m; ++k) {
         for (Index a = 0; a < d; ++a) {
-          jacobians(i, k * p + a) = linear(k, a);
-          whitening(i, k * d + a) = linear(k, a) / (stretches(i, a) * stretches(i, a));
+          jacobians(i, a * m + k) = linear(k, a);
+          whitening(i, a * m + k) = linear(k, a) / (stretches(i, a) * stretches(i, a));
         }
       }
     }

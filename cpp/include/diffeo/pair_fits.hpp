@@ -11,10 +11,10 @@ namespace diffeo {
 /// Around sample i, u = W_i^T (y - y_i) are local coordinates of the source, in units of the input.
 struct PairedSamples {
   const double* points;  ///< (n, m) y_j on the source
-  const double* whitening;  ///< (n, m, d) W_j = U_j / Sigma_j, the columns of U_j orthonormal
+  const double* whitening;  ///< (n, d, m) the columns of W_j = U_j / Sigma_j, those of U_j orthonormal
   const double* stretches;  ///< (n, d) Sigma_j
   const double* values;  ///< (n, v) on the target
-  /// (n, m, p) and (n, v, p): derivatives of both sides by the same p coordinates of the input; or both null: then
+  /// (n, p, m) and (n, v, p): derivatives of both sides by the same p coordinates of the input; or both null: then
   /// polynomials are fitted to the values alone, of more pairs.
   const double* jacobians;
   const double* slopes;

@@ -28,18 +28,14 @@ constexpr double kOpen = 1e-10;
 // Slopes count where the frame of their sample, seen from the centre's, is not flattened by more than this (squared).
 constexpr double kFlattened = 1e-3;
 
-/// Coordinates u of a point, seen from sample c; returns the squared distance from its tangent plane.
-double seen_from(const PairedSamples& s, Index c, const double* point, double* u) {
+/// Coordinates u of a point, seen from sample c; returns the squared distance from its tangent plane. `step` (m) is
+/// scratch.
+double seen_from(const PairedSamples& s, Index c, const double* point, double* u, double* step) {
   const double* origin = s.points + c * s.m;
-  const double* frame = s.whitening + c * s.m * s.d;
-  std::fill_n(u, s.d, 0.0);
-  double square = 0.0;
-  for (Index k = 0; k < s.m; ++k) {
-    const double step = point[k] - origin[k];
-    square += step * step;
-    for (Index a = 0; a < s.d; ++a) u[a] += frame[k * s.d + a] * step;
-  }
+  for (Index k = 0; k < s.m; ++k) step[k] = point[k] - origin[k];
+  double square = dot(step, step, s.m);
   for (Index a = 0; a < s.d; ++a) {
+    u[a] = dot(s.whitening + (c * s.d + a) * s.m, step, s.m);
     const double along = u[a] * s.stretches[c * s.d + a];
     square -= along * along;
   }
@@ -83,7 +79,7 @@ class Fitter {
         weights_(static_cast<std::size_t>(most_pairs * per_pair_)),
         functional_(static_cast<std::size_t>(most_pairs * per_pair_)),
         reflected_(static_cast<std::size_t>(powers.size())), at_(static_cast<std::size_t>(samples.d)),
-        transport_(static_cast<std::size_t>(samples.d * samples.p)),
+        step_(static_cast<std::size_t>(samples.m)), transport_(static_cast<std::size_t>(samples.d * samples.p)),
         gram_(static_cast<std::size_t>(samples.d * samples.d)) {}
 
   void fit(const double* query, const Index* neighbors, Index k, double* result, double* doubt) {
@@ -116,15 +112,15 @@ class Fitter {
     centre_ = neighbors[0];
     for (Index a = 0; a < k; ++a) {
       const Index c = neighbors[a];
-      const double across = std::sqrt(seen_from(s_, c, query, at_.data()));
+      const double across = std::sqrt(seen_from(s_, c, query, at_.data(), step_.data()));
       const double far = length(at_.data(), d) + across / unit_of(c);
       if (far < best) best = far, centre_ = c;
     }
-    seen_from(s_, centre_, query, at_.data());
+    seen_from(s_, centre_, query, at_.data(), step_.data());
     const double unit = unit_of(centre_);
     for (Index a = 0; a < k; ++a) {
       double* u = coordinates_.row(a);
-      const double across = std::sqrt(seen_from(s_, centre_, s_.points + neighbors[a] * s_.m, u));
+      const double across = std::sqrt(seen_from(s_, centre_, s_.points + neighbors[a] * s_.m, u, step_.data()));
       for (Index b = 0; b < d; ++b) u[b] -= at_[static_cast<std::size_t>(b)];
       distance_[static_cast<std::size_t>(a)] = length(u, d) + across / unit;
     }
@@ -153,13 +149,11 @@ class Fitter {
     if (per_pair_ == 1) return;
     for (Index b = 0; b < d; ++b) powers_.derivatives(values, b, design_.row(first + 1 + b));
     // du/dx = M = W^T J, (d, p), and dz/du = J_z M^T (M M^T)^-1, the slopes along the source's tangents.
-    const double* frame = s_.whitening + centre_ * s_.m * d;
-    const double* jacobian = s_.jacobians + row * s_.m * p;
-    std::fill(transport_.begin(), transport_.end(), 0.0);
-    for (Index k = 0; k < s_.m; ++k) {
-      for (Index b = 0; b < d; ++b) {
-        for (Index e = 0; e < p; ++e)
-          transport_[static_cast<std::size_t>(b * p + e)] += frame[k * d + b] * jacobian[k * p + e];
+    const double* frame = s_.whitening + centre_ * d * s_.m;
+    const double* jacobian = s_.jacobians + row * p * s_.m;
+    for (Index b = 0; b < d; ++b) {
+      for (Index e = 0; e < p; ++e) {
+        transport_[static_cast<std::size_t>(b * p + e)] = dot(frame + b * s_.m, jacobian + e * s_.m, s_.m);
       }
     }
     for (Index b = 0; b < d; ++b) {
@@ -307,7 +301,7 @@ class Fitter {
   RowMatrix design_, targets_, work_;
   std::vector<double> product_, weights_, functional_;
   std::vector<Reflection> reflected_;
-  std::vector<double> at_, transport_, gram_;
+  std::vector<double> at_, step_, transport_, gram_;
 };
 
 }  // namespace

@@ -111,7 +111,7 @@ def test_degrees_are_those_that_the_pairs_can_carry():
 def test_the_core_refuses_what_it_cannot_fit(degrees, k, message):
     pairs, *_ = smooth_pairs(100)
     sample, *_ = sample_of_pairs(pairs, 2)
-    given = (sample.points, sample.whitening, sample.stretches, sample.targets, sample.jacobians, sample.slopes)
+    given = (sample.points, sample.axes, sample.stretches, sample.targets, sample.columns, sample.slopes)
     near = sample.near(sample.points[:5], k)
     with pytest.raises(ValueError, match=message):
         core.pair_fits(*given, sample.points[:5].copy(), near, np.array(degrees), 6, 0, 1)

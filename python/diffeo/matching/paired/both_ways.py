@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal, NoReturn
 
 import numpy as np
@@ -13,7 +12,6 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.threads import working
 from diffeo.alignment.linear import Alignment
-from diffeo.charts.cover import Cover
 from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.paired.direction import PairFit, Predicted
 from diffeo.matching.pairs import Pairs
@@ -72,17 +70,13 @@ class ByPairFits:
         return relative
 
     def _predicted(self, points: FloatArray, n_threads: int, *, inverse: bool) -> Predicted:
-        fit, cover = (self.fit_back, self._covers[1]) if inverse else (self.fit, self._covers[0])
+        fit = self.fit_back if inverse else self.fit
         with working(n_threads or None):
-            return fit.predict(np.ascontiguousarray(cover.pulled(points)), n_threads)
+            return fit.predict(points, n_threads)
 
     def _sent(self, points: FloatArray, n_threads: int, *, inverse: bool) -> Placed:
-        own, other = self._covers[::-1] if inverse else self._covers
-        predicted = self._predicted(points, n_threads, inverse=inverse).values
-        outside = Outside(len(points), np.flatnonzero(own.outside(points, n_threads)))
-        return Placed(predicted, outside.partners(other.outside(predicted, n_threads, SLACK)))
-
-    @cached_property
-    def _covers(self) -> tuple[Cover, Cover]:
-        """Where the samples of both sides are."""
-        return Cover(self.a.observation), Cover(self.b.observation)
+        own, other = (self.fit_back, self.fit) if inverse else (self.fit, self.fit_back)
+        with working(n_threads or None):
+            predicted = own.predict(points, n_threads).values
+            outside = Outside(len(points), np.flatnonzero(own.outside(points)))
+            return Placed(predicted, outside.partners(other.outside(predicted, SLACK)))

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FAR, LARGEST, FloatArray, IntArray, Reach
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
@@ -29,6 +30,9 @@ CAUTION = 0.9
 LEAST_USE = 0.03
 # Of the errors at pairs left out, this share lies within this factor of what is expected.
 SHARE_WITHIN, FACTOR = 0.985, 4.0
+# A point is outside of the pairs if it is farther from all of them than so many times the distance of those around it to this
+# neighbour.
+OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
 # Errors below this share of the spread are rounding, and nothing is told apart there.
 ROUNDING = 1e-12
 # Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
@@ -78,16 +82,23 @@ class PairFit:
     error: float
     _tree: cKDTree = field(init=False, repr=False)
     _gaps: FloatArray = field(init=False, repr=False)
+    _spacing: FloatArray = field(init=False, repr=False)
+    _reach: Reach = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        points = self.sample.points[self.known]
-        tree = cKDTree(points)
+        points = self.sample.leading(self.sample.points[self.known])
+        tree = cKDTree(np.ascontiguousarray(points))
         object.__setattr__(self, "_tree", tree)
-        object.__setattr__(self, "_gaps", tree.query(points, 2, workers=workers())[0][:, -1])
+        distances = tree.query(points, min(len(points), 1 + SPACING_NEIGHBOR), workers=workers())[0]
+        object.__setattr__(self, "_gaps", distances[:, 1])
+        object.__setattr__(self, "_spacing", distances[:, -1])
+        extent = float(np.ptp(self.sample.points, axis=0).max()) or 1.0
+        m = len(self.source.centre)
+        object.__setattr__(self, "_reach", Reach(self.source.centre, np.full(m, min(FAR * extent, LARGEST))))
 
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
-        queries = self.source.reduced(points)
+        queries = self.source.reduced(self._reach.pulled(points))
         found = self._chosen(
             local_fits(self.sample, queries, self.degrees, n_threads),
             self.kernel.predict(queries),
@@ -95,12 +106,27 @@ class PairFit:
         )
         return Predicted(self.target.restored(found.values), self.scale * found.expected)
 
+    def outside(self, points: FloatArray, slack: float = 0.0) -> NDArray[np.bool_]:
+        """Which measurements (count, m) of the source are farther from all pairs than some of their distances to one another.
+
+        With `slack`, also farther than this share of the spread: for points that are predicted.
+        """
+        points = self._reach.pulled(points)
+        queries = self.source.reduced(points)
+        near = self.sample.near(queries, 1)[:, 0]
+        usual = self._spacing[self._tree.query(self.sample.leading(queries), workers=workers())[1]]
+        off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
+        distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
+        spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
+        beyond: NDArray[np.bool_] = distance > np.maximum(OUTSIDE * usual, slack * spread)
+        return beyond
+
     def _expected_of_kernel(self, queries: FloatArray, own: bool = False) -> FloatArray:
         """Geometric mean of the errors at the nearest pairs that were left out, which weigh as they are near, and more where
         all are far; with `own`, the queries are these pairs, and their own errors do not count.
         """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
-        distances, near = self._tree.query(queries, k + own, workers=workers())
+        distances, near = self._tree.query(self.sample.leading(queries), k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
         usual = np.median(self._gaps[near], axis=1)
         beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH

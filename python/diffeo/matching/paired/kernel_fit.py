@@ -75,7 +75,9 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator) 
     """
     n = len(rows)
     order = rng.permutation(n)
-    distances = sample.tree.query(sample.points[rows], min(len(sample), SPACING_NEIGHBOR + 1), workers=workers())[0]
+    distances = sample.tree.query(
+        sample.leading(sample.points[rows]), min(len(sample), SPACING_NEIGHBOR + 1), workers=workers()
+    )[0]
     spacing = float(np.median(distances[:, -1])) or 1.0
     step = _input_spacing(sample, rows)
     many = np.sort(order[:MOST_KERNELS])

@@ -57,14 +57,14 @@ def local_fits(
     values, doubt = np.empty((count, len(degrees), sample.values.shape[1])), np.empty((count, len(degrees)))
     k = max(core.pairs_of_fit(d, int(degree), sample.with_slopes) for degree in degrees)
     k = min(len(sample) - (rows is not None), CANDIDATES * k)
-    jacobians, slopes = (sample.jacobians, sample.target_slopes) if sample.with_slopes else (None, None)
+    jacobians, slopes = (sample.columns, sample.target_slopes) if sample.with_slopes else (None, None)
     with stage("local fits") as report:
         for start in range(0, count, BATCH):
             part = slice(start, start + BATCH)
             near = sample.near(queries[part], k, None if rows is None else rows[part])
             values[part], doubt[part] = core.pair_fits(
                 sample.points,
-                sample.whitening,
+                sample.axes,
                 sample.stretches,
                 sample.targets,
                 jacobians,

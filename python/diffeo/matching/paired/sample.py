@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -14,6 +15,8 @@ from diffeo.matching.paired.tangents import tangents_of
 
 # Misfits of more values than these are told by so many random combinations of them.
 MOST_TESTED, COMBINATIONS = 20, 12
+# Components with a smaller share of the variance than this, all together, are left out of the search for near pairs.
+UNSEARCHED = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class PairedSample:
     whitening : ndarray of shape (n, r, d)
     stretches : ndarray of shape (n, d)
     tree : cKDTree
-        Of the points.
+        Of the leading components of the points, in which near ones are sought.
     targets, target_slopes : ndarray of shape (n, h + v) and (n, h + v, d)
         Values and slopes, where there are many after h random combinations of them, by which misfits are told.
     """
@@ -48,6 +51,16 @@ class PairedSample:
     tree: cKDTree = field(repr=False)
     targets: FloatArray = field(repr=False)
     target_slopes: FloatArray = field(repr=False)
+
+    @cached_property
+    def axes(self) -> FloatArray:
+        """The whitening as the core reads it, (n, d, r)."""
+        return np.ascontiguousarray(self.whitening.transpose(0, 2, 1))
+
+    @cached_property
+    def columns(self) -> FloatArray:
+        """The jacobians as the core reads them, (n, d, r)."""
+        return np.ascontiguousarray(self.jacobians.transpose(0, 2, 1))
 
     @property
     def hidden(self) -> int:
@@ -67,10 +80,14 @@ class PairedSample:
         """Root mean square distance of the target's values from their mean."""
         return float(np.sqrt(((self.values - self.values.mean(axis=0)) ** 2).sum(axis=1).mean()))
 
+    def leading(self, queries: FloatArray) -> FloatArray:
+        """Those components (count, s) of queries (count, r) in which near points are sought."""
+        return queries[:, : self.tree.m]
+
     def near(self, queries: FloatArray, k: int, rows: IntArray | None = None) -> IntArray:
         """Rows (count, k) of the points nearest to queries (count, r), which may be rows that do not count themselves."""
         own = 0 if rows is None else 1
-        near = self.tree.query(queries, k + own, workers=workers())[1]
+        near = self.tree.query(self.leading(queries), k + own, workers=workers())[1]
         found: IntArray = np.asarray(near, dtype=np.int64).reshape(len(queries), k + own)
         if rows is None:
             return found
@@ -99,6 +116,9 @@ def paired_sample(
         mixing = np.random.default_rng(0).standard_normal((v, COMBINATIONS)) / np.sqrt(COMBINATIONS)
         targets = np.concatenate([values @ mixing, values], axis=1)
         target_slopes = np.concatenate([np.einsum("nvd,vh->nhd", slopes, mixing, optimize=True), slopes], axis=1)
+    # Components that add little to any distance only slow the search; what they tell counts afterwards.
+    energy = np.cumsum((points**2).sum(axis=0)[::-1])[::-1]
+    leading = max(dim, int(np.count_nonzero(energy > UNSEARCHED * energy[0])))
     return PairedSample(
         points,
         values,
@@ -107,7 +127,7 @@ def paired_sample(
         with_slopes,
         np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
         tangents.stretches,
-        cKDTree(points),
+        cKDTree(np.ascontiguousarray(points[:, :leading])),
         np.ascontiguousarray(targets),
         np.ascontiguousarray(target_slopes),
     )
