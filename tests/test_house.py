@@ -18,6 +18,7 @@ LATE = {
     "observation.observation -> files.saved",
     "observation.observation -> networks.observe_networks",
     "charts.chart -> files.saved",
+    "matching.pairs -> files.saved",
     "matching.transformation -> files.saved",
     "verdict.report -> files.saved",
     "verdict.report -> report.page",

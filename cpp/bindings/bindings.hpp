@@ -61,6 +61,7 @@ void bind_kernel(py::module_& m);
 void bind_edge_lengths(py::module_& m);
 void bind_operator(py::module_& m);
 void bind_interpolation(py::module_& m);
+void bind_pair_fits(py::module_& m);
 void bind_frames(py::module_& m);
 void bind_graph_multigrid(py::module_& m);
 void bind_stress(py::module_& m);

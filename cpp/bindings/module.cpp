@@ -10,6 +10,7 @@ PYBIND11_MODULE(core, m) {
   diffeo::bindings::bind_edge_lengths(m);
   diffeo::bindings::bind_operator(m);
   diffeo::bindings::bind_interpolation(m);
+  diffeo::bindings::bind_pair_fits(m);
   diffeo::bindings::bind_frames(m);
   diffeo::bindings::bind_graph_multigrid(m);
   diffeo::bindings::bind_stress(m);

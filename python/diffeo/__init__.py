@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
+    from diffeo.matching.by_pairs.matched import match_pairs as match_pairs
+    from diffeo.matching.by_pairs.measured import measure_pairs as measure_pairs
     from diffeo.matching.match_observations import match as match
     from diffeo.matching.pairs import Pairs as Pairs
     from diffeo.matching.reconstruction import Reconstruction as Reconstruction
@@ -80,6 +82,8 @@ _HOME = {
     "load": "files.saved",
     "mahalanobis_kernel": "diffusion.kernel",
     "match": "matching.match_observations",
+    "match_pairs": "matching.by_pairs.matched",
+    "measure_pairs": "matching.by_pairs.measured",
     "observe": "networks.observe_networks",
     "observe_layers": "networks.observe_networks",
     "reconstruct": "matching.reconstruction",

@@ -13,6 +13,7 @@ int main() {
   testing::test_eigenpairs();
   testing::test_kernel_multigrid();
   testing::test_interpolation();
+  testing::test_local_fits_to_pairs();
   testing::test_graph_multigrid();
   testing::test_frames();
   testing::test_parallel();

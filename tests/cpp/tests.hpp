@@ -12,6 +12,7 @@ void test_edge_lengths();
 void test_eigenpairs();
 void test_kernel_multigrid();
 void test_interpolation();
+void test_local_fits_to_pairs();
 void test_graph_multigrid();
 void test_frames();
 void test_parallel();

@@ -110,7 +110,7 @@ FORGERIES = [
     ("backward.loss.share", -0.5, "loss.share must be"),
     ("backward.loss.rows", lambda x: -1 - x, "outside of"),
     ("backward.loss.rows", lambda x: x.astype(float), "loss.rows is float64"),
-    ("backward.loss.direction", lambda x: x[:1], "loss.centre has shape"),
+    ("backward.loss.direction", lambda x: x[:0], "loss.direction has shape"),
     ("backward.loss.centre", lambda x: x * np.inf, "loss.centre holds"),
     ("backward.loss.pairs", lambda x: x[:, :1].copy(), "loss.pairs has shape"),
     ("backward.loss.text", None, "loss.text must be str"),

@@ -19,6 +19,7 @@
 #include "diffeo/mahalanobis.hpp"
 #include "diffeo/neighbors.hpp"
 #include "diffeo/operator.hpp"
+#include "diffeo/pair_fits.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/ritz_space.hpp"
 #include "diffeo/stress.hpp"
@@ -60,6 +61,8 @@ struct Loops {
   decltype(&corrected_lengths) correct_lengths;
   decltype(&local_polynomial_fit) fit_polynomials;
   decltype(&local_hermite_fit) fit_hermite;
+  decltype(&pairs_of_fit) count_pairs_of_fit;
+  decltype(&pair_fits) fit_pairs;
 
   decltype(&whitening_from_jacobians) whiten_jacobians;
   decltype(&whitening_from_bursts) whiten_bursts;

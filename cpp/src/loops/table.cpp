@@ -30,6 +30,8 @@ const Loops& Loops::here() {
       .correct_lengths = &corrected_lengths,
       .fit_polynomials = &local_polynomial_fit,
       .fit_hermite = &local_hermite_fit,
+      .count_pairs_of_fit = &pairs_of_fit,
+      .fit_pairs = &pair_fits,
       .whiten_jacobians = &whitening_from_jacobians,
       .whiten_bursts = &whitening_from_bursts,
       .whiten_covariances = &whitening_from_covariances,

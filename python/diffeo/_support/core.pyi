@@ -95,6 +95,21 @@ def local_hermite_fit(
     degree: int,
     threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def pairs_of_fit(d: int, degree: int, with_slopes: bool) -> int: ...
+def pair_fits(
+    points: NDArray[np.float64],
+    whitening: NDArray[np.float64],
+    stretches: NDArray[np.float64],
+    values: NDArray[np.float64],
+    jacobians: NDArray[np.float64] | None,
+    slopes: NDArray[np.float64] | None,
+    queries: NDArray[np.float64],
+    neighbors: NDArray[np.int64],
+    degrees: NDArray[np.int64],
+    tested: int,
+    hidden: int,
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 
 class LaplacianSolver:
     def __init__(

@@ -11,6 +11,9 @@ from diffeo._support.placed import Outside, Placed
 from diffeo.charts.cover import Cover
 from diffeo.observation.observation import Observation
 
+# Beyond so many samples and measurements axes are found by a randomised decomposition: a full one takes minutes.
+FEW = 400
+
 
 @dataclass(frozen=True, eq=False)
 class MeasuredChart:
@@ -33,7 +36,7 @@ class MeasuredChart:
         points = self.observation.points
         centre, spread = points.mean(axis=0), points.std(axis=0)
         units = np.where(spread > 0.0, 1.0 / np.where(spread > 0.0, spread, 1.0), 0.0)
-        axes = np.linalg.svd((points - centre) * units, full_matrices=False)[2][: self.observation.dim].T
+        axes = _leading_axes((points - centre) * units, self.observation.dim)
         object.__setattr__(self, "_centre", centre)
         object.__setattr__(self, "_axes", units[:, None] * axes)
         object.__setattr__(self, "_cover", Cover(self.observation))
@@ -64,3 +67,14 @@ class MeasuredChart:
     def features(self, coordinates: FloatArray) -> FloatArray:
         """None of the inputs of a regression, (count, 0): it has the measurements."""
         return np.empty((len(coordinates), 0))
+
+
+def _leading_axes(standard: FloatArray, count: int) -> FloatArray:
+    """Principal axes (m, count) of standardised measurements (n, m)."""
+    if min(standard.shape) <= FEW:
+        leading: FloatArray = np.linalg.svd(standard, full_matrices=False)[2][:count].T
+        return leading
+    from sklearn.utils.extmath import randomized_svd
+
+    found: FloatArray = randomized_svd(standard, count, n_iter=4, random_state=0)[2].T
+    return found

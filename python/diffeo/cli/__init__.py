@@ -1,4 +1,4 @@
 """The command ``diffeo``.
 
-In order: commands -> parser.
+In order: reading -> pair_commands -> commands -> parser.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shlex
@@ -13,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo.files.arrays import Arrays, read_arrays, read_observation, read_pairs, write_arrays
+from diffeo.cli.pair_commands import by_pairs
+from diffeo.cli.reading import check_folder, digest, read_inputs
+from diffeo.files.arrays import Arrays, read_observation, read_pairs, write_arrays
 from diffeo.files.how_measured import options_text
 from diffeo.files.saved import write_text
 from diffeo.matching.pairs import Pairs, as_pairs
 from diffeo.observation.observation import Observation
 from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
+from diffeo.verdict.report import Report
 
 # Without a file of held-out pairs this share of the pairs is held out, drawn by the seed ...
 HELD_OUT_SHARE = 0.5
@@ -35,9 +37,9 @@ def observe(options: Any) -> str:
     output = str(options.output)
     if not output.endswith((".npz", ".safetensors")):
         raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
-    _check_folder(output)
-    inputs = _inputs(options.inputs, "inputs")
-    tangents = None if options.tangents is None else _inputs(options.tangents, "tangents")
+    check_folder(output)
+    inputs = read_inputs(options.inputs, "inputs")
+    tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
     network = load_network(options.network, options.weights, options.dtype)
     if options.covariances != "bursts" and options.scale is not None:
         raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
@@ -67,14 +69,6 @@ def observe(options: Any) -> str:
     return f"{built!r}\nwrote {output}"
 
 
-def _inputs(path: str, name: str) -> Any:
-    """The only array of an npy file."""
-    with open(path, "rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise errors.InputError(f"{path}: {name} are read from an npy file, as np.save writes it")
-    return read_arrays(path, (name,))[name]
-
-
 def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[str, int]:
     """Match two observations, judge the match by held-out pairs, and write what was asked for.
 
@@ -96,7 +90,11 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
     from diffeo.verdict.assess_transformation import compare as compared
 
     for path in (options.html, options.json, options.save):
-        _check_folder(path)
+        check_folder(path)
+    if options.pairs is not None:
+        return _written(*by_pairs(options), options, arguments, warned)
+    if options.a is None or options.b is None or options.landmarks is None:
+        raise errors.ParameterError("give A.npz, B.npz and --landmarks, or --pairs FILE (diffeo pairs writes it)")
     a, b = read_observation(options.a), read_observation(options.b)
     landmarks, split = as_pairs(read_pairs(options.landmarks), a, b), ""
     held_out = None if options.held_out is None else as_pairs(read_pairs(options.held_out), a, b, "held_out")
@@ -115,16 +113,22 @@ def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[
         n_jobs=options.jobs,
         verbose=options.verbose,
     )
-    facts: dict[str, Any] = {"command": shlex.join(["diffeo", *arguments])}
-    if split:
-        facts["held_out"] = split
     files = [path for path in (options.a, options.b, options.landmarks, options.held_out) if path is not None]
-    facts["sha256"] = {os.path.basename(path): _digest(path) for path in files}
+    facts: dict[str, Any] = {"held_out": split} if split else {}
+    facts["sha256"] = {os.path.basename(path): digest(path) for path in files}
     facts["observation_a"], facts["observation_b"] = described(a), described(b)
+    return _written(report, facts, options, arguments, warned)
+
+
+def _written(
+    report: Report, facts: dict[str, Any], options: Any, arguments: Sequence[str], warned: list[str]
+) -> tuple[str, int]:
+    """Write the report in the forms that were asked for; what to print, and the exit code."""
+    facts = {"command": shlex.join(["diffeo", *arguments]), **facts}
     if warned:
         facts["warnings"] = list(warned)
     report = replace(report, settings=report.settings | facts)
-    lines = [report.summary(), *([f"  {split}"] if split else [])]
+    lines = [report.summary(), *([f"  {facts['held_out']}"] if "held_out" in facts else [])]
     for path, write in ((options.html, report.to_html), (options.json, report.to_json), (options.save, report.save)):
         if path is not None:
             write(path)
@@ -136,7 +140,7 @@ def screen(options: Any) -> tuple[str, int]:
     """Look for what speaks against two observations being one; what to print, and 0 if nothing does."""
     from diffeo.screening.screen_observations import screen as screened
 
-    _check_folder(options.json)
+    check_folder(options.json)
     found = screened(
         read_observation(options.a),
         read_observation(options.b),
@@ -179,14 +183,3 @@ def described(observation: Observation) -> str:
     layer = f" of layer {observation.layer}" if observation.layer else ""
     n, m = observation.points.shape
     return f"{n} samples, {m} measurements{layer}, dim {observation.dim}, from {observation.source}"
-
-
-def _check_folder(path: str | None) -> None:
-    """Say before the work, not after it, that there is no folder to write to."""
-    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-        raise errors.StorageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}")
-
-
-def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

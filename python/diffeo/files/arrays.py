@@ -20,6 +20,7 @@ from diffeo._support.arrays import IntArray, integer, real
 from diffeo._support.memory import memory_limit
 from diffeo.files.container import write
 from diffeo.files.how_measured import options_of_text
+from diffeo.matching.pairs import Pairs
 from diffeo.observation.observation import Observation
 
 Arrays = dict[str, NDArray[Any]]
@@ -133,6 +134,30 @@ def read_pairs(path: str | os.PathLike[str]) -> Any:
             raise errors.InputError(f"{name} must hold points_a and points_b (found: {', '.join(arrays) or 'neither'})")
         return arrays["points_a"], arrays["points_b"]
     return _pairs_of_lines(name)
+
+
+def read_measured_pairs(path: str | os.PathLike[str]) -> Pairs:
+    """Pairs with their derivatives: a file by ``Pairs.save``, or npz of points_a, points_b, jacobians_a and jacobians_b.
+
+    Raises
+    ------
+    StorageError
+        The file is missing, damaged, of another kind, or holds Python objects.
+    InputError
+        It lacks something.
+    """
+    name = os.fsdecode(path)
+    if _starts(name) not in (b"PK\x03\x04", b"PK\x05\x06"):
+        from diffeo.files.saved import load
+
+        found = load(name)
+        if not isinstance(found, Pairs):
+            raise errors.InputError(f"{name} holds a {type(found).__name__}, not Pairs")
+        return found
+    arrays = read_arrays(name, ("points_a", "points_b", "jacobians_a", "jacobians_b"))
+    if "points_a" not in arrays or "points_b" not in arrays:
+        raise errors.InputError(f"{name} must hold points_a and points_b (found: {', '.join(arrays) or 'neither'})")
+    return Pairs(**arrays)
 
 
 def _pairs_of_lines(name: str) -> IntArray:

@@ -18,8 +18,10 @@ from diffeo.files.container import Content, decode, encode, read, write
 from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.older_formats import upgraded
+from diffeo.files.pairs import build_paired, build_pairs, paired_content, pairs_content
 from diffeo.files.report import build_report, report_content
 from diffeo.files.transformation import build_transformation, transformation_content
+from diffeo.matching.pairs import Pairs
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.report import Report
@@ -37,7 +39,13 @@ def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
 
 def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
     """Write a transformation, with both observations, to one file; errors as in `save_observation`."""
-    _save(lambda: transformation_content(transformation), transformation.coordinates, path)
+    make = paired_content if transformation.coordinates == "pairs" else transformation_content
+    _save(lambda: make(transformation), transformation.coordinates, path)
+
+
+def save_pairs(pairs: Pairs, path: str | os.PathLike[str]) -> None:
+    """Write pairs of common inputs to one file; errors as in `save_observation`."""
+    _save(lambda: pairs_content("", pairs), "common inputs", path)
 
 
 def save_report(report: Report, path: str | os.PathLike[str]) -> None:
@@ -52,7 +60,7 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
 
 
-Saved = Observation | Chart | Transformation | Report
+Saved = Observation | Chart | Pairs | Transformation | Report
 
 
 def load(path: str | os.PathLike[str]) -> Saved:
@@ -70,7 +78,10 @@ def load(path: str | os.PathLike[str]) -> Saved:
     name = os.fsdecode(path)
     with _refusing(name):
         content, kind, version = decode(read(name))
-        return _build(upgraded(content, version), kind, assemble=True)
+        built = _build(upgraded(content, version), kind, assemble=True)
+        if built is None:
+            raise errors.InputError("it holds nothing that could be made again")
+        return built
 
 
 def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) -> None:
@@ -92,14 +103,18 @@ def _refusing(name: str, what: str = "") -> Iterator[None]:
         raise errors.StorageError(f"{name}{what}: {error}") from error
 
 
-def _build(content: Content, kind: str, *, assemble: bool) -> Saved:
+def _build(content: Content, kind: str, *, assemble: bool) -> Saved | None:
     """The object, from content that may be anything, with its kernels if asked; nothing may be left over."""
     if kind == "observation":
-        built: Saved = build_observation(content, "", {})
+        built: Saved | None = build_observation(content, "", {})
     elif kind == "chart":
         built = build_embedded(content, assemble)
     elif kind in ("isometric", "diffusion", "regression"):
         built = build_transformation(content, kind, assemble)
+    elif kind == "pairs":
+        built = build_paired(content, assemble)
+    elif kind == "common inputs":
+        built = build_pairs(content, "")
     elif kind == "report":
         built = build_report(content)
     else:

@@ -63,6 +63,14 @@ WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
     "scale": "F* 1", "landmark_residual": "F* 1", "problems": "texts", "n_jobs": "null|-1|threads"}
 TRIED = {"reasons": "texts", "names": "texts", "errors": "F*0 t"}  # of a map: figures are infinite where nothing is known
 ERROR_FIELD = {"places": "F kf", "errors": "F k", "spacing": "F k", "growth": "F k", "order": "int 1"}
+# L pairs of A's m and B's k measurements, derivatives by p coordinates; r and v components, C kernels, g degrees.
+PAIRS = {
+    "points_a": "F Lm", "points_b": "F Lk", "jacobians_a": "null|F Lmp", "jacobians_b": "null|F Lkp", "ids": "null|I L",
+    "names": "texts"}
+PAIRED = {"n_jobs": "null|-1|threads", "problems": "texts"}
+COMPONENTS = {"centre": "F m", "axes": "F mr"}
+PAIR_FIT = {"degrees": "I g", "known": "I c<n", "missed": "F c", "trust": "F t", "scale": ">0", "error": ">=0"}
+KERNEL_FIT = {"centres": "F Cr", "width": ">0", "dual": "F Cv"}
 EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
     "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",
     "epsilon": "null|>0"}
@@ -74,7 +82,7 @@ REPORT_SIDE_A = {"embeddings": "F vx", "held_out": "F Hx", "spectra": "F*0 g", "
 REPORT_SIDE_B = {"embeddings": "F wy", "held_out": "F Hy", "spectra": "F*0 h", "rows": "null|I w"}
 DIRECTION = {"bounds": "F* 3", "status": "str", "how": "str", "true": "F Hm", "predicted": "F Hm"}
 LOSS = {
-    "kind": "str", "share": ">=0", "rows": "I r", "direction": "F d", "centre": "F d", "extent": ">=0", "pairs": "I k2",
+    "kind": "str", "share": ">=0", "rows": "I r", "direction": "F d", "centre": "F c", "extent": ">=0", "pairs": "I k2",
     "text": "str"}
 EVIDENCE = {  # of a direction; files of older versions have none
     "shown": "bool", "kind": "str", "twins": "int 0", "torn": "int 0", "torn_share": ">=0", "least_error": ">=0",

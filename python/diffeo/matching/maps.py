@@ -19,10 +19,11 @@ from diffeo.charts.cover import Cover
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.landmark_correction import LandmarkCorrection
+from diffeo.matching.paired.both_ways import ByPairFits
 
 # What joins the sides: "isometric" coordinates; those of "diffusion", whether or not the samples were registered on top of
-# them; or a "regression" on the landmarks alone, where no coordinates join the two.
-Joined = Literal["isometric", "diffusion", "regression"]
+# them; a "regression" on the landmarks alone, where no coordinates join the two; or "pairs" (`diffeo.match_pairs`).
+Joined = Literal["isometric", "diffusion", "regression", "pairs"]
 
 # A regression is itself off by some percent of the spread: nearer to the samples than that, no prediction is outside of them.
 DOUBT_OF_REGRESSION = 0.15
@@ -194,7 +195,7 @@ class ByPairs:
         return Cover(self.a.observation), Cover(self.b.observation)
 
 
-Map = ByIsometry | ByDiffusion | ByRegistration | ByPairs
+Map = ByIsometry | ByDiffusion | ByRegistration | ByPairs | ByPairFits
 
 
 def _moved(

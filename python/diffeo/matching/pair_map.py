@@ -87,7 +87,7 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     at_a, at_b = (side.place(y, problem.n_threads).values for side, y in zip((a, b), landmarks, strict=True))
     forward = learn_correction(points_a, a.features(at_a), points_b)
     backward = learn_correction(points_b, b.features(at_b), points_a) if problem.invertible else None
-    alignment = _roughly_aligned(at_a, at_b)
+    alignment = roughly_aligned(at_a, at_b)
     reasons = [*reasons, _learned_problem(problem, forward, backward)]
     for name, side in zip(problem.names, (a, b), strict=True):
         reasons += fold_problems(f"on side {name} ", side.observation)
@@ -119,7 +119,7 @@ def _learned_problem(problem: MatchProblem, forward: LandmarkCorrection, backwar
     return text + (f"; {' and '.join(useless)}, or the landmarks are too few" if useless else "")
 
 
-def _roughly_aligned(at_a: FloatArray, at_b: FloatArray) -> Alignment:
+def roughly_aligned(at_a: FloatArray, at_b: FloatArray) -> Alignment:
     """The rigid motion that brings landmarks nearest to each other: for pictures, no map uses it."""
     centre_a, centre_b = at_a.mean(axis=0), at_b.mean(axis=0)
     u, _, vt = np.linalg.svd((at_a - centre_a).T @ (at_b - centre_b), full_matrices=False)

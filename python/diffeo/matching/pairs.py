@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,13 +14,17 @@ from diffeo._support.wording import rows_text
 from diffeo.charts.coordinates import Marks
 from diffeo.observation.observation import Observation
 
+if TYPE_CHECKING:
+    import os
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """What both sides measure at common inputs: landmarks, or held-out pairs.
 
     `diffeo.match` and `diffeo.assess` also take plain tuples ``(points_a, points_b)`` and arrays of row numbers. What this
-    class adds are identifiers, which make sure that both sides are in one order, and parts: ``pairs[rows]``.
+    class adds are derivatives, from which `diffeo.match_pairs` learns maps; identifiers, which make sure that both sides are in
+    one order; and parts: ``pairs[rows]``. `diffeo.measure_pairs` makes it from two networks.
 
     Parameters
     ----------
@@ -28,6 +32,10 @@ class Pairs:
         Measurements of A, as `Observation.measure` gives them.
     points_b : array_like of shape (L, m_b)
         Measurements of B at the same inputs, in the same order.
+    jacobians_a : array_like of shape (L, m_a, p), optional
+        Derivatives of A's measurements by p coordinates of the input, or along p orthonormal tangents of each input.
+    jacobians_b : array_like of shape (L, m_b, p), optional
+        The same of B, by the same coordinates or along the same tangents. Both or none.
     ids_a, ids_b : array_like of shape (L,), optional
         Which input each row belongs to, as each side knows it: whole numbers or texts, each once. Both or none.
 
@@ -41,7 +49,8 @@ class Pairs:
     Raises
     ------
     LandmarkError
-        Identifiers that do not agree (the message says how many, and where), repeat, or are given for one side only.
+        Identifiers that do not agree (the message says how many, and where), repeat, or are given for one side only; and
+        derivatives of one side only.
     ShapeError, NonFiniteError, DataTypeError
         Measurements that do not fit.
 
@@ -56,6 +65,8 @@ class Pairs:
 
     points_a: FloatArray
     points_b: FloatArray
+    jacobians_a: FloatArray | None = field(default=None, repr=False)
+    jacobians_b: FloatArray | None = field(default=None, repr=False)
     ids_a: Any = field(default=None, kw_only=True, repr=False)
     ids_b: Any = field(default=None, kw_only=True, repr=False)
     rows: IntArray | None = field(default=None, kw_only=True, repr=False)
@@ -65,9 +76,23 @@ class Pairs:
         b = float_array(self.points_b, "points_b", 2, shape=(len(a), None), axes="(L, m_b)")
         object.__setattr__(self, "points_a", a)
         object.__setattr__(self, "points_b", b)
+        self._check_derivatives()
         ids = _agreed(self.ids_a, self.ids_b, len(a))
         object.__setattr__(self, "ids_a", ids)
         object.__setattr__(self, "ids_b", ids)
+
+    def _check_derivatives(self) -> None:
+        if (self.jacobians_a is None) != (self.jacobians_b is None):
+            raise errors.LandmarkError(
+                "derivatives are known of one side only: give jacobians_a and jacobians_b, or neither"
+            )
+        if self.jacobians_a is None:
+            return
+        a = float_array(self.jacobians_a, "jacobians_a", 3, shape=(*self.points_a.shape, None), axes="(L, m_a, p)")
+        shape = (*self.points_b.shape, a.shape[2])
+        b = float_array(self.jacobians_b, "jacobians_b", 3, shape=shape, axes="(L, m_b, p)")
+        object.__setattr__(self, "jacobians_a", a)
+        object.__setattr__(self, "jacobians_b", b)
 
     @classmethod
     def from_rows(
@@ -102,6 +127,8 @@ class Pairs:
             self,
             points_a=self.points_a[chosen],
             points_b=self.points_b[chosen],
+            jacobians_a=None if self.jacobians_a is None else self.jacobians_a[chosen],
+            jacobians_b=None if self.jacobians_b is None else self.jacobians_b[chosen],
             ids_a=ids,
             ids_b=ids,
             rows=None if self.rows is None else self.rows[chosen],
@@ -127,7 +154,26 @@ class Pairs:
     def swapped(self) -> Pairs:
         """The same pairs with A and B exchanged."""
         rows = None if self.rows is None else self.rows[:, ::-1]
-        return replace(self, points_a=self.points_b, points_b=self.points_a, rows=rows)
+        points, jacobians = (self.points_b, self.points_a), (self.jacobians_b, self.jacobians_a)
+        return replace(
+            self,
+            points_a=points[0],
+            points_b=points[1],
+            jacobians_a=jacobians[0],
+            jacobians_b=jacobians[1],
+            rows=rows,
+        )
+
+    @property
+    def with_derivatives(self) -> bool:
+        """Whether the pairs carry derivatives."""
+        return self.jacobians_a is not None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
+        from diffeo.files.saved import save_pairs
+
+        save_pairs(self, path)
 
 
 # Pairs of common inputs, in any form: measurements of both sides, or rows (L, 2) of both observations.

@@ -20,6 +20,8 @@ from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.expected_error import ExpectedError, places_of, spread_of
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
+from diffeo.matching.paired.both_ways import ByPairFits
+from diffeo.matching.pairs import Pairs
 
 if TYPE_CHECKING:
     import os
@@ -27,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Transformation:
-    """The map between two observations of one input domain; made by `diffeo.match`.
+    """The map between two observations of one input domain; made by `diffeo.match`, or by `diffeo.match_pairs`.
 
     Attributes
     ----------
-    map : ByIsometry, ByDiffusion, ByRegistration or ByPairs
+    map : ByIsometry, ByDiffusion, ByRegistration, ByPairs or ByPairFits
         What joins the sides.
     candidates : list of Alignment
         All alignments that cannot be told apart, each with a name; the first is used (`by_candidate` takes another).
@@ -75,6 +77,7 @@ class Transformation:
 
         "isometric": coordinates in input units. "diffusion": leading eigenvectors, on curved domains with A's samples
         registered on B's manifold from there. "regression": no coordinates, but models learned from the landmarks alone.
+        "pairs": maps of `diffeo.match_pairs`.
         """
         return self.map.coordinates
 
@@ -99,9 +102,14 @@ class Transformation:
         return self.map.taught_back if isinstance(self.map, (ByIsometry, ByPairs)) else None
 
     @property
+    def held_out(self) -> Pairs | None:
+        """Pairs that `diffeo.match_pairs` left out, by which `diffeo.assess` judges."""
+        return self.map.held_out if isinstance(self.map, ByPairFits) else None
+
+    @property
     def invertible(self) -> bool:
-        """Whether there is a way back: not where A has more dimensions than B."""
-        return self.a.observation.dim == self.b.observation.dim
+        """Whether there is a way back: not where A has more dimensions than B, unless both ways were learned from pairs."""
+        return isinstance(self.map, ByPairFits) or self.a.observation.dim == self.b.observation.dim
 
     def transform(self, points_a: ArrayLike) -> FloatArray:
         """Measurements of B, (count, m_b), that belong to measurements of A, (count, m_a).
@@ -142,7 +150,7 @@ class Transformation:
 
         From what two halves of the samples make of the places around (`diffeo.matching.self_check`), the noise of the
         landmarks, how far a point lies off the measured manifold, and how far it and its partner lie from the samples of their
-        sides. Saved with the map.
+        sides; or, of `diffeo.match_pairs`, from what is missed of pairs left out in turn. Saved with the map.
 
         Parameters
         ----------
@@ -163,6 +171,10 @@ class Transformation:
         NotInvertibleError
             A has more dimensions than B, and `inverse` is asked for.
         """
+        if isinstance(self.map, ByPairFits):
+            side = self.b if inverse else self.a
+            y = float_array(points, "points", 2, shape=(None, side.observation.points.shape[1]), axes="(count, m)")
+            return self.map.predicted_error(y, thread_count(self.n_jobs), inverse=inverse)
         if self.expected is None:
             raise errors.InputError(
                 "the error of this map is not known: it was matched with check=False, or diagnostics.problems says why it "

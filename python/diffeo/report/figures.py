@@ -293,7 +293,7 @@ def domain_figure(report: Report, one: Direction, side: int) -> str:
     counts = np.bincount(classes, minlength=4)
     for k, size in enumerate(ERROR_SIZES):
         parts.append(svg.dots(at[classes == k], size, f"e{k}"))
-    if loss is not None:
+    if loss is not None and report.coordinates != "pairs":  # whose losses are directions of the input
         parts.append(_loss_arrow(plane, loss, samples))
     parts.append(f'<g transform="translate(0 {svg.n(plane.height + 52)})">{_legend(counts)}</g>')
     words = ", ".join(f"{count} pairs {words}" for count, words in zip(counts, ERROR_NAMES, strict=True))

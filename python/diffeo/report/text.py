@@ -43,6 +43,9 @@ report = diffeo.assess(diffeo.match(obs_a, obs_b, landmarks=landmarks), held_out
                        margin={margin!r}, significance={significance!r})"""
 
 
+PYTHON_OF_PAIRS = "report = diffeo.assess(diffeo.match_pairs(pairs), margin={margin!r}, significance={significance!r})"
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number for readers: significant digits, a dash where there is none."""
     if value is None or math.isnan(value):
@@ -88,7 +91,8 @@ def sides(report: Report) -> str:
         f"{d_b} intrinsic dimension{'s' if d_b != 1 else ''}" if d_a == d_b else f"{d_a} and {d_b} intrinsic dimensions"
     )
     pairs = f"{report.n_landmarks:,} landmark{'s' if report.n_landmarks != 1 else ''}, {h:,} held-out pairs"
-    return f"{m_a} measurements of A, {m_b} of B; {dims}; {pairs}; {report.coordinates} coordinates"
+    how = "learned from pairs" if report.coordinates == "pairs" else f"{report.coordinates} coordinates"
+    return f"{m_a} measurements of A, {m_b} of B; {dims}; {pairs}; {how}"
 
 
 def recipe(report: Report) -> str:
@@ -96,7 +100,8 @@ def recipe(report: Report) -> str:
     command = report.settings.get("command")
     if isinstance(command, str) and command:
         return command
-    return PYTHON.format(margin=report.margin, significance=report.significance)
+    python = PYTHON_OF_PAIRS if report.coordinates == "pairs" else PYTHON
+    return python.format(margin=report.margin, significance=report.significance)
 
 
 def summary(report: Report) -> str:

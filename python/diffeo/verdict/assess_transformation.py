@@ -21,19 +21,16 @@ from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, compare_baselines
-from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
-from diffeo.verdict.lost_information import MOST_PLACES, find_loss
+from diffeo.verdict.error_bounds import UNDETERMINED, judge, verdict
+from diffeo.verdict.losses import Pair, evidence_both_ways, located, moved, with_landmarks, with_losses
 from diffeo.verdict.report import Report
 from diffeo.verdict.report_facts import diagnosed, settings_of, spaced, spectra_of
 from diffeo.verdict.sentences import WITHOUT_LANDMARKS, exchanged, reason_for
-from diffeo.verdict.shown_loss import find_evidence
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
 # Parts of the landmarks that an affine fit leaves out in turn.
 FOLDS = 10
-
-Pair = tuple[FloatArray, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Judging:
 
 def assess(
     t: Transformation,
-    held_out: Landmarks,
+    held_out: Landmarks = None,
     *,
     margin: float = 0.05,
     significance: float = 0.05,
@@ -77,7 +74,7 @@ def assess(
     t : Transformation
     held_out : Pairs, tuple of array_like (points_a (H, m_a), points_b (H, m_b)), or integer array_like of shape (H, 2)
         Measurements of H common inputs that are no landmarks, drawn like the samples; or rows of both observations that
-        belong together.
+        belong together. Default: those that `diffeo.match_pairs` held out.
     margin : float
         Relative error that still counts as equivalent, in (0, 1).
     significance : float
@@ -106,7 +103,7 @@ def assess(
             f"t must be a diffeo.Transformation, as diffeo.match gives it, not {type(t).__name__}"
         )
     judging = Judging(margin, significance, baselines, n_jobs)
-    pairs = _parsed(held_out, t.a.observation, t.b.observation)
+    pairs = _parsed(t.held_out if held_out is None else held_out, t.a.observation, t.b.observation)
     _check_held_out(pairs, t)
     with showing(verbose), working(n_jobs), stage("assessing"):
         return _assess(t, pairs.points, judging)
@@ -208,14 +205,12 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     levels = {"margin": judging.margin, "significance": judging.significance}
     predicted_b = _noting(problems, judging.names[0], t.sent(pairs[0]))
     predicted_a, how, known = _way_back(t, pairs[1], pairs[0].mean(axis=0), problems, judging.names)
-    common = _with_landmarks(t, pairs)
-    lost_by_a = find_evidence(*sides, common, judging.names, judging.margin)
-    lost_by_b = find_evidence(*sides[::-1], common[::-1], judging.names[::-1], judging.margin)
+    lost_by_a, lost_by_b = evidence_both_ways(t, with_landmarks(t, pairs), judging.names, judging.margin)
     forward = judge(predicted_b, pairs[1], _how(t, "forward"), evidence=lost_by_a, **levels)
     backward = judge(predicted_a, pairs[0], how, evidence=lost_by_b, **levels)
     if not known and lost_by_b.kind != "pairs":  # these alone say how much is lost
         backward = replace(backward, status=UNDETERMINED)
-    forward, backward = _with_losses(t, pairs, forward, backward, judging.names)
+    forward, backward = with_losses(t, pairs, forward, backward, judging.names)
     compared = []
     if judging.baselines:
         compared = compare_baselines(t.landmarks, pairs, observations=sides, n_jobs=judging.n_jobs, names=judging.names)
@@ -234,20 +229,13 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         problems=problems,
         n_landmarks=0 if t.landmarks is None else len(t.landmarks[0]),
         coordinates=t.coordinates,
-        embeddings=(_moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
-        held_out=_located(t, pairs),
+        embeddings=(moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
+        held_out=located(t, pairs),
         spectra=spectra_of(t, judging.n_jobs),
         diagnostics=diagnosed(t),
         settings=settings_of(t, {"margin": judging.margin, "significance": judging.significance}),
         rows=rows,
     )
-
-
-def _with_landmarks(t: Transformation, pairs: Pair) -> Pair:
-    """All that both sides are known to measure at common inputs: landmarks first."""
-    if t.landmarks is None:
-        return pairs
-    return np.vstack([t.landmarks[0], pairs[0]]), np.vstack([t.landmarks[1], pairs[1]])
 
 
 def _noting(problems: list[str], side: str, placed: Placed) -> FloatArray:
@@ -301,43 +289,3 @@ def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[Float
     if np.linalg.norm(missed) < model.error * np.linalg.norm(values - values.mean(axis=0)):
         return affine_fit(points, values)(queries[0]), "an affine fit"
     return model.predict(*queries), "a regression by Gaussian processes"
-
-
-def _with_losses(
-    t: Transformation, pairs: Pair, forward: Direction, backward: Direction, names: Names
-) -> tuple[Direction, Direction]:
-    """Both directions, with what the source of a failing one, whose loss is shown, lost of what its target keeps.
-
-    Where the other direction holds, the keeping side's samples are pushed through it; where both fail there is no map to
-    push them through, and landmarks and held-out pairs are the places at which both sides were measured.
-    """
-    pairs = _with_landmarks(t, pairs)
-    charts, found = (t.a, t.b), []
-    for one, other, (keeps, lost) in ((forward, backward, (1, 0)), (backward, forward, (0, 1))):
-        if one.status != FAILS:
-            found.append(one)
-            continue
-        chart = charts[keeps]
-        samples = _moved(t, chart.coordinates) if keeps == 0 else t.b.wrapped(chart.coordinates)
-        if other.status == HOLDS:
-            rows = np.linspace(0, len(samples) - 1, min(len(samples), MOST_PLACES)).astype(np.int64)
-            push = t.sent if keeps == 0 else t.sent_back
-            places, measured = samples[rows], push(chart.observation.points[rows]).values
-        else:
-            places, measured = _located(t, pairs)[keeps], pairs[lost]
-        collapsed = charts[lost].observation.dim < chart.observation.dim
-        loss = find_loss(places, measured, samples, names=(names[keeps], names[lost]), collapsed=collapsed)
-        found.append(replace(one, loss=loss))
-    return found[0], found[1]
-
-
-def _moved(t: Transformation, coordinates: FloatArray) -> FloatArray:
-    """Coordinates of A moved to B's, where there is such a motion."""
-    return t.b.wrapped(t.alignment.forward(coordinates)) if t.invertible else coordinates
-
-
-def _located(t: Transformation, pairs: Pair) -> Pair:
-    """Intrinsic coordinates of the held-out pairs as each side sees them."""
-    # What is outside of the domain is a problem already.
-    at_a, at_b = (side.place(y, thread_count(t.n_jobs)).values for side, y in zip((t.a, t.b), pairs, strict=True))
-    return _moved(t, at_a), t.b.wrapped(at_b)

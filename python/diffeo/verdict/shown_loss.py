@@ -48,7 +48,7 @@ ABOVE_NOISE = 4.0
 # Singular values below these shares of the largest are rounding, in double and in single precision.
 FLOORS = {"jacobians": (JACOBIAN_FLOOR, SINGLE_FLOOR), "covariances": (COVARIANCE_FLOOR, SINGLE_COVARIANCE_FLOOR)}
 # What shows a loss; and why none is shown.
-SHOWN = ("pairs", "rank")
+SHOWN = ("pairs", "rank", "slopes")
 EVIDENCE_KINDS = (*SHOWN, "none", "too few", "unrelated")
 # Examples that are kept.
 EXAMPLES = 50
@@ -67,9 +67,10 @@ class Evidence:
     ----------
     shown : bool
         Whether a loss is shown: `least_error` is above the margin.
-    kind : {"pairs", "rank", "none", "too few", "unrelated"}
-        What shows it: torn twins, or derivatives of too low a rank; or why nothing is shown: twins are not torn, there are too
-        few of them, or the pairs of the two sides have nothing to do with each other, as pairs in different orders have.
+    kind : {"pairs", "rank", "slopes", "none", "too few", "unrelated"}
+        What shows it: torn twins, derivatives of too low a rank, or directions of the input at common inputs
+        (`unseen_inputs`); or why nothing is shown: twins are not torn, there are too few of them, or the pairs of the two sides
+        have nothing to do with each other, as pairs in different orders have.
     twins, torn : int
         Numbers of twins, and of torn ones.
     torn_share : float
@@ -121,14 +122,10 @@ def find_evidence(
         Relative error that a loss has to explain.
     """
     seen = np.unique(np.linspace(0, len(pairs[0]) - 1, min(len(pairs[0]), MOST_PAIRS)).astype(np.int64))
-    at_source, at_target = (_Metric(side, points[seen]) for side, points in zip((source, target), pairs, strict=True))
+    at_source, at_target = _Metric(source, pairs[0][seen]), _Metric(target, pairs[1][seen])
     y, z = at_source.points, at_target.points
-    near, far = _lengths(at_source, y), _far(at_target, z)
-    if not (source.known_unit and target.known_unit):
-        near = near * _unit(near, far)
+    near, torn_from = _torn(at_source, at_target, source.known_unit and target.known_unit)
     gaps, low_rank = _squared_distances(z), rank_is_shown(source, target)
-    # What is not known to be near is not torn either: comparisons with infinity are false.
-    torn_from = (far > FAR * near) & (gaps > 2.0 * z.shape[1] * (ABOVE_NOISE * at_target.noise) ** 2)
     unrelated = _unrelated(near, gaps) and _unrelated(_lengths(at_target, z), _squared_distances(y))
     wrong = np.zeros(len(y), dtype=bool) if unrelated else _wrong(near, torn_from)
     near[wrong], near[:, wrong] = np.inf, np.inf
@@ -158,10 +155,24 @@ def find_evidence(
         seen[twins[order]].reshape(-1, 2),
         "",
     )
-    ranks = (
-        f"the derivatives of {names[0]} have rank {source.dim}, those of {names[1]} {target.dim}" if low_rank else ""
-    )
-    return replace(found, text=_sentence(found, size, ranks, names))
+    told = f"the derivatives of {names[0]} have rank {source.dim}, those of {names[1]} {target.dim}"
+    return replace(found, text=_sentence(found, size, told if low_rank else "", names))
+
+
+def torn_pairs(
+    source: Observation, target: Observation, points: tuple[FloatArray, FloatArray]
+) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Distances (P, P) of the inputs on the source, infinite where unknown, and which of them are torn on the target."""
+    return _torn(_Metric(source, points[0]), _Metric(target, points[1]), source.known_unit and target.known_unit)
+
+
+def _torn(at_source: _Metric, at_target: _Metric, known_unit: bool) -> tuple[FloatArray, NDArray[np.bool_]]:
+    near, far = _lengths(at_source, at_source.points), _far(at_target, at_target.points)
+    if not known_unit:
+        near = near * _unit(near, far)
+    gaps, m = _squared_distances(at_target.points), at_target.points.shape[1]
+    # What is not known to be near is not torn either: comparisons with infinity are false.
+    return near, (far > FAR * near) & (gaps > 2.0 * m * (ABOVE_NOISE * at_target.noise) ** 2)
 
 
 def rank_is_shown(source: Observation, target: Observation) -> bool:
@@ -176,11 +187,11 @@ def rank_is_shown(source: Observation, target: Observation) -> bool:
         return True
     if source.source not in FLOORS:
         return False
-    below = values[:, d:] <= _floor(source) * np.median(values[:, 0])
+    below = values[:, d:] <= floor_of(source) * np.median(values[:, 0])
     return bool(below.all(axis=1).mean() >= 1.0 - MAX_DEFICIENT)
 
 
-def _floor(observation: Observation) -> float:
+def floor_of(observation: Observation) -> float:
     """Share of the largest singular value below which derivatives are rounding."""
     return FLOORS[observation.source][observation.precision == "single"]
 
@@ -205,7 +216,7 @@ class _Metric:
         d = observation.dim
         if observation.source in FLOORS and observation.singular_values.shape[1] > d:
             weak = observation.singular_values[at, d] / unit
-            self.weak = np.where(weak > _floor(observation) * self.steepest, weak, 0.0)
+            self.weak = np.where(weak > floor_of(observation) * self.steepest, weak, 0.0)
         # Of charts, whose points have none, an observation knows it.
         self.noise = max(_noise(observation, unit), observation.noise / unit)
 

@@ -1,0 +1,30 @@
+"""What the commands share: inputs read, files named by their digest, folders checked before the work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from diffeo import errors
+from diffeo.files.arrays import read_arrays
+
+
+def read_inputs(path: str, name: str) -> Any:
+    """The only array of an npy file."""
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise errors.InputError(f"{path}: {name} are read from an npy file, as np.save writes it")
+    return read_arrays(path, (name,))[name]
+
+
+def check_folder(path: str | None) -> None:
+    """Say before the work, not after it, that there is no folder to write to."""
+    if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        raise errors.StorageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}")
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

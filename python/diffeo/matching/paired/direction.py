@@ -1,0 +1,222 @@
+"""One way between two sides: local polynomials or the kernel fit, whichever is expected to be nearer at each query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from diffeo._support.arrays import FAR, LARGEST, FloatArray, IntArray, Reach
+from diffeo._support.progress import stage
+from diffeo._support.threads import workers
+from diffeo.matching.paired.components import Components
+from diffeo.matching.paired.kernel_fit import MOST_EQUATIONS, KernelFit, equations_of, fit_kernels
+from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
+from diffeo.matching.paired.sample import PairedSample
+
+# A polynomial that is farther from the kernel fit than this many times the latter's expected error is not believed; more is
+# allowed, by this power of how much smaller its own doubt is, up to such a ratio.
+AGREEMENT = (1.5, 1e3, 0.2)
+# A polynomial is in doubt by at least this share of its difference from the one of the next lower degree.
+WITNESS = 0.1
+# Pairs at which errors are known by leaving them out; and those among which steep places are looked for.
+MOST_KNOWN, MOST_SEARCHED = 1500, 6000
+# The share of pairs left out whose errors are within what is compared: the usual error would tempt into rare large ones.
+CAUTION = 0.9
+# Degrees chosen at fewer of these than this share are not computed.
+LEAST_USE = 0.03
+# Of the errors at pairs left out, this share lies within this factor of what is expected.
+SHARE_WITHIN, FACTOR = 0.985, 4.0
+# A point is outside of the pairs if it is farther from all of them than so many times the distance of those around it to this
+# neighbour.
+OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
+# Errors below this share of the spread are rounding, and nothing is told apart there.
+ROUNDING = 1e-12
+# Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
+# distance beyond the usual one.
+GROWTH = 2.0
+
+
+class Predicted(NamedTuple):
+    """Values (count, v) in components of the target, and their expected errors (count,) in the same unit."""
+
+    values: FloatArray
+    expected: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class PairFit:
+    """A map from one side to the other, learned from pairs.
+
+    Attributes
+    ----------
+    sample : PairedSample
+    source, target : Components
+    degrees : ndarray of shape (g,), int64
+        Of the local polynomials.
+    kernel : KernelFit
+    known : ndarray of shape (k, ), int64
+        Pairs at which errors of the kernel fit are known, because they were left out in turn.
+    missed : ndarray of shape (k,)
+        Those errors.
+    trust : ndarray of shape (g + 1,)
+        By what a polynomial's doubt is multiplied, and last the expected error of the kernel fit, to be compared.
+    scale : float
+        By which expected errors are multiplied, so that those of pairs left out are met.
+    error : float
+        Relative error at pairs left out in turn.
+    """
+
+    sample: PairedSample
+    source: Components
+    target: Components
+    degrees: IntArray
+    kernel: KernelFit
+    known: IntArray
+    missed: FloatArray
+    trust: FloatArray
+    scale: float
+    error: float
+    _tree: cKDTree = field(init=False, repr=False)
+    _gaps: FloatArray = field(init=False, repr=False)
+    _spacing: FloatArray = field(init=False, repr=False)
+    _reach: Reach = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        points = self.sample.leading(self.sample.points[self.known])
+        tree = cKDTree(np.ascontiguousarray(points))
+        object.__setattr__(self, "_tree", tree)
+        distances = tree.query(points, min(len(points), 1 + SPACING_NEIGHBOR), workers=workers())[0]
+        object.__setattr__(self, "_gaps", distances[:, 1])
+        object.__setattr__(self, "_spacing", distances[:, -1])
+        extent = float(np.ptp(self.sample.points, axis=0).max()) or 1.0
+        m = len(self.source.centre)
+        object.__setattr__(self, "_reach", Reach(self.source.centre, np.full(m, min(FAR * extent, LARGEST))))
+
+    def predict(self, points: FloatArray, n_threads: int) -> Predicted:
+        """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
+        queries = self.source.reduced(self._reach.pulled(points))
+        found = self._chosen(
+            local_fits(self.sample, queries, self.degrees, n_threads),
+            self.kernel.predict(queries),
+            self._expected_of_kernel(queries),
+        )
+        return Predicted(self.target.restored(found.values), self.scale * found.expected)
+
+    def outside(self, points: FloatArray, slack: float = 0.0) -> NDArray[np.bool_]:
+        """Which measurements (count, m) of the source are farther from all pairs than some of their distances to one another.
+
+        With `slack`, also farther than this share of the spread: for points that are predicted.
+        """
+        points = self._reach.pulled(points)
+        queries = self.source.reduced(points)
+        near = self.sample.near(queries, 1)[:, 0]
+        usual = self._spacing[self._tree.query(self.sample.leading(queries), workers=workers())[1]]
+        off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
+        distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
+        spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
+        beyond: NDArray[np.bool_] = distance > np.maximum(OUTSIDE * usual, slack * spread)
+        return beyond
+
+    def _expected_of_kernel(self, queries: FloatArray, own: bool = False) -> FloatArray:
+        """Geometric mean of the errors at the nearest pairs that were left out, which weigh as they are near, and more where
+        all are far; with `own`, the queries are these pairs, and their own errors do not count.
+        """
+        k = min(len(self.known) - own, 2 * self.sample.dim + 2)
+        distances, near = self._tree.query(self.sample.leading(queries), k + own, workers=workers())
+        distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
+        usual = np.median(self._gaps[near], axis=1)
+        beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH
+        weights = 1.0 / (distances + 0.1 * distances[:, -1:] + np.finfo(float).tiny)
+        logs = np.log(np.maximum(self.missed[near], np.finfo(float).tiny))
+        expected: FloatArray = np.exp((weights * logs).sum(axis=1) / weights.sum(axis=1)) * beyond
+        return float(self.trust[-1]) * expected
+
+    def _chosen(self, local: LocalFits, kernel: FloatArray, expected: FloatArray) -> Predicted:
+        best, least = self._best(local, kernel, expected)
+        rows = np.arange(len(best))
+        values = np.where((least < expected)[:, None], local.values[rows, best], kernel)
+        return Predicted(values, np.minimum(least, np.hypot(expected, ROUNDING * self.sample.spread)))
+
+    def _best(self, local: LocalFits, kernel: FloatArray, expected: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Which polynomial is in least doubt, and by how much, of those that do not contradict the kernel fit."""
+        floor = ROUNDING * self.sample.spread
+        doubt = np.hypot(_doubted(local) * self.trust[:-1], floor)
+        limit = np.hypot(expected, floor)[:, None]
+        apart = np.linalg.norm(local.values - kernel[:, None], axis=2)
+        with np.errstate(invalid="ignore"):
+            agreement = AGREEMENT[0] * np.clip(limit / doubt, 1.0, AGREEMENT[1]) ** AGREEMENT[2]
+        doubt[~(apart <= agreement * limit)] = np.inf
+        best = doubt.argmin(axis=1)
+        return best, doubt[np.arange(len(best)), best]
+
+
+def _doubted(local: LocalFits) -> FloatArray:
+    """The doubt (count, g) of each polynomial, and at least a share of what it differs by from the one of lower degree."""
+    steps = np.linalg.norm(np.diff(local.values, axis=1), axis=2)
+    doubt = local.doubt.copy()
+    doubt[:, 1:] = np.maximum(doubt[:, 1:], WITNESS * steps)
+    return doubt
+
+
+def fit_direction(
+    sample: PairedSample, source: Components, target: Components, seed: int, n_threads: int, name: str
+) -> PairFit:
+    """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
+
+    Where pairs are too many for the kernel fit, half of those it takes are drawn where polynomials are in doubt.
+    """
+    rng = np.random.default_rng(seed)
+    degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
+    with stage(f"fit {name}"):
+        rows = _rows_of_kernels(sample, degrees, rng, n_threads)
+        trained = fit_kernels(sample, rows, rng)
+        some = np.sort(rng.permutation(len(rows))[:MOST_KNOWN])
+        errors = np.linalg.norm(trained.missed, axis=1)
+        at = rows[some]
+        local = local_fits(sample, sample.points[at], degrees, n_threads, at)
+    truth = sample.values[at]
+    misses = np.linalg.norm(local.values - truth[:, None], axis=2)
+    floor = ROUNDING * max(sample.spread, np.finfo(float).tiny)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(np.isfinite(local.doubt), misses / np.hypot(_doubted(local), floor), np.nan)
+        trust = np.nanquantile(ratio, CAUTION, axis=0)
+    trust = np.append(np.where(np.isfinite(trust), trust, 1.0), 1.0)
+    whole = PairFit(sample, source, target, degrees, trained.model, rows, errors, trust, 1.0, 0.0)
+    predicted_kernel = truth - trained.missed[some]
+    expected = whole._expected_of_kernel(sample.points[at], own=True)
+    trust[-1] = float(np.quantile(errors[some] / np.hypot(expected, floor), CAUTION)) or 1.0
+    expected = trust[-1] * expected
+    best, least = whole._best(local, predicted_kernel, expected)
+    used = np.bincount(best[least < expected], minlength=len(degrees))
+    kept = np.flatnonzero(used >= LEAST_USE * len(at))
+    # The next lower degree is kept beside each, as its witness.
+    kept = np.unique(np.maximum(np.concatenate([kept, kept - 1, [used.argmax()]]), 0))
+    fewer = LocalFits(np.ascontiguousarray(local.values[:, kept]), np.ascontiguousarray(local.doubt[:, kept]))
+    part = PairFit(sample, source, target, degrees[kept], trained.model, rows, errors, trust[[*kept, -1]], 1.0, 0.0)
+    found = part._chosen(fewer, predicted_kernel, expected)
+    missed = np.linalg.norm(found.values - truth, axis=1)
+    ratios = missed / np.maximum(found.expected, np.finfo(float).tiny)
+    scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
+    error = float(np.sqrt((missed**2).mean())) / max(sample.spread, np.finfo(float).tiny)
+    return PairFit(
+        sample, source, target, degrees[kept], trained.model, rows, errors, trust[[*kept, -1]], scale or 1.0, error
+    )
+
+
+def _rows_of_kernels(sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int) -> IntArray:
+    """The pairs of the kernel fit: all, or as many as it can take, half of them where polynomials are in doubt."""
+    n, most = len(sample), MOST_EQUATIONS // equations_of(sample)
+    if n <= most:
+        return np.arange(n)
+    order = rng.permutation(n)
+    plain, searched = order[: most // 2], np.sort(order[most // 2 : most // 2 + MOST_SEARCHED])
+    doubt = local_fits(sample, sample.points[searched], degrees, n_threads, searched).doubt.min(axis=1)
+    # Drawn without replacement with chances as the doubt, which a few wild ones do not take all of.
+    weights = np.minimum(doubt, np.quantile(doubt[np.isfinite(doubt)], 0.95)) + np.finfo(float).tiny
+    keys = np.log(rng.random(len(searched))) / weights
+    steep = searched[np.argsort(-keys, kind="stable")[: most - len(plain)]]
+    return np.sort(np.concatenate([plain, steep]))

@@ -1,0 +1,202 @@
+"""A global smooth fit to values and slopes: ridge regression on Gaussian kernels around some of the pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.spatial.distance import cdist
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.threads import workers
+from diffeo.matching.paired.sample import PairedSample
+
+# Equations (values and slopes) and kernels that are fitted at most, and those with which widths are tried.
+MOST_EQUATIONS, MOST_KERNELS, TRIED_EQUATIONS, TRIED_KERNELS = 9000, 1000, 4000, 400
+# Widths of the kernels, in distances to the eighth neighbour, and ridges, that are tried.
+WIDTHS, RIDGES = (2.0, 4.0, 8.0, 16.0, 32.0), (1e-12, 1e-7)
+SPACING_NEIGHBOR = 8
+# Narrower kernels than the best of the trials are tried with all pairs if they were not worse by more than this.
+WORTH_TRYING = 10.0
+# Added to the kernels' own matrix, whose largest entries are 1: rounding makes it indefinite.
+JITTER = 1e-11
+# Queries at a time.
+BATCH = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class KernelFit:
+    """sum_c exp(-|y - c|^2 / 2 h^2) w_c: values (v,) of the target at points (r,) of the source.
+
+    Attributes
+    ----------
+    centres : ndarray of shape (C, r)
+    width : float
+        h.
+    dual : ndarray of shape (C, v)
+        w_c.
+    """
+
+    centres: FloatArray
+    width: float
+    dual: FloatArray
+
+    def predict(self, queries: FloatArray) -> FloatArray:
+        """Values (count, v) at queries (count, r)."""
+        parts = [
+            _kernel(queries[start : start + BATCH], self.centres, self.width) @ self.dual
+            for start in range(0, len(queries), BATCH)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, self.dual.shape[1]))
+
+
+class Trained(NamedTuple):
+    """A kernel fit, and what it misses of each of its pairs when that one is left out, (n, v)."""
+
+    model: KernelFit
+    missed: FloatArray
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    width: float
+    ridge: float
+    slopes: bool
+
+
+def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator) -> Trained:
+    """Fit to these pairs; width, ridge and whether slopes count are chosen by what pairs left out in turn are missed by.
+
+    Ridge regression in the span of kernels at a random subset of the pairs (Nystroem), to values and to slopes along the
+    source's tangents, which weigh as much as the change of the value over the distance to the next pair.
+    """
+    n = len(rows)
+    order = rng.permutation(n)
+    distances = sample.tree.query(
+        sample.leading(sample.points[rows]), min(len(sample), SPACING_NEIGHBOR + 1), workers=workers()
+    )[0]
+    spacing = float(np.median(distances[:, -1])) or 1.0
+    step = _input_spacing(sample, rows)
+    many = np.sort(order[:MOST_KERNELS])
+    # Trials on fewer pairs and kernels, the kernels' own pairs among them.
+    tried = rows[np.sort(order[: TRIED_EQUATIONS // equations_of(sample)])]
+    few = np.searchsorted(tried, np.sort(rows[order[: min(TRIED_KERNELS, len(tried))]]))
+    trials: dict[_Recipe, float] = {}
+    for slopes in (True, False) if sample.with_slopes else (False,):
+        for factor in WIDTHS:
+            for recipe, trained in _tried(sample, tried, few, factor * spacing, slopes, step):
+                trials[recipe] = _score(trained)
+    best = min(trials, key=lambda recipe: trials[recipe])
+    candidates = [_trained(sample, rows, many, best, step)]
+    narrower = _Recipe(0.5 * best.width, best.ridge, best.slopes)
+    if n > len(few) and trials.get(narrower, np.inf) < WORTH_TRYING * trials[best]:
+        # More kernels carry narrower ones.
+        candidates.append(_trained(sample, rows, many, narrower, step))
+    found = min(candidates, key=_score)
+    if found is None:
+        raise errors.NonFiniteError(
+            "no kernel regression can be fitted to these pairs: are there numbers of wild sizes?"
+        )
+    return found
+
+
+def equations_of(sample: PairedSample) -> int:
+    """Numbers that each pair gives for each value of the target."""
+    return 1 + sample.dim if sample.with_slopes else 1
+
+
+def _score(trained: Trained | None) -> float:
+    return float("inf") if trained is None else float(np.sqrt((trained.missed**2).sum(axis=1).mean()))
+
+
+def _input_spacing(sample: PairedSample, rows: IntArray) -> float:
+    """Median distance to the next pair in units of the input, by the source's metric."""
+    k = min(len(sample) - 1, 2 * sample.dim + 2)
+    near = sample.near(sample.points[rows], k, rows)
+    steps = sample.points[near] - sample.points[rows][:, None]
+    lengths = np.linalg.norm(np.einsum("nkr,nrd->nkd", steps, sample.whitening[rows]), axis=2)
+    return float(np.median(lengths.min(axis=1))) or 1.0
+
+
+def _kernel(points: FloatArray, centres: FloatArray, width: float) -> FloatArray:
+    kernel: FloatArray = cdist(points, centres, "sqeuclidean")
+    kernel *= -0.5 / width**2
+    np.exp(kernel, out=kernel)
+    return kernel
+
+
+def _trained(sample: PairedSample, rows: IntArray, centres: IntArray, recipe: _Recipe, step: float) -> Trained | None:
+    """A fit by one recipe; None where rounding forbids it."""
+    system = _system(sample, rows, centres, recipe.width, recipe.slopes, step)
+    return None if system is None else system.solved(recipe.ridge)
+
+
+def _tried(
+    sample: PairedSample, rows: IntArray, centres: IntArray, width: float, slopes: bool, step: float
+) -> list[tuple[_Recipe, Trained | None]]:
+    """Fits of one width with every ridge."""
+    system = _system(sample, rows, centres, width, slopes, step)
+    return [(_Recipe(width, ridge, slopes), None if system is None else system.solved(ridge)) for ridge in RIDGES]
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """F = L^-1 k, the kernels made orthonormal (K = L L^T), at all equations, q for each pair; F F^T; and the targets."""
+
+    centres: FloatArray
+    width: float
+    lower: FloatArray
+    features: FloatArray
+    normal: FloatArray
+    targets: FloatArray
+    q: int
+
+    def solved(self, ridge: float) -> Trained | None:
+        """With M = F F^T + ridge, pair i leaves out its block of the hat matrix H = F^T M^-1 F, so that it is missed by
+        (1 - H_ii)^-1 r_i, r the residuals. None where rounding forbids it.
+        """
+        n, q = self.features.shape[1] // self.q, self.q
+        normal = self.normal.copy()
+        normal[np.diag_indices(len(normal))] += ridge * n
+        try:
+            factor = cholesky(normal, lower=True, check_finite=False)
+        except LinAlgError:
+            return None
+        spanned = solve_triangular(factor, self.features, lower=True, check_finite=False)
+        half = spanned @ self.targets
+        inner = solve_triangular(factor.T, half, lower=False, check_finite=False)
+        dual = solve_triangular(self.lower.T, inner, lower=False, check_finite=False)
+        residual = (self.targets - spanned.T @ half).reshape(n, q, -1)
+        blocks = np.ascontiguousarray(spanned.T).reshape(n, q, -1)
+        open_share = np.eye(q) * (1.0 + 1e-12) - blocks @ blocks.transpose(0, 2, 1)
+        missed = np.linalg.solve(open_share, residual)[:, 0]
+        if not (np.isfinite(missed).all() and np.isfinite(dual).all()):
+            return None
+        return Trained(KernelFit(self.centres, self.width, np.ascontiguousarray(dual)), missed)
+
+
+def _system(
+    sample: PairedSample, rows: IntArray, centres: IntArray, width: float, slopes: bool, step: float
+) -> _System | None:
+    y, z = sample.points[rows], sample.values[rows]
+    n, at = len(y), y[centres]
+    kernel = _kernel(y, at, width)
+    q = 1 + (sample.dim if slopes else 0)
+    equations, targets = np.empty((n, q, len(at))), np.empty((n, q, z.shape[1]))
+    equations[:, 0], targets[:, 0] = kernel, z
+    for a in range(q - 1):
+        # d/du_a exp(-|y - c|^2 / 2 h^2) = -(y - c) . J_a / h^2 times itself.
+        along = np.ascontiguousarray(sample.jacobians[rows, :, a])
+        towards = np.einsum("nr,nr->n", y, along)[:, None] - along @ at.T
+        equations[:, 1 + a] = towards * kernel * (-step / width**2)
+        targets[:, 1 + a] = step * sample.slopes[rows, :, a]
+    try:
+        own = _kernel(at, at, width) + JITTER * np.eye(len(at))
+        lower = cholesky(own, lower=True, check_finite=False)
+    except LinAlgError:
+        return None
+    features = solve_triangular(lower, equations.reshape(n * q, -1).T, lower=True, check_finite=False)
+    return _System(at, width, lower, features, features @ features.T, targets.reshape(n * q, -1), q)

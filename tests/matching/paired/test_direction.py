@@ -1,0 +1,75 @@
+"""A direction: the better of both fits at each query, and the expected error of each row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from diffeo.matching.paired.direction import fit_direction
+from diffeo.matching.paired.local_polynomials import local_fits
+from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff
+from support.samples import square
+
+
+@pytest.fixture(scope="module")
+def steep():
+    """Cliffs on both sides, a direction learned from them, and new inputs."""
+    a, b = with_cliff(2, 5, 1, 25.0), with_cliff(2, 6, 2, 12.0)
+    sample, source, target = sample_of_pairs(pairs_of(a, b, square(700, 2, 3)), 2)
+    fit = fit_direction(sample, source, target, 0, 0, "A to B")
+    new = square(1500, 2, 9)
+    return fit, a(new)[0], b(new)[0]
+
+
+def test_at_cliffs_the_choice_is_as_good_as_either(steep):
+    fit, at_a, at_b = steep
+    predicted = fit.predict(at_a, 0)
+    queries = fit.source.reduced(at_a)
+    kernel = relative(fit.target.restored(fit.kernel.predict(queries)), at_b)
+    local = local_fits(fit.sample, queries, fit.degrees, 0)
+    best = local.doubt.argmin(axis=1)
+    alone = relative(fit.target.restored(local.values[np.arange(len(best)), best]), at_b)
+    assert relative(predicted.values, at_b) < 1.2 * min(kernel, alone)
+    # Far from the cliffs polynomials are far better than the kernels.
+    errors = np.linalg.norm(predicted.values - at_b, axis=1)
+    by_kernel = np.linalg.norm(fit.target.restored(fit.kernel.predict(queries)) - at_b, axis=1)
+    assert np.median(errors) < 0.2 * np.median(by_kernel)
+
+
+def test_expected_errors_are_met(steep):
+    fit, at_a, at_b = steep
+    predicted = fit.predict(at_a, 0)
+    errors = np.linalg.norm(predicted.values - at_b, axis=1)
+    assert np.corrcoef(np.log(errors), np.log(predicted.expected))[0, 1] > 0.7
+    assert (errors > 4.0 * predicted.expected).mean() < 0.04
+    assert 0.1 < np.median(errors / predicted.expected) < 2.0
+    assert fit.error == pytest.approx(relative(predicted.values, at_b), rel=3.0)
+
+
+def test_far_from_all_pairs_more_is_expected(steep):
+    fit, at_a, _ = steep
+    among = fit.predict(at_a, 0).expected
+    away = fit.predict(at_a + 10.0 * at_a.std(axis=0), 0)
+    assert np.isfinite(away.values).all()
+    assert np.median(away.expected) > 100.0 * np.median(among)
+
+
+def test_a_smooth_pair_is_met_to_high_order():
+    pairs, a_map, b_map = smooth_pairs(500)
+    sample, source, target = sample_of_pairs(pairs, 2)
+    fit = fit_direction(sample, source, target, 0, 0, "A to B")
+    new = square(300, 2, 31)
+    assert relative(fit.predict(a_map(new)[0], 0).values, b_map(new)[0]) < 1e-7
+    assert fit.degrees[-1] >= 6
+
+
+def test_more_pairs_than_the_kernels_take(monkeypatch):
+    from diffeo.matching.paired import direction
+
+    monkeypatch.setattr(direction, "MOST_EQUATIONS", 900)
+    a, b = with_cliff(2, 5, 1, 25.0), with_cliff(2, 6, 2, 12.0)
+    sample, source, target = sample_of_pairs(pairs_of(a, b, square(1200, 2, 3)), 2)
+    fit = fit_direction(sample, source, target, 0, 0, "A to B")
+    assert len(fit.known) == 300
+    assert len(np.unique(fit.known)) == 300
+    new = square(400, 2, 9)
+    assert relative(fit.predict(a(new)[0], 0).values, b(new)[0]) < 0.02
