@@ -41,7 +41,7 @@ LOOSE = 0.004
 TURNED = 1.0
 
 # Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
-STRAYS = 0.1
+STRAYS = 0.01
 
 # Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
 # factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.

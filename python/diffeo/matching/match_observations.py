@@ -154,7 +154,8 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.
         are_charts = a.is_chart and b.is_chart
-        with _refused(problem) if learnable or not are_charts else contextlib.nullcontext():
+        many = enough_landmarks(problem.count, problem.a.dim)
+        with _refused(problem) if many or not are_charts else contextlib.nullcontext():
             found.append(judged(problem, by_isometry(problem, a, b)))
         if problem.coordinates == "isometric":
             return found[0]
