@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -51,6 +51,8 @@ class Diagnostics:
         Share of the pairs within the kernel radius that the gates dropped, on A and on B; with diffusion coordinates.
     near_folds : tuple of ndarray of int64
         Samples of A and of B whose smallest stretch is below 1 % of its median.
+    wrong_landmarks : ndarray of int64
+        Landmarks that the others contradict, ascending: rows of the landmarks given. They were left out.
     """
 
     problems: list[str]
@@ -59,6 +61,7 @@ class Diagnostics:
     generator_eigenvalues: tuple[FloatArray, FloatArray] | None
     gated_share: tuple[float, float] | None
     near_folds: tuple[IntArray, IntArray]
+    wrong_landmarks: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def diagnose_isometric(

@@ -86,6 +86,8 @@ def match(
         Too few samples to align by observables.
     LandmarkError
         Landmarks that are missing, too few, out of range, off the measured manifold or dependent.
+    UnrelatedLandmarksError
+        Fewer than half of the landmarks agree on a motion although one is to be expected: rows are shifted, say.
     """
     check_choice(coordinates)
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs)
@@ -187,6 +189,8 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
             return learned
     try:
         found = _by_coordinates(problem, layouts)
+    except errors.UnrelatedLandmarksError:
+        raise
     except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError) as error:
         return regressed(problem, a, b, reasons or [f"no common coordinates: {error}"])
     if found.coordinates == "isometric" or (found.registration is not None and not found.diagnostics.problems):
