@@ -97,6 +97,10 @@ class LandmarkError(InputError):
     """Landmarks that are too few, out of range, or that do not determine the alignment."""
 
 
+class UnrelatedLandmarksError(LandmarkError):
+    """Landmarks of which fewer than half agree, as where the rows of one side are shifted, or in another order."""
+
+
 class LayerError(DiffeoError, LookupError):
     """A layer name matches no module; the message lists close names."""
 

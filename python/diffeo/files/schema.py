@@ -52,6 +52,7 @@ CORRECTION = {
     "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm", "linear": "F jfm"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a correction, in their order
 LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
+WRONG = {"landmarks": "I w"}  # of the landmarks given, only where there are any
 FOLDS = {"near_folds": "I f<n"}
 SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
 DIAGNOSED = {

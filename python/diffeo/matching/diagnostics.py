@@ -67,7 +67,9 @@ class Diagnostics:
     competed : dict of str to float
         By what each kind of map competed that was tried, "isometric", "diffusion", "registered", "pairs": the geometric mean of
         the expected errors both ways, half of it for isometric coordinates that are charts by every other sign; or, where it is
-        not known, twice what landmarks miss. The smallest was taken.
+        not known, four times what landmarks miss. The smallest was taken.
+    wrong_landmarks : ndarray of int64
+        Landmarks that the others contradict, ascending: rows of the landmarks given. They were left out.
     """
 
     problems: list[str]
@@ -80,6 +82,7 @@ class Diagnostics:
     expected_error: float | None = None
     expected_error_back: float | None = None
     competed: dict[str, float] = field(default_factory=dict)
+    wrong_landmarks: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def diagnose_isometric(

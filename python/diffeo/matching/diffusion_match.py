@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
@@ -13,12 +14,15 @@ from diffeo.matching.diagnostics import diagnose_diffusion, diagnose_registered,
 from diffeo.matching.maps import ByDiffusion, ByRegistration
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
+from diffeo.matching.wrong_landmarks import by_diffusion_coordinates
 
 
 def by_diffusion(problem: MatchProblem) -> Transformation:
     """The paper's own method: one bandwidth on both sides, diffusion coordinates, orthogonal alignment."""
     a, b = _charts(problem)
-    return _aligned(problem, a, b, problem.located(a, b), [])
+    sifted = by_diffusion_coordinates(problem, problem.located(a, b))
+    found = _aligned(sifted.problem, a, b, sifted.problem.located(a, b), [])
+    return replace(found, diagnostics=sifted.noted(found.diagnostics))
 
 
 def by_registration(problem: MatchProblem, reasons: list[str]) -> Transformation:
@@ -27,13 +31,18 @@ def by_registration(problem: MatchProblem, reasons: list[str]) -> Transformation
     The `reasons` why there are no isometric coordinates are problems only where that fails.
     """
     a, b = _charts(problem)
+    sifted = by_diffusion_coordinates(problem, problem.located(a, b))
+    problem = sifted.problem
     located = problem.located(a, b)
     found = _registered(problem, a, b, located)
     if found.registration is None:
-        return _aligned(problem, a, b, located, [*problem.unused, *found.problems], found, reasons)
+        said = [*problem.unused, *found.problems]
+        aligned = _aligned(problem, a, b, located, said, found, reasons)
+        return replace(aligned, diagnostics=sifted.noted(aligned.diagnostics))
     registration, alignment = found.registration, found.alignments[0]
     said = [*problem.unused, *found.problems]
     diagnostics = diagnose_registered(a, b, registration, said, alignment.left_out, problem.names)
+    diagnostics = sifted.noted(diagnostics)
     joined = ByRegistration(a, b, alignment, registration)
     return Transformation(joined, found.alignments, registration.scale, diagnostics, problem.n_jobs, _used(problem))
 
@@ -59,7 +68,7 @@ def _registered(
     try:
         return registered_charts(
             a, b, problem.landmarks.marks, located,
-            known_unit=problem.known_unit, names=problem.names, n_jobs=problem.n_jobs,
+            known_unit=problem.known_unit, names=problem.names, numbers=problem.numbers, n_jobs=problem.n_jobs,
         )  # fmt: skip
     except errors.LandmarkError as error:
         # Enough for the method of the paper they may still be.

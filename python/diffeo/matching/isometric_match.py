@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correc
 from diffeo.matching.maps import ByIsometry
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
+from diffeo.matching.wrong_landmarks import by_motion
 
 # Landmarks off a manifold are left out while they are at most this share, and so many more than the dimension are left.
 STRAY_LANDMARKS, MORE_THAN_DIMENSION = 1.0 / 3.0, 2
@@ -31,6 +31,8 @@ SEARCHED_OF_HALF = 100
 def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Transformation:
     """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
     problem, dropped = _without_strays(problem, a, b)
+    sifted = by_motion(problem, a, b)
+    problem = sifted.problem
     at_a, at_b = problem.located(a, b)
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
     found = _candidates(problem, a, b, (at_a, at_b), doubt)
@@ -39,6 +41,7 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names)
     diagnostics.problems[:0] = dropped + found.problems
     diagnostics.reasons.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
+    diagnostics = sifted.noted(diagnostics)
     used = None if problem.landmarks is None else problem.landmarks.points
     joined = ByIsometry(a, b, alignment, forward, backward)
     return Transformation(joined, found.alignments, alignment.scale, diagnostics, problem.n_jobs, used)
@@ -103,12 +106,12 @@ def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart)
     stray, count = np.union1d(*off), problem.count
     if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) < a.observation.dim + MORE_THAN_DIMENSION:
         return problem, []
+    rows = rows_text(problem.numbered(stray))
     said = (
-        f"{len(stray)} of {count} landmarks ({rows_text(stray)}) lie off a side's measured manifold or outside of its sampled "
-        "domain and were left out: they are wrong, or that side does not embed the input there"
+        f"{len(stray)} of {count} landmarks ({rows}) lie off a side's measured manifold or outside of its sampled domain and "
+        "were left out: they are wrong, or that side does not embed the input there"
     )
-    kept = np.setdiff1d(np.arange(count), stray)
-    return replace(problem, landmarks=problem.landmarks[kept]), [said]
+    return problem.without(stray), [said]
 
 
 def _check_open(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> None:

@@ -17,9 +17,9 @@ from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
 from diffeo.isometry.trust import is_one_to_one
+from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
-from diffeo.matching.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
@@ -94,6 +94,8 @@ def match(
         Too few samples to align by observables.
     LandmarkError
         Landmarks that are missing, too few, out of range, off the measured manifold or dependent.
+    UnrelatedLandmarksError
+        Fewer than half of the landmarks agree on a motion although one is to be expected: rows are shifted, say.
     """
     check_choice(coordinates)
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs)
@@ -179,6 +181,8 @@ def _refused(problem: MatchProblem) -> Iterator[None]:
     """Go on with other coordinates, if these were not asked for, where a map by them is refused."""
     try:
         yield
+    except errors.UnrelatedLandmarksError:
+        raise
     except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError, errors.SampleSizeError):
         if problem.coordinates != "auto":
             raise
@@ -233,6 +237,8 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
             return learned
     try:
         found = _by_coordinates(problem, layouts)
+    except errors.UnrelatedLandmarksError:
+        raise
     except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError) as error:
         return regressed(problem, a, b, reasons or [f"no common coordinates: {error}"])
     if found.coordinates == "isometric" or (found.registration is not None and not found.diagnostics.problems):

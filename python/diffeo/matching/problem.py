@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice
@@ -25,6 +25,8 @@ class MatchProblem:
         Of which only what is asked for is made.
     coordinates : {"auto", "isometric", "diffusion"}
     landmarks : Pairs or None
+    numbers : ndarray of int64, shape (L,), or None
+        Which of the landmarks given these are; None where all are.
     observables : tuple of ndarray (n_a, p) and (n_b, p), or None
     random_state : int
     n_jobs : int or None
@@ -47,6 +49,7 @@ class MatchProblem:
     check: bool = False
     is_half: bool = False
     names: Names = field(default=SIDES)
+    numbers: IntArray | None = field(default=None, repr=False)
 
     @property
     def charts(self) -> tuple[Chart, Chart]:
@@ -100,6 +103,18 @@ class MatchProblem:
     def given(self, landmarks: Landmarks) -> MatchProblem:
         """The problem with these landmarks, in any form in which a user may give them; errors as in `as_pairs`."""
         return replace(self, landmarks=as_pairs(landmarks, self.a.observation, self.b.observation))
+
+    def without(self, rows: IntArray) -> MatchProblem:
+        """The problem without some of its landmarks, by position."""
+        if self.landmarks is None or not len(rows):
+            return self
+        kept = np.setdiff1d(np.arange(self.count), rows)
+        return replace(self, landmarks=self.landmarks[kept], numbers=self.numbered(kept))
+
+    def numbered(self, rows: IntArray) -> IntArray:
+        """Numbers, among the landmarks given, of those at these positions."""
+        found: IntArray = rows.astype(np.int64) if self.numbers is None else self.numbers[rows]
+        return found
 
     def need_landmarks(self, reason: str) -> None:
         """Refuse to go on without landmarks.

@@ -50,6 +50,8 @@ GOOD = 0.01
 # Isometric coordinates that are charts by every other sign are kept up to this: nothing else does better where they exist.
 GOOD_CHART = 0.05
 PREFERRED = 0.5
+# What landmarks miss, in a map of which nothing else is known, counts so many times.
+UNKNOWN = 4.0
 
 
 class UnknownError(Exception):
@@ -85,12 +87,12 @@ def unchecked(t: Transformation) -> Transformation:
 def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
-    Where it is not known, twice what the landmarks miss. Isometric coordinates that are charts by every other sign count half,
-    and as barely good where there are no landmarks either.
+    Where it is not known, four times what the landmarks miss. Isometric coordinates that are charts by every other sign count
+    half, and as barely good where there are no landmarks either.
     """
     found = _both_ways(t)
     if not np.isfinite(found):
-        found = 2.0 * _at_landmarks(t)
+        found = UNKNOWN * _at_landmarks(t)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
         return PREFERRED * found if np.isfinite(found) else GOOD_CHART
     return found
@@ -162,7 +164,7 @@ def _halves(problem: MatchProblem, t: Transformation) -> tuple[Transformation, T
             )
     made = []
     for number in (0, 1):
-        half = _half(problem, number)
+        half = _half(problem, number, t.diagnostics.wrong_landmarks)
         try:
             with errors.unsaid(errors.DiffeoWarning):
                 made.append(_made_alike(half, t))
@@ -171,8 +173,11 @@ def _halves(problem: MatchProblem, t: Transformation) -> tuple[Transformation, T
     return made[0], made[1]
 
 
-def _half(problem: MatchProblem, number: int) -> MatchProblem:
-    """The problem of one half of each side; landmarks that are samples belong to both."""
+def _half(problem: MatchProblem, number: int, wrong: IntArray) -> MatchProblem:
+    """The problem of one half of each side, without wrong landmarks; landmarks that are samples belong to both."""
+    # What the whole map takes for wrong, no half takes up again.
+    if len(wrong):
+        problem = problem.without(wrong)
     pairs, values = problem.landmarks, problem.observables
     rows: list[IntArray] = [np.empty(0, dtype=np.int64)] * 2
     if pairs is not None and pairs.rows is not None:

@@ -100,8 +100,10 @@ class Registration:
         relative: FloatArray = missed / np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean())
         return relative
 
-    def problems(self, landmarks_a: FloatArray, landmarks_b: FloatArray, names: Names = SIDES) -> list[str]:
-        """What speaks against the map, as sentences; landmarks as measurements (L, m_a) and (L, m_b)."""
+    def problems(
+        self, landmarks_a: FloatArray, landmarks_b: FloatArray, names: Names = SIDES, numbers: IntArray | None = None
+    ) -> list[str]:
+        """What speaks against the map, as sentences; landmarks as measurements (L, m_a), (L, m_b), with their numbers (L,)."""
         found = []
         a, b = names
         if self.stress > DOUBTFUL:
@@ -125,8 +127,9 @@ class Registration:
         missed = self.misses(landmarks_a, landmarks_b)
         wrong = np.flatnonzero(missed > CONTRADICTION["isometric"])
         if len(wrong):
+            rows = rows_text(wrong if numbers is None else numbers[wrong])
             found.append(
-                f"no isometry joins {len(wrong)} of {len(missed)} landmarks ({rows_text(wrong)}), which miss their partners by "
+                f"no isometry joins {len(wrong)} of {len(missed)} landmarks ({rows}), which miss their partners by "
                 f"up to {100 * missed.max():.1f} % of the spread of {b}'s measurements: landmarks are wrong, or a side folds "
                 "the domain"
             )
@@ -247,6 +250,7 @@ def registered_charts(
     *,
     known_unit: bool,
     names: Names = SIDES,
+    numbers: IntArray | None = None,
     n_jobs: int | None,
 ) -> Registered:
     """Align two charts by few landmarks and the whole sample, and register their samples.
@@ -261,6 +265,8 @@ def registered_charts(
     known_unit : bool
     names : tuple of str
         What messages call the sides.
+    numbers : ndarray of int64, shape (L,), optional
+        What messages call the landmarks.
     n_jobs : int or None
     """
     points = [one.points for one in marks]
@@ -284,7 +290,7 @@ def registered_charts(
             "is right to a few percent at best"
         )
         return Registered(alignments, None, problems)
-    return Registered(alignments, registration, problems + registration.problems(points[0], points[1], names))
+    return Registered(alignments, registration, problems + registration.problems(points[0], points[1], names, numbers))
 
 
 def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Marks, Marks]) -> list[Correspondence]:

@@ -1,4 +1,4 @@
-"""measure_pairs and match_pairs: from two networks to pairs, and from these to a `Transformation` with both ways.
+"""Maps from pairs alone: measure_pairs and match_pairs, from two networks to a `Transformation`; and what landmarks carry.
 
-In order: measured, problems -> matched.
+In order: measured, problems, pair_map -> matched.
 """

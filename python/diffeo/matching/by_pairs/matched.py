@@ -13,9 +13,9 @@ from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import SIDES, rows_text
 from diffeo.charts.measured import MeasuredChart
+from diffeo.matching.by_pairs.pair_map import roughly_aligned
 from diffeo.matching.by_pairs.problems import problems_of
 from diffeo.matching.diagnostics import Diagnostics
-from diffeo.matching.pair_map import roughly_aligned
 from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.paired.direction import PairFit, fit_direction

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.wording import Names, percent
 from diffeo.alignment.linear import Alignment
@@ -16,6 +15,7 @@ from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correc
 from diffeo.matching.maps import ByPairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
+from diffeo.matching.wrong_landmarks import by_neighbors
 from diffeo.observation.folds import near_folds
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
@@ -80,9 +80,9 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     reasons : list of str
         Why nothing better was found.
     """
-    if problem.landmarks is None:
-        raise errors.LandmarkError("maps cannot be learned without landmarks")
-    points_a, points_b = landmarks = problem.landmarks.points
+    sifted = by_neighbors(problem)
+    problem = sifted.problem
+    points_a, points_b = landmarks = sifted.landmarks.points
     # Landmarks outside of a side's domain are judged by the error there.
     at_a, at_b = (side.place(y, problem.n_threads).values for side, y in zip((a, b), landmarks, strict=True))
     forward = learn_correction(points_a, a.features(at_a), points_b)
@@ -92,7 +92,7 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     for name, side in zip(problem.names, (a, b), strict=True):
         reasons += fold_problems(f"on side {name} ", side.observation)
     folds = (near_folds(a.observation), near_folds(b.observation))
-    diagnostics = Diagnostics([], alignment.residual, None, None, None, folds, reasons)
+    diagnostics = sifted.noted(Diagnostics([], alignment.residual, None, None, None, folds, reasons))
     return Transformation(
         ByPairs(a, b, alignment, forward, backward), [alignment], 1.0, diagnostics, problem.n_jobs, landmarks
     )

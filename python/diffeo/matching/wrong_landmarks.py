@@ -1,0 +1,200 @@
+"""Landmarks that the others contradict, found before anything is fitted to them, named by row, and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.wording import percent, rows_text
+from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
+from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.trust import OVERLAPPING, doubt_of_stress, is_suspicious
+from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
+from diffeo.matching.pairs import Pairs
+from diffeo.matching.problem import MatchProblem
+from diffeo.observation.folds import many_near_folds, near_folds
+
+# Samples of one domain, drawn alike, have main axes that agree within this share.
+SAME_AXES = 0.15
+# Error to suspect of diffusion coordinates, relative to their spread.
+DIFFUSION_DOUBT = 0.1
+# Fits of a process, each without the landmarks that the one before missed by so many of its own standard deviations, this
+# share of all at a time.
+TRIMMINGS, UNEXPECTED, TRIMMED = 8, 3.5, 0.05
+# A landmark is wrong only if the last of them misses it by so many.
+CERTAIN = 8.0
+# Landmarks that a map learned from pairs alone needs at least for any to be judged.
+FEWEST_JUDGED = 12
+# Relative error, in the median, up to which a map carries landmarks; and that below which none is contradicted.
+CARRIED, LEAST_MISS = 0.1, 0.1
+# More than this share of the pairs cannot be told from a map that is no function.
+MOST_WRONG = 0.4
+TINY = float(np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class Sifted:
+    """A problem without the landmarks that the others contradict; their rows among those given; and what is said of them."""
+
+    problem: MatchProblem
+    wrong: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def landmarks(self) -> Pairs:
+        """Those that are left; LandmarkError where there were none."""
+        if self.problem.landmarks is None:
+            raise errors.LandmarkError("maps cannot be learned without landmarks")
+        return self.problem.landmarks
+
+    def noted(self, diagnostics: Diagnostics) -> Diagnostics:
+        """The diagnostics with these landmarks in them."""
+        if not len(self.wrong):
+            return diagnostics
+        wrong = np.union1d(self.wrong, diagnostics.wrong_landmarks)
+        return replace(diagnostics, problems=[*self.said, *diagnostics.problems], wrong_landmarks=wrong)
+
+
+def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Sifted:
+    """Without the landmarks that miss the rigid motion on which most agree.
+
+    Raises
+    ------
+    UnrelatedLandmarksError
+        Fewer than half agree, and nothing but another order of their rows explains it: both sides have good coordinates of
+        domains alike, and what is near on one is anywhere on the other.
+    """
+    closed = bool(len(a.embedding.periods_) or len(b.embedding.periods_))
+    if problem.landmarks is None or (closed and not problem.invertible):
+        return Sifted(problem)
+    at_a, at_b = problem.located(a, b)
+    samples = b.coordinates[b.used]
+    size = float(np.sqrt(samples.var(axis=0).sum()))
+    doubt = max(
+        doubt_of_stress(a.embedding.stress_, b.embedding.stress_),
+        float(np.concatenate([a.embedding.looseness_, b.embedding.looseness_, [0.0]]).max()),
+    )
+
+    def agreement(there: FloatArray) -> Consensus:
+        return motion_consensus(
+            at_a, there, a.embedding.periods_, b.embedding.periods_,
+            size=size, doubt=doubt, known_unit=problem.known_unit, seed=problem.random_state,
+        )  # fmt: skip
+
+    found = agreement(at_b)
+    if not found.found and _same_domain(a, b, problem.known_unit) and unrelated(at_a, at_b):
+        raise errors.UnrelatedLandmarksError(_unrelated_text(problem, found, agreement, at_b))
+    if not found.found:
+        return by_neighbors(problem)
+    return _without(problem, found.wrong, "no motion that most of them agree on carries them to their partners")
+
+
+def by_diffusion_coordinates(problem: MatchProblem, located: tuple[FloatArray, FloatArray]) -> Sifted:
+    """Without the landmarks that miss the orthogonal map of diffusion coordinates on which most agree."""
+    found = diffusion_consensus(*located, doubt=DIFFUSION_DOUBT, seed=problem.random_state)
+    return _without(problem, found.wrong, "no orthogonal map that most of them agree on carries them to their partners")
+
+
+def by_neighbors(problem: MatchProblem) -> Sifted:
+    """Without the landmarks that those next to them contradict, on A and on B: for maps learned from landmarks alone."""
+    if problem.landmarks is None or problem.count < FEWEST_JUDGED:
+        return Sifted(problem)
+    y_a, y_b = (
+        (x - x.mean(axis=0)) / max(float(np.linalg.norm(x.std(axis=0))), TINY) for x in problem.landmarks.points
+    )
+    judged = [_missed(y_a, y_b)]
+    if problem.invertible:
+        judged.append(_missed(y_b, y_a))
+    # A way that is no function contradicts nothing.
+    judged = [one for one in judged if np.median(one.missed) <= CARRIED]
+    wrong = contradicted(y_a, y_b, [one.missed for one in judged], LEAST_MISS)
+    for one in judged:
+        wrong &= one.unexpected > CERTAIN
+    return _without(
+        problem, np.flatnonzero(wrong), "those next to them on both sides agree with one another, and not with them"
+    )
+
+
+class _Judged(NamedTuple):
+    """By how much a map misses each landmark that it does not know, (L,), and that in its own standard deviations."""
+
+    missed: FloatArray
+    unexpected: FloatArray
+
+
+def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
+    """By how much a process misses each landmark (L,) that it does not know, and knows none that the others contradict.
+
+    Landmarks that it misses by far more than it expects are taken away, a few at a time, because a single one makes it expect
+    little of all; those that are left are missed by a process without them, one by one.
+    """
+    used = np.ones(len(targets), dtype=bool)
+    most = max(1, int(TRIMMED * len(targets)))
+    for left in reversed(range(TRIMMINGS)):
+        fitted = fit_process(np.ascontiguousarray(inputs[used]), targets[used])
+        missed, variances = fitted.left_out()
+        unexpected = np.sqrt((missed**2).sum(axis=1) / np.maximum(variances.sum(axis=1), TINY))
+        worst = np.argsort(-unexpected, kind="stable")[:most]
+        worst = worst[unexpected[worst] > UNEXPECTED]
+        if not left or not len(worst) or (~used).sum() + len(worst) > MOST_WRONG * len(targets):
+            break
+        used[np.flatnonzero(used)[worst]] = False
+    rest = ~used
+    kernel = sections(np.ascontiguousarray(inputs[rest]), fitted.inputs, fitted.inverse_scales, fitted.amplitude)
+    factor = kernel_factor(fitted.inputs, fitted.inverse_scales, fitted.amplitude, fitted.noise)
+    variance = fitted.noise + np.maximum(fitted.amplitude - explained(factor, kernel), 0.0)
+    sizes, deviations = np.empty(len(targets)), np.empty(len(targets))
+    sizes[used], deviations[used] = np.linalg.norm(missed, axis=1), np.sqrt(variances.sum(axis=1))
+    sizes[rest] = np.linalg.norm(fitted.offset + kernel @ fitted.dual - targets[rest], axis=1)
+    deviations[rest] = np.sqrt(variance) * np.linalg.norm(fitted.spread)
+    return _Judged(sizes, sizes / np.maximum(deviations, TINY))
+
+
+def _without(problem: MatchProblem, positions: IntArray, because: str) -> Sifted:
+    if not len(positions):
+        return Sifted(problem)
+    rows = problem.numbered(positions)
+    said = (
+        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) contradict the others, and were left out: {because}; "
+        "check these pairs (all are in diagnostics.wrong_landmarks)"
+    )
+    return Sifted(problem.without(positions), rows, [said])
+
+
+def _same_domain(a: IsometricChart, b: IsometricChart, known_unit: bool) -> bool:
+    """Whether both sides have good coordinates, of samples of one size and shape."""
+    for side in (a, b):
+        fitted, observation = side.embedding, side.observation
+        if is_suspicious(fitted.stress_, observation.length_noise) or fitted.overlap_ > OVERLAPPING:
+            return False
+        if many_near_folds(len(near_folds(observation)), len(observation)) or len(fitted.looseness_):
+            return False
+    if a.observation.dim != b.observation.dim or len(a.embedding.periods_) or len(b.embedding.periods_):
+        return False
+    axes = [np.linalg.svd(side.coordinates[side.used] - side.coordinates[side.used].mean(axis=0), compute_uv=False)
+            / np.sqrt(len(side.used)) for side in (a, b)]  # fmt: skip
+    if not known_unit:
+        axes = [one / np.linalg.norm(one) for one in axes]
+    return bool(np.abs(np.log(axes[0] / axes[1])).max() <= SAME_AXES)
+
+
+def _unrelated_text(
+    problem: MatchProblem, found: Consensus, agreement: Callable[[FloatArray], Consensus], at_b: FloatArray
+) -> str:
+    """What is wrong with the rows, and by how much they are shifted, if that is it."""
+    one, other = problem.names
+    text = (
+        f"no motion carries more than {percent(found.agreeing)} of the {problem.count} landmarks to their partners, although "
+        f"{one} and {other} have coordinates of domains alike, and landmarks next to each other on {one} are as far apart on "
+        f"{other} as any two: are the rows of one side shifted, or in another order?"
+    )
+    for shift in (1, -1):
+        if agreement(np.roll(at_b, shift, axis=0)).found:
+            return f"{text} With those of {other} moved by {abs(shift)} {'down' if shift > 0 else 'up'} most agree"
+    return f"{text} Identifiers tell (diffeo.Pairs(..., ids_a=..., ids_b=...))"
