@@ -43,7 +43,7 @@ class Size:
         return max(100, int(self.share * n))
 
 
-row = Rows("bench_pairs", __doc__, Size(1.0, 10, 3, 1000, 20, 600), Size(0.1, 2, 1, 300, 2, 60))
+row = Rows("bench_pairs", __doc__, Size(1.0, 10, 3, 1000, 20, 600), Size(0.03, 1, 1, 200, 2, 60))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def rule(found: list[Judged]) -> str:
 
 # --- smooth -------------------------------------------------------------------------------------------------
 
-SMOOTH = {"smooth, d = 2": (2, 2000, 1e-6), "smooth, d = 3": (3, 4000, 1e-5), "smooth, d = 5": (5, 20000, None)}
+SMOOTH = {"smooth d=2": (2, 2000, 1e-6), "smooth d=3": (3, 4000, 1e-5), "smooth d=5": (5, 20000, None)}
 
 
 @row(*SMOOTH)
@@ -131,7 +131,7 @@ def smooth(name: str, size: Size) -> Row:
 
 # --- cliffs -------------------------------------------------------------------------------------------------
 
-CLIFFS = {f"cliffs, d = {d}, {n} pairs": (d, n) for n in (300, 3000, 30000) for d in (1, 2, 3)}
+CLIFFS = {f"cliffs d={d} n={n}": (d, n) for n in (300, 3000, 30000) for d in (1, 2, 3)}
 
 
 @row(*CLIFFS)
@@ -269,7 +269,7 @@ def losses(name: str, size: Size) -> Row:
 
 # --- speed --------------------------------------------------------------------------------------------------
 
-SPEED = {"speed, m = 64, d = 3": (3, 64, 20000, 20000, 10.0), "speed, m = 16, d = 2": (2, 16, 100000, 20000, 20.0)}
+SPEED = {"speed m=64 d=3": (3, 64, 20000, 20000, 10.0), "speed m=16 d=2": (2, 16, 100000, 20000, 20.0)}
 
 
 @row(*SPEED)
