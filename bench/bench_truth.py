@@ -17,6 +17,7 @@ import numpy as np
 from diffeo import errors
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, kernel_ridge_fit, procrustes_fit
 
+from bench.bench_truth_hinges import hinges
 from bench.figures import Row, percent
 from bench.networks import train_pair
 from bench.rows import Rows
@@ -135,6 +136,21 @@ def maps(name: str, size: Size) -> Row:
     for make in kind_of_maps(kind, size.maps, 0, pairs):
         tally.add(make())
     return tally.row(name, f"maps ({kind})")
+
+
+@row("hinges")
+def hinged_charts(name: str, size: Size) -> Row:
+    """Charts of parts that hang together by a gap or a corridor: wrong ones must be named."""
+    count = 100 if size is FULL else 4
+    silent, named, right, mended = hinges(count, 0)
+    return Row(
+        name,
+        f"{count} charts of squares with a gap, rooms with a corridor: wrong by 2 % without a word",
+        str(silent),
+        "0",
+        silent == 0,
+        f"right {right}, of which {mended} would be wrong without parts being turned; with a problem {named}",
+    )
 
 
 # --- ordinary trained pairs, all of them equivalent -----------------------------------------------------------

@@ -70,21 +70,16 @@ def _waves(theta: Any, n_steps: int, start: float = 0.0) -> Any:
     return torch.sin(2.0 * np.pi * (1.5 + 0.5 * theta[:, :1]) * time + 1.2 * theta[:, 1:2])
 
 
-def _predicting(theta: Any) -> tuple[Any, Any]:
-    """Waves, and how they go on."""
-    return _waves(theta, STEPS_OF_WAVES), _waves(theta, AHEAD, 1.0 + 1.0 / STEPS_OF_WAVES)
-
-
 def _wave_loss(network: Any) -> Any:
     import torch
 
     theta = 2.0 * torch.rand(128, 2) - 1.0
-    return (network(theta) - _predicting(theta)[1]).square().mean()
+    return (network(theta) - _waves(theta, AHEAD, 1.0 + 1.0 / STEPS_OF_WAVES)).square().mean()
 
 
 @cache
 def recurrent(number: int, steps: int) -> OrdinaryPair:
-    """A gated recurrent network and a long short-term memory that continue waves; their last hidden states."""
+    """A gated recurrent network and a long short-term memory that continue waves; their hidden states over time."""
     torch = import_torch()
     torch.set_num_threads(1)
 
@@ -92,17 +87,20 @@ def recurrent(number: int, steps: int) -> OrdinaryPair:
         def __init__(self, kind: Any, width: int) -> None:
             super().__init__()
             self.cells = kind(1, width, batch_first=True)
-            self.last = torch.nn.Identity()
+            self.states = torch.nn.Identity()
             self.head = torch.nn.Linear(width, AHEAD)
 
         def forward(self, theta: Any) -> Any:
-            return self.head(self.last(self.cells(_waves(theta, STEPS_OF_WAVES)[..., None])[0][:, -1]))
+            waves = _waves(theta, STEPS_OF_WAVES)
+            if self.training:  # or a network remembers waves by their last digits
+                waves = waves + 0.02 * torch.randn_like(waves)
+            return self.head(self.states(self.cells(waves[..., None])[0])[:, -1])
 
     networks = []
-    for kind, width, seed in ((torch.nn.GRU, 24, 2 * number), (torch.nn.LSTM, 32, 2 * number + 1)):
+    for kind, width, seed in ((torch.nn.GRU, 32, 2 * number), (torch.nn.LSTM, 40, 2 * number + 1)):
         torch.manual_seed(seed)
         networks.append(_trained(Recurrent(kind, width), _wave_loss, steps, 5e-3))
-    return OrdinaryPair((networks[0], networks[1]), ("last", "last"))
+    return OrdinaryPair((networks[0], networks[1]), ("states", "states"))
 
 
 @cache

@@ -73,9 +73,22 @@ def test_coordinates_of_the_folding_side_are_principal_components():
 
 
 def test_too_few_landmarks_carry_no_map():
-    few = at(square(19, 2, 7))
+    few = at(square(5, 2, 7))
     with pytest.raises(errors.DisconnectedError):
         match(*sides(), landmarks=few, n_jobs=1)
+    with pytest.raises(errors.DisconnectedError):
+        match(*sides(), landmarks=at(square(19, 2, 7)), check=False, n_jobs=1)
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+def test_a_map_from_few_landmarks_says_how_bad_it_is():
+    found = match(*sides(), landmarks=at(square(12, 2, 7)), n_jobs=1)
+    assert found.coordinates == "regression"
+    whole, folded = at(X)
+    true = relative_error(found.transform(whole), folded)
+    assert true > 0.05
+    assert true / 3 < found.diagnostics.expected_error < 5 * true
+    assert found.diagnostics.problems[0].startswith("expect errors of about")
 
 
 @pytest.mark.parametrize("coordinates", ["isometric", "diffusion"])

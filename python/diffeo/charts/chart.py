@@ -14,9 +14,10 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
-from diffeo.charts.halves import Half, split
+from diffeo.charts.halves import split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
-from diffeo.charts.problems import kernel_problems, layout_problems
+from diffeo.charts.measurement_noise import denoised, noise_of
+from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
@@ -103,7 +104,9 @@ class Chart:
         kind, said = self.kind, list[str]()
         if kind == "isometric":
             layout = self.isometric()
-            return [] if layout is None else layout_problems("", layout)
+            if layout is None:
+                return []
+            return layout_problems("", layout) + [text for text, _ in loose_problems("", layout)]
         if self.asked == "auto":
             layout = self.isometric()
             if layout is None:
@@ -160,13 +163,14 @@ class Chart:
 
     @property
     def measured(self) -> Observation:
-        """The observation whose coordinates these are: bursts are smoothed, but for the method of the paper."""
+        """The observation whose coordinates these are: bursts smoothed, noise taken out; as it is for the paper's method."""
         if self.asked == "diffusion":
             return self.observation
         if "smoothed" not in self._made:
-            self._made["smoothed"] = smoothed(self.observation, n_jobs=self.n_jobs)
-        found: Observation = self._made["smoothed"]
-        return found
+            found = smoothed(self.observation, n_jobs=self.n_jobs)
+            self._made["smoothed"] = denoised(found, noise_of(found))
+        measured: Observation = self._made["smoothed"]
+        return measured
 
     def isometric(self) -> IsometricChart | None:
         """The isometric layout, whether or not it is a chart; None where the graph falls into pieces."""
@@ -292,6 +296,14 @@ class Chart:
         if layout is None:
             raise errors.DisconnectedError(f"this observation has no coordinates: {'; '.join(self.problems)}")
         return layout
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """Half of the samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
+
+    chart: Chart
+    rows: IntArray
 
 
 def embed(

@@ -8,10 +8,15 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.placed import Outside
 from diffeo._support.wording import rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
+
+# Marks that lie this far off the manifold, as a share of the spread of the samples, may all be noisy; one is wrong that lies so
+# many times as far off as most.
+MOST_NOISE, NOISY_MARKS = 0.1, 3.0
 
 Coordinates = DiffusionChart | IsometricChart | MeasuredChart
 
@@ -39,14 +44,30 @@ def coordinates_of(chart: Coordinates, marks: Marks, what: str, n_threads: int) 
             )
         coordinates: FloatArray = chart.coordinates[marks.rows]
         return coordinates
-    placed = chart.place(marks.points, n_threads)
-    if placed.outside:
-        raise errors.LandmarkError(f"{what}: {placed.outside.where()}; remove these landmarks")
-    return placed.values
+    if isinstance(chart, IsometricChart):
+        found, off = _located(chart, marks.points, n_threads)
+        outside = Outside(len(found), off)
+    else:
+        found, outside = chart.place(marks.points, n_threads)
+    if outside:
+        raise errors.LandmarkError(f"{what}: {outside.where()}; remove these landmarks")
+    return found
 
 
 def off_chart(chart: IsometricChart, marks: Marks, n_threads: int) -> IntArray:
     """Which marks are not on the measured manifold."""
     if marks.rows is not None:
         return np.flatnonzero(np.isin(marks.rows, chart.left_out))
-    return chart.embedding._chart.locate(marks.points, n_threads).outside
+    return _located(chart, marks.points, n_threads)[1]
+
+
+def _located(chart: IsometricChart, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:
+    """Coordinates of marks, and which are off the manifold: those that lie about as far from it as most are only noisy."""
+    interpolant = chart.embedding._chart
+    located = interpolant.locate(points, n_threads)
+    off = located.outside
+    usual = float(np.median(located.residual)) if len(points) else 0.0
+    if len(off) == 0 or usual > MOST_NOISE * interpolant.spread:
+        return located.coordinates, off
+    beyond = interpolant.outside(located.coordinates[off], n_threads) | (located.residual[off] > NOISY_MARKS * usual)
+    return located.coordinates, off[beyond]

@@ -1,31 +1,10 @@
-"""Two random halves of one observation, each with coordinates of its own: what they disagree on, the whole does not know."""
+"""Random halves of a sample: what their charts disagree on, the whole does not know."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffeo._support.arrays import IntArray
-
-if TYPE_CHECKING:
-    from diffeo.charts.chart import Chart
-
-
-@dataclass(frozen=True, eq=False)
-class Half:
-    """Half of the samples of a chart, as a chart of their own.
-
-    Attributes
-    ----------
-    chart : Chart
-    rows : ndarray of int64
-        Of the whole, ascending.
-    """
-
-    chart: Chart
-    rows: IntArray
 
 
 def split(n: int, kept: IntArray, random_state: int) -> tuple[IntArray, IntArray]:

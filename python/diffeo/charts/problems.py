@@ -8,7 +8,8 @@ from diffeo._support.arrays import IntArray
 from diffeo._support.wording import rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
-from diffeo.isometry.trust import OVERLAPPING, UNSETTLED, is_suspicious
+from diffeo.isometry.embedding import loose_texts
+from diffeo.isometry.trust import OVERLAPPING, TURNED, UNSETTLED, is_suspicious
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.folds import many_near_folds, near_folds
 from diffeo.observation.observation import Observation
@@ -43,6 +44,13 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
             "two sheets do: it was caught in a local minimum, or the measurements do not tell inputs apart; add neurons"
         )
     return problems
+
+
+def loose_problems(where: str, chart: IsometricChart) -> list[tuple[str, bool]]:
+    """Parts that few edges hold, and of each whether it may be mirrored: which no comparison of halves would show."""
+    known = chart.embedding.looseness_
+    texts = loose_texts(chart.embedding.loose_part_, known)
+    return [(where + text, bool(doubt >= TURNED)) for text, doubt in zip(texts, known, strict=True)]
 
 
 def kernel_problems(where: str, chart: DiffusionChart) -> list[str]:

@@ -55,7 +55,8 @@ def _isometric_content(chart: IsometricChart) -> Content:
     fits = fits and np.array_equal(nodes.periods, fitted.periods_)
     if not (fits and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
-    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows}
+    loose = fields_of("loose.", fitted, schema.LOOSE) if len(fitted.looseness_) else {}
+    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows} | loose
 
 
 def _diffusion_content(chart: DiffusionChart) -> Content:
@@ -84,6 +85,12 @@ def build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: 
     fitted = IsometricEmbedding()
     observation = _restore(fitted, "isometric", content, at, sizes)
     rows, sizes["u"] = take(content, at, schema.ISOMETRIC, sizes)["rows"], sizes["d"]
+    loose: Content = {"loose_part_": np.zeros(sizes["n"], dtype=np.int64), "looseness_": np.empty(0)}
+    if holds(content, f"{at}loose."):
+        loose = take(content, f"{at}loose.", schema.LOOSE, {"n": sizes["n"]})
+    fitted.loose_part_, fitted.looseness_ = loose["loose_part_"], loose["looseness_"]
+    if set(fitted.loose_part_) - {0} != set(range(1, len(fitted.looseness_) + 1)) or (fitted.looseness_ < 0.0).any():
+        raise errors.InputError(f"{at}loose_part_ and looseness_ do not fit each other")
     if len(rows) < 2 or sorted([*rows, *fitted.left_out_]) != list(range(sizes["n"])):
         raise errors.InputError(f"{at}rows and {at}left_out_ do not list every sample once")
     samples = (fitted.embedding_, observation.points, fitted.jacobians_)
@@ -94,7 +101,7 @@ def build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: 
     _check_periods(fitted.periods_, nodes, f"{at}fitted.periods_")
     fitted._rows = rows
     if assemble:
-        fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_)
+        fitted._chart = HermiteChart(nodes, values, gradients, fitted.periods_, observation.noise)
     return IsometricChart(observation, fitted, fitted.embedding_)
 
 

@@ -27,6 +27,9 @@ def build_correction(content: Content, at: str, sizes: dict[str, int], assemble:
     """The model, from content that may be anything; None where there is none, or it is only checked."""
     if not holds(content, at):
         return None
+    if f"{at}linear" not in content:  # of a file written before there were affine predictors
+        scales, offset = (np.atleast_2d(content.get(at + name, 0.0)) for name in ("inverse_scales", "offset"))
+        content[f"{at}linear"] = np.zeros((*scales.shape, offset.shape[1]))
     taken, known = take(content, at, schema.CORRECTION, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
     if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
         raise errors.ShapeError(

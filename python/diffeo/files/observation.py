@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo import errors
+from diffeo._support.arrays import real
 from diffeo.files import schema
 from diffeo.files.container import Content
 from diffeo.files.how_measured import build_options, options_content
@@ -15,6 +16,8 @@ from diffeo.observation.observation import Observation
 def observation_content(at: str, observation: Observation) -> Content:
     """Arrays and entries of an observation, whose names begin like this."""
     own = fields_of(at, observation, schema.OBSERVATION)
+    if observation.noise > 0.0:
+        own[f"{at}noise"] = observation.noise
     return own | options_content(f"{at}options.", observation.options)
 
 
@@ -32,4 +35,6 @@ def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obser
         raise errors.InputError(f"{at}precision is {taken['precision']!r:.60}; known are single and double")
     if not (taken["degrees_of_freedom"] > 0).all():
         raise errors.InputError(f"{at}degrees_of_freedom are not all positive")
-    return Observation(**taken, options=build_options(content, f"{at}options.", sizes))
+    # Of most there is none, and older files do not know any.
+    noise = real(content.pop(f"{at}noise", 0.0), f"{at}noise", at_least=0.0)
+    return Observation(**taken, noise=noise, options=build_options(content, f"{at}options.", sizes))

@@ -39,6 +39,7 @@ CURVE = {  # the dimension is NaN where a single bandwidth was tried
     "target": ">0"}
 SELECTION = {"mixing": "F cs", "components": "I s<c", "unexplained": "F c"}
 ISOMETRIC = {"rows": "I v<n"}  # of the nodes: their order decides between neighbours equally far
+LOOSE = {"loose_part_": "I n", "looseness_": "F h"}  # only where parts are held loosely; files of older versions have none
 DIFFUSION = {"coordinates": "F nu", "truncation": ">0"}
 ALIGNMENTS = {  # misfits are infinite where there were too few landmarks to leave one out
     "kind": "texts", "name": "texts", "residual": "F* i", "left_out": "F* i", "scale": "F i"}
@@ -48,7 +49,7 @@ REGISTRATION = {  # misfits are infinite for samples left out
     "n_iter": "int 0", "converged": "bool"}
 CORRECTION = {
     "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
-    "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm"}
+    "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm", "linear": "F jfm"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a correction, in their order
 LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
 FOLDS = {"near_folds": "I f<n"}

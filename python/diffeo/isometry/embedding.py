@@ -11,15 +11,15 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, RandomState, check_units, float_array, integer
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, check_units, float_array, integer
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
-from diffeo._support.wording import rows_text
+from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
 from diffeo.isometry.stress import untangle
-from diffeo.isometry.trust import DISTORTED, is_distorted
+from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.estimator_input import checked_input
 from diffeo.observation.observation import Observation
@@ -78,6 +78,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     periods_ : ndarray of shape (k, d)
         On closed flat domains X and X + any sum of periods are the same place (a circle has k = 1, a torus k = 2),
         and `embedding_` lies in one cell; k = 0 elsewhere.
+    loose_part_ : ndarray of shape (n,) and int64
+        Of each sample, 0 where the rest holds it firmly, and k in the k-th part that few edges hold, as beyond a gap or a
+        corridor: the lengths hardly tell how it is turned against the rest.
+    looseness_ : ndarray of shape (k,)
+        Relative error of `embedding_` that each such part may cause; 1 and more where it may be mirrored.
     n_iter_ : int
         Steps of the refinement, all rounds together.
     converged_ : bool
@@ -126,7 +131,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Warns
         -----
         DistortionWarning
-            An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains.
+            An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains. Or a part
+            of it is held loosely: `looseness_`.
         """
         n_neighbors = integer(self.n_neighbors, "n_neighbors", 1)
         observation, is_array = self._checked(X)
@@ -218,6 +224,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._scatter(whole, found, n_threads)
         if not is_array:
             _warn_of_distortion(found, observation)
+            for said in loose_texts(self.loose_part_, self.looseness_):
+                errors.warn(said, errors.DistortionWarning)
 
     def _array_layout(self, observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
         """The coordinates of a plain array are those of the array: the refinement only confirms it."""
@@ -244,6 +252,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.misfit_[graph.rows] = np.sqrt(off / np.maximum(size, np.finfo(float).tiny))
         self.embedding_ = np.empty((n, d))
         self.embedding_[graph.rows] = chart.nodes
+        loose = [part for part in found.loose if part.doubt > LOOSE]
+        self.loose_part_ = np.zeros(n, dtype=np.int64)
+        self.looseness_ = np.array([part.doubt for part in loose])
+        for number, part in enumerate(loose, 1):
+            self.loose_part_[part.rows] = number
         self.jacobians_ = np.zeros((n, observation.points.shape[1], d))
         self.jacobians_[graph.rows] = chart.gradients
         left_out = np.ones(n, dtype=bool)
@@ -252,6 +265,20 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if len(self.left_out_):
             points = np.ascontiguousarray(observation.points[self.left_out_])
             self.embedding_[self.left_out_] = chart.locate(points, n_threads).coordinates
+
+
+def loose_texts(part: IntArray, looseness: FloatArray) -> list[str]:
+    """What is to be said of parts that few edges hold, one sentence each."""
+    texts = []
+    for number, doubt in enumerate(looseness, 1):
+        rows = np.flatnonzero(part == number)
+        may = f"be turned by so much that coordinates are off by about {percent(doubt)}"
+        texts.append(
+            f"{percent(len(rows) / len(part))} of the samples ({rows_text(rows)}) hang on the others by a few edges only, as "
+            f"behind a gap or a corridor: they may {'lie mirrored' if doubt >= TURNED else may}, and no length tells; add "
+            "samples in between"
+        )
+    return texts
 
 
 def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:

@@ -14,6 +14,8 @@ MAX_STEPS = 40
 # Conjugate gradients reduce the residual of a step by this factor (in 7 to 40 iterations mostly), at most so many in a step.
 REDUCTION = 0.1
 MAX_ITERATIONS = 200
+# A response to errors has its softest part last, goes on to this, and is damped by less.
+RESPONSE_REDUCTION, RESPONSE_DAMPING = 1e-4, 1e-8
 # No step begins after so many iterations in all; 200 to 500 were measured on arms an eighth as wide as long.
 ENOUGH_ITERATIONS = 1000
 # Damping in units of the Laplacian: at first; its factors after a step that halved the stress, that lowered it, and that
@@ -83,6 +85,21 @@ def bend(
     return layout, total, False
 
 
+def response(
+    graph: NeighborGraph, layout: FloatArray, weights: FloatArray, laplacian: GraphLaplacian, errors: FloatArray
+) -> FloatArray:
+    """The move (n + k, d) with which a layout of least stress answers small errors (e,) of its lengths, to first order.
+
+    `weights` and `laplacian` as in `bend`.
+    """
+    incidence = graph.incidence()
+    transposed = incidence.T.tocsr()
+    unit, _ = _directions(graph, layout)
+    right = transposed @ (unit * (weights * errors)[:, None])
+    solve = laplacian.correct
+    return _step(right, unit, weights, incidence, transposed, solve, RESPONSE_DAMPING, RESPONSE_REDUCTION)[0]
+
+
 def _directions(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Unit vectors (e, d) along the edges, and by how much these are too long, (e,)."""
     step = graph.steps(layout)
@@ -98,6 +115,7 @@ def _step(
     transposed: sp.csr_array,
     solve: Solve,
     damping: float,
+    reduction: float = REDUCTION,
 ) -> tuple[FloatArray, int]:
     """Solution (n + k, d) of the damped system by preconditioned conjugate gradients, and the iterations."""
 
@@ -112,7 +130,7 @@ def _step(
     direction = solve(residual)
     size = first = float((residual * direction).sum())
     iterations = 1
-    while size > REDUCTION**2 * first and iterations <= MAX_ITERATIONS:
+    while size > reduction**2 * first and iterations <= MAX_ITERATIONS:
         product = stiffness(direction)
         along = size / float((direction * product).sum())
         step = step + along * direction

@@ -33,6 +33,8 @@ MOST_TURNS = 1e12
 IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
 OFF_MANIFOLD = 0.1
+# The norm of k independent noises exceeds its usual size by this over the root of k in one of some thousand cases.
+NOISE_EXCESS = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,12 +70,15 @@ class HermiteChart:
         dy/dX at the nodes.
     periods : ndarray of shape (k, d)
         X and X + any sum of periods are the same place; nodes and results are moved into one cell.
+    noise : float
+        Standard deviation of the noise of measurements that are to be located: so far off the manifold they may be.
     """
 
     nodes: FloatArray
     values: FloatArray
     gradients: FloatArray
     periods: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    noise: float = 0.0
     spacing: FloatArray = field(init=False, repr=False)
     """Typical distance between nodes around each of them, (n,)."""
     _units: FloatArray = field(init=False, repr=False)
@@ -164,7 +169,7 @@ class HermiteChart:
         sheets = elsewhere > ELSEWHERE * self.spacing[nearest[:, :1]]
         for attempt in range(1, min(STARTS, near)):
             doubted = sheets.any(axis=1)
-            left = np.flatnonzero((residual > OFF_MANIFOLD * unit) | doubted)
+            left = np.flatnonzero((residual > OFF_MANIFOLD * unit + self._noisy) | doubted)
             if len(left) == 0:
                 break
             start = nearest[np.arange(count), np.where(doubted, sheets.argmax(axis=1), attempt)]
@@ -178,8 +183,20 @@ class HermiteChart:
         coordinates = self.wrapped(coordinates)
         distance, node = self._node_tree.query(coordinates, workers=n_threads or -1)
         node = self._origin[node]
-        outside = (residual > OFF_MANIFOLD * self._unit(node)) | (distance > OUTSIDE * self.spacing[node])
+        outside = (residual > OFF_MANIFOLD * self._unit(node) + self._noisy) | (distance > OUTSIDE * self.spacing[node])
         return Located(coordinates, residual, np.flatnonzero(outside))
+
+    @property
+    def spread(self) -> float:
+        """Root-mean-square distance of the nodes' measurements from their mean, in units of residuals."""
+        return float(np.sqrt(((self.values.std(axis=0) * self._units) ** 2).sum()))
+
+    @property
+    def _noisy(self) -> float:
+        """How far noise takes measurements off the manifold, in units of the residual: hardly ever farther."""
+        m, d = self.gradients.shape[1:]
+        usual = self.noise * np.sqrt((self._units**2).sum() * max(m - d, 0) / m)
+        return float(usual * (1.0 + NOISE_EXCESS / np.sqrt(max(m - d, 1))))
 
     def _unit(self, node: IntArray) -> FloatArray:
         """How far one spacing moves the measurements at the nodes."""

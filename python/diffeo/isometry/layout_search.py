@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,10 +11,21 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.isometry.frame_layout import develop
 from diffeo.isometry.frames import corrected_lengths, extended, gradients_along, local_frames
+from diffeo.isometry.gauss_newton import bend
 from diffeo.isometry.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
 from diffeo.isometry.hermite import HermiteChart
-from diffeo.isometry.stress import refine, refine_robustly, relative_stress, start_layout, untangle
-from diffeo.isometry.trust import DOUBTFUL, FOLDED, SECOND_LOOK, STRAYS, is_doubtful, too_many_strays
+from diffeo.isometry.hinges import Hinges, LoosePart, find_hinges
+from diffeo.isometry.laplacian import graph_laplacian
+from diffeo.isometry.stress import (
+    SETTLED,
+    edge_weights,
+    refine,
+    refine_robustly,
+    relative_stress,
+    start_layout,
+    untangle,
+)
+from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, SECOND_LOOK, STRAYS, is_doubtful, too_many_strays
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -40,7 +51,8 @@ class Unfolding:
     """A layout of a neighbour graph.
 
     `layout` (n + k, d): coordinates in the order of `graph.rows`, then the periods; `gradients` (n, m, d) = dy/dX;
-    `stress` and `overlap` as in `IsometricEmbedding`; `n_iter` steps of refinement in all; whether the last `settled`.
+    `stress` and `overlap` as in `IsometricEmbedding`; `n_iter` steps of refinement in all; whether the last `settled`;
+    parts that few edges hold, `loose` or not.
     """
 
     graph: NeighborGraph
@@ -50,6 +62,7 @@ class Unfolding:
     overlap: float
     n_iter: int
     settled: bool
+    loose: list[LoosePart] = field(default_factory=list)
 
     @property
     def coordinates(self) -> FloatArray:
@@ -64,7 +77,7 @@ class Unfolding:
     def chart(self, observation: Observation) -> HermiteChart:
         """Interpolation between coordinates and measurements."""
         points = np.ascontiguousarray(observation.points[self.graph.rows])
-        return HermiteChart(self.coordinates, points, self.gradients, self.periods)
+        return HermiteChart(self.coordinates, points, self.gradients, self.periods, observation.noise)
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -72,18 +85,73 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
     graph = _largest_piece(graph, observation)
     check_lengths(graph.lengths)
-    found = corrected(observation, graph, *untangle(graph, _start(observation, graph, n_neighbors, n_threads)))
+    hinges = find_hinges(observation, graph, n_neighbors, n_threads)
+    if hinges is not None:
+        graph = hinges.braced(graph)
+    start = _start(observation, graph, n_neighbors, n_threads)
+    laid = untangle(graph, start) if hinges is None else _hinged(observation, graph, hinges, start)
+    found = corrected(observation, graph, *laid)
     if is_doubtful(found.stress, found.overlap, found.settled):
-        found = _reconsidered(observation, graph, found, n_neighbors)
+        found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
     strays = len(graph.rows) < len(observation.usable)
     for _ in range(SECOND_LOOKS if strays or found.stress > SECOND_LOOK else 0):
-        again = _second_look(observation, found, n_neighbors, n_threads)
+        again = _second_look(observation, found, n_neighbors, n_threads, hinges)
         if again is None:
             break
         found = again
-    return found
+    return found if hinges is None else _held(observation, found, hinges)
+
+
+def _hinged(
+    observation: Observation, graph: NeighborGraph, hinges: Hinges, start: FloatArray
+) -> tuple[FloatArray, int, bool]:
+    """As `untangle`, the lower stress of the layout found and of that with its parts turned as the frames say.
+
+    Parts that few edges hold move by much at little gain, which looks settled to a majorisation.
+    """
+    layouts, total = [], 0
+    for _ in range(2):
+        layout, steps, settled = _unbent(graph, start)
+        total += steps
+        layouts.append((relative_stress(graph, layout) + overlap(graph, layout), layout, settled))
+        start = hinges.turned(observation, graph, layout)
+    _, layout, settled = min(layouts, key=lambda found: found[0])
+    return layout, total, settled
+
+
+def _unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, bool]:
+    """As `untangle`, Gauss-Newton steps after it in any case."""
+    layout, steps, _ = untangle(graph, start)
+    weights = edge_weights(graph.lengths)
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings)
+    settled = SETTLED * float(np.median(graph.lengths))
+    layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
+    return layout, steps + iterations, converged
+
+
+def _held(observation: Observation, found: Unfolding, hinges: Hinges) -> Unfolding:
+    """The layout with what is to be said of its parts; if one is loose, of it and that from the local frames the better.
+
+    Frames that are handed on along a corridor know its bends, of which lengths along a single line say nothing.
+    """
+    found = replace(found, loose=hinges.loose(observation, found.graph, found.layout))
+    if found.graph.n_periods or not any(part.doubt > LOOSE for part in found.loose):
+        return found
+    points, whitening = (
+        np.ascontiguousarray(observation.points[found.graph.rows]),
+        observation.whitening[found.graph.rows],
+    )
+    development = None
+    with contextlib.suppress(RuntimeError):
+        development = develop(found.graph, points, whitening)
+    if development is None or development[0].n_periods:
+        return found
+    again = corrected(observation, development[0], *_unbent(*development))
+    if not again.stress + again.overlap < found.stress + found.overlap:
+        return found
+    return replace(again, loose=hinges.loose(observation, again.graph, again.layout))
 
 
 def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int) -> FloatArray:
@@ -149,9 +217,13 @@ def corrected(
     return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), n_iter, settled)
 
 
-def _reconsidered(observation: Observation, graph: NeighborGraph, found: Unfolding, n_neighbors: int) -> Unfolding:
+def _reconsidered(
+    observation: Observation, graph: NeighborGraph, found: Unfolding, n_neighbors: int, hinges: Hinges | None
+) -> Unfolding:
     """The best of the layout found, and of those without doubtful edges from the same start and from local frames."""
     firm = supported(graph, observation, n_neighbors)
+    if hinges is not None:
+        firm = hinges.braced(firm)
     if pieces(firm)[0] > 1:
         firm = graph
     layouts = [found]
@@ -198,7 +270,9 @@ def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_thre
     return closed if closed.stress + closed.overlap <= DOUBTFUL else found
 
 
-def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding | None:
+def _second_look(
+    observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None = None
+) -> Unfolding | None:
     """The layout from edges between samples that are near in it, samples left out before included."""
     rows, layout = found.graph.rows, found.layout
     n = len(rows)
@@ -217,6 +291,8 @@ def _second_look(observation: Observation, found: Unfolding, n_neighbors: int, n
             if keep.sum() < n - STRAYS * len(observation):
                 return None
             graph, layout = graph.restricted(keep), layout[keep]
+    if hinges is not None:
+        graph = hinges.braced(graph)
     moved, steps, settled = refine_robustly(graph, layout)
     return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, robust=True)
 

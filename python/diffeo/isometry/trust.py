@@ -35,8 +35,13 @@ OVERLAPPING = 0.01
 # Above this a layout lies in two sheets: it is not one to one, the domain is closed.
 SHEETS = 0.1
 
+# Relative error of a layout that a part held by few edges may have, beyond which a problem says so.
+LOOSE = 0.004
+# From here on the part may be mirrored, or turned away.
+TURNED = 1.0
+
 # Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
-STRAYS = 0.1
+STRAYS = 0.01
 
 # Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
 # factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.

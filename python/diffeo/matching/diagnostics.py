@@ -14,7 +14,13 @@ from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import CONTRADICTION, SCALE_TOLERANCE, Alignment
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
-from diffeo.charts.problems import fold_problems, kernel_problems, layout_problems, left_out_problems
+from diffeo.charts.problems import (
+    fold_problems,
+    kernel_problems,
+    layout_problems,
+    left_out_problems,
+    loose_problems,
+)
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.observation.folds import near_folds
 
@@ -95,7 +101,10 @@ def diagnose_isometric(
             "although both sides measure in input units: the inputs differ in scale, or a side folds"
         )
     for name, chart in zip(names, (a, b), strict=True):
-        reasons += layout_problems(f"on side {name} ", chart)
+        where = f"on side {name} "
+        reasons += layout_problems(where, chart)
+        for text, may_be_mirrored in loose_problems(where, chart):
+            (problems if may_be_mirrored else reasons).append(text)
     if alignment.kind != "projection":
         problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates, names)
     return Diagnostics(

@@ -22,8 +22,8 @@ from diffeo.matching.maps import ByIsometry
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
-# Landmarks off a manifold are left out while they are at most this share.
-STRAY_LANDMARKS = 0.1
+# Landmarks off a manifold are left out while they are at most this share, and so many more than the dimension are left.
+STRAY_LANDMARKS, MORE_THAN_DIMENSION = 1.0 / 3.0, 2
 # Landmarks by which the scales of a half's corrections are sought: these only have to be about those of the whole.
 SEARCHED_OF_HALF = 100
 
@@ -101,7 +101,7 @@ def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart)
         off_chart(side, marks, problem.n_threads) for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
     stray, count = np.union1d(*off), problem.count
-    if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) <= a.observation.dim:
+    if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) < a.observation.dim + MORE_THAN_DIMENSION:
         return problem, []
     said = (
         f"{len(stray)} of {count} landmarks ({rows_text(stray)}) lie off a side's measured manifold or outside of its sampled "

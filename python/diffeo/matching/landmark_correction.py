@@ -6,11 +6,12 @@ import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.linalg import cho_solve
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.alignment.linear import Alignment, align_isometric
-from diffeo.matching.gaussian_process import SEARCHED, explained, fit_process, kernel_factor, sections
+from diffeo.matching.gaussian_process import SEARCHED, Process, explained, fit_process, kernel_factor, sections
 
 # Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
 LANDMARKS_PER_COORDINATE = 2
@@ -20,6 +21,14 @@ LEFT_OUT_ONE_BY_ONE = 50
 PRIOR_LANDMARKS = 3.0
 # Share of the doubt of an aligned map which falls on a regression that has the coordinates among its inputs.
 DOUBT_OF_INPUTS = 0.1
+# A combination that misses landmarks left out by more than this is compared with ones that have plain fits among them: an
+# affine one, and kernel ridge regression with one length scale for all measurements, both chosen by landmarks left out.
+PLAIN_ABOVE = 0.01
+AFFINE_PENALTIES, RIDGE_PENALTIES = np.logspace(-8, 2, 21), np.logspace(-10, -1, 10)
+# Inverse squared length scales, over the mean squared distance of standardised landmarks.
+RIDGE_SCALES = np.logspace(-3, 1, 9)
+# Fewer landmarks than this are not worth an affine fit.
+FEWEST_FOR_PLAIN = 4
 # Queries evaluated at once: bounds the memory to this many times the number of landmarks.
 CHUNK = 8192
 # Of more landmarks than this, evenly spaced ones are used: time grows with their cube, memory with their square.
@@ -30,24 +39,27 @@ MAX_LANDMARKS = 2000
 class LandmarkCorrection:
     """Combination of k predictors of the same m measurements, weighted at each query by their precisions there.
 
-    Predictor j is ``base[j] * prediction + offset[j] + k_j(query, landmarks) @ dual[j]`` with a squared-exponential
-    kernel k_j over the f = c + m_a numbers (coordinates, points) of a query; its variance is ``spread[j]**2 *
-    (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the precisions is
-    a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be stored.
+    Predictor j is ``base[j] * prediction + offset[j] + query @ linear[j] + k_j(query, landmarks) @ dual[j]`` with a
+    squared-exponential kernel k_j over the f = c + m_a numbers (coordinates, points) of a query; its variance is
+    ``spread[j]**2 * (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the
+    precisions is a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be
+    stored.
 
     Attributes
     ----------
     landmarks : ndarray of shape (L, f)
         Coordinates, then points, of the landmarks.
     kinds : tuple of str
-        "aligned" (the prediction itself), "aligned + process" (of the coordinates), and "process of coordinates", "of
-        points" or "of both".
+        "aligned" (the prediction itself), "aligned + process" (of the coordinates), "process of coordinates", "of
+        points" or "of both", "affine of points" and "ridge of points".
     base : ndarray of shape (k,)
         1 where the prediction is added, else 0.
     inverse_scales : ndarray of shape (k, f)
         0 where a predictor does not use an input.
     amplitude, noise : ndarray of shape (k,)
     offset, spread, doubt : ndarray of shape (k, m)
+    linear : ndarray of shape (k, f, m)
+        Coefficients of the inputs; 0 but for an affine predictor.
     dual : ndarray of shape (k, L, m)
     errors : dict of str to float
         Relative error at the landmarks, each predicted from the others: of every predictor, and "combined".
@@ -64,6 +76,7 @@ class LandmarkCorrection:
     doubt: FloatArray
     dual: FloatArray
     errors: dict[str, float]
+    linear: FloatArray
     _factors: dict[int, FloatArray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +96,7 @@ class LandmarkCorrection:
     @property
     def learned(self) -> bool:
         """Whether the landmarks add anything to the aligned prediction."""
-        return len(self._factors) > 0
+        return len(self._factors) > 0 or bool(self.linear.any())
 
     def predict(self, points: FloatArray, coordinates: FloatArray, prediction: FloatArray | None = None) -> FloatArray:
         """Combined prediction.
@@ -126,7 +139,7 @@ class LandmarkCorrection:
 
     def _expert(self, j: int, queries: FloatArray, prediction: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Prediction (count, m) of predictor j, and its variance."""
-        mean = np.tile(self.offset[j], (len(queries), 1))
+        mean = self.offset[j] + queries @ self.linear[j]
         if prediction is not None:
             mean += self.base[j] * prediction
         left = np.full(len(queries), self.noise[j])
@@ -194,8 +207,12 @@ def learn_correction(
         rows.append(_process("process of coordinates", landmarks, slice(0, c), values, searched))
         rows.append(_process("process of both", landmarks, slice(0, None), values, searched))
     size = float(np.linalg.norm(values - values.mean(axis=0)))
-    misses = {row.kind: row.misses for row in rows}
-    misses["combined"] = _combine([row.misses for row in rows], [row.variances for row in rows])
+    combined = _combine([row.misses for row in rows], [row.variances for row in rows])
+    processes = prediction is None or len(rows) > 1
+    if processes and len(landmarks) >= FEWEST_FOR_PLAIN and np.linalg.norm(combined) > PLAIN_ABOVE * size:
+        rows = _with_plain(rows, landmarks, c, values, searched)
+        combined = _combine([row.misses for row in rows], [row.variances for row in rows])
+    misses = {row.kind: row.misses for row in rows} | {"combined": combined}
     return LandmarkCorrection(
         landmarks=landmarks,
         kinds=tuple(row.kind for row in rows),
@@ -207,6 +224,7 @@ def learn_correction(
         spread=np.stack([row.spread for row in rows]),
         doubt=np.stack([row.doubt for row in rows]),
         dual=np.stack([row.dual for row in rows]),
+        linear=np.stack([_zeros(landmarks, values) if row.linear is None else row.linear for row in rows]),
         errors={kind: float(np.linalg.norm(miss)) / size if size > 0.0 else 0.0 for kind, miss in misses.items()},
     )
 
@@ -244,6 +262,7 @@ class _Row:
     dual: FloatArray
     misses: FloatArray
     variances: FloatArray
+    linear: FloatArray | None = None
 
 
 def _aligned(landmarks: FloatArray, missed: FloatArray, doubted: FloatArray) -> _Row:
@@ -263,11 +282,18 @@ def _process(
     searched: int,
     doubted: FloatArray | float = 0.0,
 ) -> _Row:
-    """A process of some of the inputs, its variance scaled by how large the misses are beside it."""
+    """A process of some of the inputs."""
     fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets, searched)
+    return _of_process(kind, landmarks, used, fitted, doubted)
+
+
+def _of_process(
+    kind: str, landmarks: FloatArray, used: slice, fitted: Process, doubted: FloatArray | float = 0.0
+) -> _Row:
+    """A fitted process, its variance scaled by how large the misses are beside it."""
     misses, variances = fitted.left_out()
     ratio = misses**2 / np.where(variances > 0.0, variances, 1.0)
-    scale = (PRIOR_LANDMARKS + ratio.sum(axis=0)) / (PRIOR_LANDMARKS + len(targets))
+    scale = (PRIOR_LANDMARKS + ratio.sum(axis=0)) / (PRIOR_LANDMARKS + len(misses))
     scales = np.zeros(landmarks.shape[1])
     scales[used] = fitted.inverse_scales
     doubt = np.broadcast_to(doubted, fitted.spread.shape)
@@ -276,6 +302,68 @@ def _process(
     return _Row(
         kind, scales, fitted.amplitude, fitted.noise, fitted.offset, spread, doubt, fitted.dual, misses, variances
     )
+
+
+def _with_plain(rows: list[_Row], landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> list[_Row]:
+    """The predictors with plain fits among them, without, or the best of all alone: whatever misses landmarks least."""
+    plain = [_affine(landmarks, c, values), _ridge(landmarks, c, values, searched)]
+    options = [rows, rows + plain, *([row] for row in rows + plain)]
+    missed = [
+        np.linalg.norm(_combine([row.misses for row in some], [row.variances for row in some])) for some in options
+    ]
+    return options[int(np.argmin(missed))]
+
+
+def _affine(landmarks: FloatArray, c: int, values: FloatArray) -> _Row:
+    """Ridge regression on the points, its penalty and its misses by landmarks left out, in closed form."""
+    points, mean = landmarks[:, c:], values.mean(axis=0)
+    centre, unit = points.mean(axis=0), points.std(axis=0)
+    unit = np.where(unit > 0.0, unit, np.inf)
+    u, s, vt = np.linalg.svd((points - centre) / unit, full_matrices=False)
+    along, count = u.T @ (values - mean), len(values)
+    fits = []
+    for penalty in AFFINE_PENALTIES:
+        kept = s**2 / (s**2 + penalty)
+        share = np.minimum(1.0 / count + (u**2) @ kept, 1.0 - 1e-9)
+        fits.append((values - mean - u @ (kept[:, None] * along)) / (1.0 - share)[:, None])
+    best = int(np.argmin([np.linalg.norm(missed) for missed in fits]))
+    weights = (vt.T @ ((s / (s**2 + AFFINE_PENALTIES[best]))[:, None] * along)) / unit[:, None]
+    linear = _zeros(landmarks, values)
+    linear[c:] = weights
+    spread = np.sqrt((fits[best] ** 2).mean(axis=0))
+    none = np.zeros(values.shape[1])
+    variances = np.tile(spread**2, (count, 1))
+    return _Row(
+        "affine of points", np.zeros(landmarks.shape[1]), 0.0, 1.0, mean - centre @ weights, spread, none,
+        np.zeros_like(values), fits[best], variances, linear,
+    )  # fmt: skip
+
+
+def _ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> _Row:
+    """Kernel ridge regression on the points, with the scale and penalty that miss landmarks left out least."""
+    points, offset, spread = np.ascontiguousarray(landmarks[:, c:]), values.mean(axis=0), values.std(axis=0)
+    unit = points.std(axis=0)
+    unit = np.where(unit > 0.0, unit, np.inf)
+    standard = (values - offset) / np.where(spread > 0.0, spread, 1.0)
+    some = np.linspace(0, len(points) - 1, min(len(points), searched)).astype(np.int64)
+    best = (np.inf, 0.0, 0.0)
+    for scale in RIDGE_SCALES:
+        inverse = np.sqrt(scale / np.isfinite(unit).sum().clip(1)) / unit
+        size, axes = np.linalg.eigh(sections(points[some], points[some], inverse, 1.0))
+        along = axes.T @ standard[some]
+        for penalty in RIDGE_PENALTIES:
+            gain = 1.0 / (np.maximum(size, 0.0) + penalty)
+            missed = (axes @ (gain[:, None] * along)) / ((axes**2) @ gain)[:, None]
+            best = min(best, (float(np.linalg.norm(missed)), float(scale), float(penalty)))
+    inverse = np.sqrt(best[1] / np.isfinite(unit).sum().clip(1)) / unit
+    factor = kernel_factor(points, inverse, 1.0, best[2])
+    dual = cho_solve((factor, True), standard) * spread
+    fitted = Process(points, inverse, 1.0, best[2], offset, spread, dual)
+    return _of_process("ridge of points", landmarks, slice(c, None), fitted)
+
+
+def _zeros(landmarks: FloatArray, values: FloatArray) -> FloatArray:
+    return np.zeros((landmarks.shape[1], values.shape[1]))
 
 
 def _combine(means: list[FloatArray], variances: list[FloatArray]) -> FloatArray:

@@ -136,7 +136,7 @@ def solved(problem: MatchProblem) -> Transformation:
             )
         problem.need_landmarks("diffusion coordinates are aligned by landmarks only")
         return judged(problem, by_diffusion(problem)) if problem.check else unchecked(by_diffusion(problem))
-    learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim)
+    learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim, problem.check)
     layouts = _Layouts(problem, learnable)
     if problem.check and (found := _by_evidence(problem, layouts, learnable)) is not None:
         return found
@@ -154,11 +154,12 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.
         are_charts = a.is_chart and b.is_chart
-        with _refused(problem) if learnable or not are_charts else contextlib.nullcontext():
+        many = enough_landmarks(problem.count, problem.a.dim)
+        with _refused(problem) if many or not are_charts else contextlib.nullcontext():
             found.append(judged(problem, by_isometry(problem, a, b)))
         if problem.coordinates == "isometric":
             return found[0]
-        enough = GOOD_CHART if are_charts else GOOD
+        enough = GOOD_CHART if are_charts and found and found[0].expected is not None else GOOD
         if found and expected_of(found[0]) <= enough:
             return found[0]
     if problem.count and problem.invertible:

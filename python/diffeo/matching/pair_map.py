@@ -20,6 +20,8 @@ from diffeo.observation.folds import near_folds
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
 LANDMARKS_PER_DIMENSION = 10
+# ... and, beside the dimension plus one, where its expected error is compared with that of others.
+CHECKED_PER_DIMENSION = 2
 # Below this relative error at landmarks left out they carry a direction.
 CARRIED = 0.05
 TINY = float(np.finfo(float).tiny)
@@ -27,9 +29,9 @@ TINY = float(np.finfo(float).tiny)
 Side = IsometricChart | MeasuredChart
 
 
-def enough_landmarks(count: int, dim: int) -> bool:
-    """Whether so many landmarks can carry a map between sides of so many dimensions."""
-    return count >= LANDMARKS_PER_DIMENSION * dim
+def enough_landmarks(count: int, dim: int, check: bool = False) -> bool:
+    """Whether so many landmarks can carry a map between sides of so many dimensions; fewer, if it will be told how well."""
+    return count >= (CHECKED_PER_DIMENSION * (dim + 1) if check else LANDMARKS_PER_DIMENSION * dim)
 
 
 def one_way(learned: Transformation) -> bool:

@@ -33,6 +33,9 @@ ORDERS = (4.0, 2.0)
 OF_NOISE = np.sqrt(0.5)
 # The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
 ALONE = 2.0
+# Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
+# landmarks are about as few as this, by more.
+OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
 # A half with fewer samples than this for each dimension says nothing.
 FEWEST = 15
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
@@ -83,13 +86,13 @@ def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
     Where it is not known, twice what the landmarks miss. Isometric coordinates that are charts by every other sign count half,
-    and where their halves are none, as barely good.
+    and as barely good where there are no landmarks either.
     """
     found = _both_ways(t)
     if not np.isfinite(found):
         found = 2.0 * _at_landmarks(t)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
-        return min(PREFERRED * found, GOOD_CHART)
+        return PREFERRED * found if np.isfinite(found) else GOOD_CHART
     return found
 
 
@@ -221,8 +224,12 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward:
     whole, one, other = sent
     places = places_of(source, source.coordinates[rows], points)
     squares = _of_halves(whole, one, other, places, ratio) / spread**2
-    squares += _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
+    by_landmarks = _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
+    if taught is not None and taught.learned:
+        # Where corrections carry the map, it need not be as wrong as the motion.
+        by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
+    squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
         squares += max((AT_LANDMARKS * taught.error) ** 2 - float(squares.mean()), 0.0)
     order = 2 if isinstance(t.map, ByIsometry) else 1
@@ -349,7 +356,9 @@ def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrecti
     coordinates = source.coordinates[rows]
     spread = spread_of(target.observation.points)
     squares = (model.deviation(points, source.features(coordinates)) / spread) ** 2
-    squares *= max(1.0, model.error**2 / max(float(squares.mean()), np.finfo(float).tiny))
+    # Predictors are chosen by the landmarks, which promise too much where they are few.
+    error = OPTIMISM * (1.0 + FEW_LANDMARKS / len(model.landmarks)) * model.error
+    squares *= max(1.0, error**2 / max(float(squares.mean()), TINY))
     places = places_of(source, coordinates, points)
     predicted = model.predict(points, source.features(coordinates))
     spacing, growth = bend(places, predicted / spread, 1)

@@ -55,6 +55,8 @@ class Observation:
         Of each sample's covariance: K - 1 for a burst of K, more after smoothing, infinite for derivatives.
     precision : str
         "single" if the measurements are numbers of single precision (a float32 network's), else "double".
+    noise : float
+        Standard deviation of the noise of each measurement, which charts take out of `points`; 0 where none is known.
 
     Notes
     -----
@@ -72,6 +74,7 @@ class Observation:
     options: MeasureOptions = field(default_factory=MeasureOptions)
     degrees_of_freedom: FloatArray = field(default_factory=lambda: np.empty(0))  # none given: infinite
     precision: str = "double"
+    noise: float = 0.0
     _usable: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy
 
-from diffeo import __version__, errors
-from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, RandomState, boolean, real
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, RandomState, boolean, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
-from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
@@ -28,12 +24,11 @@ from diffeo.verdict.baselines import affine_fit, compare_baselines
 from diffeo.verdict.error_bounds import UNDETERMINED, judge, verdict
 from diffeo.verdict.losses import Pair, evidence_both_ways, located, moved, with_landmarks, with_losses
 from diffeo.verdict.report import Report
+from diffeo.verdict.report_facts import diagnosed, settings_of, spaced, spectra_of
 from diffeo.verdict.sentences import WITHOUT_LANDMARKS, exchanged, reason_for
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
-# Samples of each side, and eigenvalues, for the spectra that a report shows.
-MOST_FOR_SPECTRA, N_EIGENVALUES = 4000, 10
 # Parts of the landmarks that an affine fit leaves out in turn.
 FOLDS = 10
 
@@ -225,7 +220,7 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     compared = []
     if judging.baselines:
         compared = compare_baselines(t.landmarks, pairs, observations=sides, n_jobs=judging.n_jobs, names=judging.names)
-    rows = _spaced(len(t.a.observation), MOST_SHOWN), _spaced(len(t.b.observation), MOST_SHOWN)
+    rows = spaced(len(t.a.observation), MOST_SHOWN), spaced(len(t.b.observation), MOST_SHOWN)
     # The reason is told as the caller names the sides.
     ways = (forward, backward) if judging.names == SIDES else (backward, forward)
     reason = reason_for(verdict(ways[0].status, ways[1].status), *ways, judging.margin, judging.significance)
@@ -242,9 +237,9 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         coordinates=t.coordinates,
         embeddings=(moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
         held_out=located(t, pairs),
-        spectra=_spectra(t, judging.n_jobs) if judging.spectra else (np.empty(0), np.empty(0)),
-        diagnostics=_facts(t),
-        settings=_settings(t, judging),
+        spectra=spectra_of(t, judging.n_jobs) if judging.spectra else (np.empty(0), np.empty(0)),
+        diagnostics=diagnosed(t),
+        settings=settings_of(t, {"margin": judging.margin, "significance": judging.significance}),
         rows=rows,
     )
 
@@ -300,58 +295,3 @@ def _stand_in(landmarks: Pair, values: FloatArray, queries: Pair) -> tuple[Float
     if np.linalg.norm(missed) < model.error * np.linalg.norm(values - values.mean(axis=0)):
         return affine_fit(points, values)(queries[0]), "an affine fit"
     return model.predict(*queries), "a regression by Gaussian processes"
-
-
-def _spaced(count: int, most: int) -> IntArray:
-    """At most so many rows, evenly spaced."""
-    return np.linspace(0, count - 1, min(count, most)).astype(np.int64)
-
-
-def _spectra(t: Transformation, n_jobs: int | None) -> Pair:
-    """Nontrivial generator eigenvalues of both sides; empty where a side has none."""
-    known = t.diagnostics.generator_eigenvalues
-    return known if known is not None else (_spectrum(t.a.observation, n_jobs), _spectrum(t.b.observation, n_jobs))
-
-
-def _spectrum(observation: Observation, n_jobs: int | None) -> FloatArray:
-    part = observation[_spaced(len(observation), MOST_FOR_SPECTRA)]
-    try:
-        with errors.unsaid(errors.DiffeoWarning):  # a spectrum here is an illustration
-            fitted = DiffusionMap(n_components=min(N_EIGENVALUES, len(part.usable) // 4), n_jobs=n_jobs).fit(part)
-    except errors.DiffeoError:
-        return np.empty(0)
-    values: FloatArray = fitted.generator_eigenvalues_[1:]
-    # Pieces have spectra of their own: nothing to compare.
-    return values if fitted.n_connected_components_ == 1 else np.empty(0)
-
-
-def _facts(t: Transformation) -> dict[str, Any]:
-    """Numbers of the diagnostics by name."""
-    known = t.diagnostics
-    facts: dict[str, Any] = {"landmark_residual": float(known.landmark_residual), "scale": float(t.scale)}
-    facts["near_folds"] = [len(rows) for rows in known.near_folds]
-    if known.stress is not None:
-        facts["stress"] = [float(value) for value in np.atleast_1d(known.stress)]
-    if known.expected_error is not None:
-        # From A to B, from B to A.
-        facts["expected_error"] = [known.expected_error, known.expected_error_back]
-    if known.competed:
-        facts["maps_tried"] = {name: error for name, error in known.competed.items() if np.isfinite(error)}
-    return facts
-
-
-def _settings(t: Transformation, judging: Judging) -> dict[str, Any]:
-    """What it takes to make the report again."""
-    return {
-        "diffeo": __version__,
-        "instruction_set": core.INSTRUCTION_SET,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "platform": platform.platform(),
-        "arguments": {"margin": judging.margin, "significance": judging.significance},
-        "n_a": len(t.a.observation),
-        "n_b": len(t.b.observation),
-        "source_a": t.a.observation.source,
-        "source_b": t.b.observation.source,
-    }

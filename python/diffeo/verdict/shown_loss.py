@@ -217,7 +217,8 @@ class _Metric:
         if observation.source in FLOORS and observation.singular_values.shape[1] > d:
             weak = observation.singular_values[at, d] / unit
             self.weak = np.where(weak > floor_of(observation) * self.steepest, weak, 0.0)
-        self.noise = _noise(observation, unit)
+        # Of charts, whose points have none, an observation knows it.
+        self.noise = max(_noise(observation, unit), observation.noise / unit)
 
 
 def _unit_columns(whitening: FloatArray) -> FloatArray:

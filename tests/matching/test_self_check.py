@@ -1,0 +1,227 @@
+"""What a map is expected to be wrong by, against the truth: in size, row by row, and where nothing can be known."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from diffeo import Observation, embed, errors, load, match, relative_error
+from diffeo.matching import self_check
+from support.domains import sphere
+from support.pairs import NEW, THREE, at, both_errors, maps, observations
+from support.samples import smooth_map, square
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Two observations of 700 samples, matched by four landmarks."""
+    marks = at(maps(), square(4, seed=5))
+    pair = observations(n=700)
+    return match(*pair, landmarks=marks)
+
+
+def test_expected_errors_are_those_of_the_map(few):
+    forward, backward = both_errors(few, maps(), NEW)
+    known = few.diagnostics
+    assert forward < 2 * known.expected_error < 10 * forward
+    assert backward < 2 * known.expected_error_back < 10 * backward
+    assert known.expected_error == few.expected.forward.relative
+    assert known.problems == []
+
+
+def test_more_samples_are_expected_to_do_better(few):
+    more = match(*observations(n=2000), landmarks=at(maps(), square(4, seed=5)))
+    assert more.diagnostics.expected_error < 0.7 * few.diagnostics.expected_error
+
+
+def test_rows_are_predicted(few):
+    x = square(400, seed=11)
+    y_a, y_b = at(maps(), x)
+    spread = np.sqrt(((few.b.observation.points - few.b.observation.points.mean(axis=0)) ** 2).sum(axis=1).mean())
+    true = np.linalg.norm(few.transform(y_a) - y_b, axis=1) / spread
+    ratio = few.predicted_error(y_a) / true
+    assert np.mean((ratio > 0.25) & (ratio < 4)) > 0.6
+    back = few.predicted_error(y_b, inverse=True)
+    assert back.shape == (400,)
+    assert np.isfinite(back).all()
+    assert (back > 0).all()
+
+
+def test_rows_far_from_all_samples_are_expected_to_be_worse(few):
+    inside, outside = np.array([[0.5, 0.5]]), np.array([[1.35, 0.5]])
+    near, far = (few.predicted_error(maps()[0](x)[0]) for x in (inside, outside))
+    with pytest.warns(errors.OutOfDomainWarning):
+        sent = few.transform(maps()[0](outside)[0])
+    spread = np.sqrt(((few.b.observation.points - few.b.observation.points.mean(axis=0)) ** 2).sum(axis=1).mean())
+    true = np.linalg.norm(sent - maps()[1](outside)[0]) / spread
+    assert far > 10 * near
+    assert far > true / 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_landmarks_that_are_not_quite_common_are_expected_to_harm(seed):
+    rng = np.random.default_rng(seed)
+    x = square(6, seed=seed + 20)
+    marks = maps()[0](x)[0], maps()[1](np.clip(x + 0.01 * rng.normal(size=x.shape), 0.01, 0.99))[0]
+    found = match(*observations(n=700), landmarks=marks)
+    forward, _ = both_errors(found, maps(), NEW)
+    assert forward > 0.003  # the halves share their landmarks, and agree to a tenth of this
+    assert forward / 3 < found.diagnostics.expected_error < 5 * forward
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+def test_a_map_that_is_wrong_says_by_how_much():
+    """Noise of 5 % in the points, which no stress and no landmark shows."""
+    sides = []
+    for measure, seed in zip(maps(), (50, 60), strict=True):
+        y, jacobians = measure(square(900, seed=seed))
+        noise = 0.05 * y.std() * np.random.default_rng(seed).normal(size=y.shape)
+        sides.append(Observation.from_jacobians(y + noise, jacobians))
+    found = match(*sides, landmarks=[[0, 0], [1, 1], [2, 2], [3, 3]], check=False)
+    assert found.expected is None
+    assert found.diagnostics.expected_error is None
+    rows = np.column_stack([np.arange(5), np.arange(5)])
+    x = square(900, seed=50)[:5]
+    sides[1] = with_rows(sides[1], maps()[1], x)
+    found = match(*sides, landmarks=rows)
+    forward = relative_error(found.transform(at(maps(), NEW)[0]), at(maps(), NEW)[1])
+    assert forward / 2 < found.diagnostics.expected_error < 5 * forward
+    assert found.diagnostics.problems[0].startswith("expect errors of about")
+
+
+def with_rows(observation, measure, x):
+    """The observation with its first rows measured, without noise, at these inputs."""
+    y, jacobians = measure(x)
+    first = Observation.from_jacobians(y, jacobians)
+    points, whitening = observation.points.copy(), observation.whitening.copy()
+    points[: len(x)], whitening[: len(x)] = first.points, first.whitening
+    values = observation.singular_values.copy()
+    values[: len(x)] = first.singular_values
+    return dataclasses.replace(observation, points=points, whitening=whitening, singular_values=values)
+
+
+def test_halves_are_made_once_for_a_chart():
+    charts = [embed(one) for one in observations(n=700)]
+    marks = at(maps(), THREE)
+    first = match(*charts, landmarks=marks)
+    halves = [chart.halves(np.empty(0, dtype=np.int64)) for chart in charts]
+    again = match(*charts, landmarks=marks)
+    for chart, before in zip(charts, halves, strict=True):
+        for half, old in zip(chart.halves(np.empty(0, dtype=np.int64)), before, strict=True):
+            assert half.chart._made is old.chart._made
+            assert len(half.rows) == 350
+    assert np.array_equal(first.expected.forward.errors, again.expected.forward.errors)
+    plain = match(*observations(n=700), landmarks=marks)
+    assert np.array_equal(first.expected.forward.errors, plain.expected.forward.errors)
+
+
+def test_landmark_rows_belong_to_both_halves():
+    chart = embed(observations(n=700)[0])
+    one, other = chart.halves(np.array([3, 8, 600]))
+    assert {3, 8, 600} == set(one.rows) & set(other.rows)
+    assert set(one.rows) | set(other.rows) == set(range(700))
+
+
+def test_too_few_samples_are_a_problem_and_no_refusal():
+    found = match(*observations(n=60), landmarks=at(maps(), THREE))
+    assert found.diagnostics.expected_error is None
+    assert found.expected is None
+    assert any(
+        "the error of this map is not known: side A has 60 samples" in text for text in found.diagnostics.problems
+    )
+    with pytest.raises(errors.InputError, match="the error of this map is not known"):
+        found.predicted_error(at(maps(), NEW)[0])
+
+
+def test_without_the_check_nothing_is_expected():
+    marks = at(maps(), THREE)
+    found, checked = (match(*observations(n=700), landmarks=marks, check=check) for check in (False, True))
+    assert found.expected is None
+    assert found.transform(at(maps(), NEW)[0]).tobytes() == checked.transform(at(maps(), NEW)[0]).tobytes()
+    with pytest.raises(errors.InputError, match="check=False"):
+        found.predicted_error(at(maps(), NEW)[0])
+    with pytest.raises(errors.DataTypeError, match="check must be True or False"):
+        match(*observations(n=700), landmarks=marks, check="yes")
+
+
+def test_expected_errors_do_not_depend_on_threads():
+    marks = at(maps(), square(12, seed=8))
+    one, two = (match(*observations(n=700), landmarks=marks, n_jobs=n) for n in (1, 2))
+    for way in ("forward", "backward"):
+        assert np.array_equal(getattr(one.expected, way).errors, getattr(two.expected, way).errors)
+    queries = at(maps(), NEW)[0]
+    assert one.predicted_error(queries).tobytes() == two.predicted_error(queries).tobytes()
+
+
+def test_without_landmarks_halves_take_the_candidate_of_the_whole():
+    x = [square(1500, seed=s) * [1.0, 0.6] for s in (70, 71)]
+    measures = smooth_map(2, 5, seed=3), smooth_map(2, 6, seed=4)
+    found = match(*(Observation.from_jacobians(*m(one)) for m, one in zip(measures, x, strict=True)))
+    assert len(found.candidates) > 1
+    assert found.diagnostics.expected_error < 0.2
+
+
+def test_a_projection_has_no_way_back():
+    x = square(1200, dim=3, seed=3)
+    a = smooth_map(3, 7, seed=5)
+    flat = smooth_map(2, 6, seed=6)
+    y_b, jacobians = flat(x[:, :2])
+    side_b = Observation.from_jacobians(y_b, jacobians)
+    rows = np.column_stack([np.arange(12)] * 2)
+    found = match(Observation.from_jacobians(*a(x)), side_b, landmarks=rows)
+    assert found.diagnostics.expected_error_back is None
+    assert found.expected.backward is None
+    assert found.predicted_error(a(x[:5])[0]).shape == (5,)
+    with pytest.raises(errors.NotInvertibleError):
+        found.predicted_error(y_b[:5], inverse=True)
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+def test_a_side_that_folds_is_expected_to_be_known_one_way_only():
+    """A side folds, so that no coordinates join the two."""
+    x = 2.0 * square(900, seed=30) - 1.0
+    keeps, loses = smooth_map(2, 5, seed=1), smooth_map(2, 5, seed=2)
+
+    def folded(z):
+        y, jacobians = loses(np.column_stack([z[:, 0] ** 2, z[:, 1]]))
+        jacobians = jacobians.copy()
+        jacobians[:, :, 0] *= 2.0 * z[:, :1]
+        return y, jacobians
+
+    sides = Observation.from_jacobians(*keeps(x)), Observation.from_jacobians(*folded(2.0 * square(900, seed=31) - 1.0))
+    marks, new = 2.0 * square(60, seed=32) - 1.0, 2.0 * square(200, seed=33) - 1.0
+    found = match(*sides, landmarks=(keeps(marks)[0], folded(marks)[0]))
+    forward = relative_error(found.transform(keeps(new)[0]), folded(new)[0])
+    assert forward / 2 < found.diagnostics.expected_error < 5 * forward
+    assert found.diagnostics.expected_error_back > 0.2
+
+
+def test_saved_with_the_map(few, tmp_path):
+    few.save(tmp_path / "t.safetensors")
+    loaded = load(tmp_path / "t.safetensors")
+    queries = at(maps(), NEW)[0]
+    assert loaded.predicted_error(queries).tobytes() == few.predicted_error(queries).tobytes()
+    assert loaded.diagnostics.expected_error == few.diagnostics.expected_error
+    assert loaded.diagnostics.expected_error_back == few.diagnostics.expected_error_back
+
+
+def test_the_winner_and_the_losers_are_told():
+    """A sphere has no isometric coordinates in the plane: samples are registered instead."""
+    (first, a), (second, b) = (sphere(1000, seed=s) for s in (1, 2))
+    marks = np.vstack([first[:8], second[:8]])
+    measures = [smooth_map(3, 5, s, 0.2) for s in (1, 2)]
+    found = match(a, b, landmarks=tuple(measure(marks)[0] for measure in measures))
+    assert found.registration is not None
+    assert found.diagnostics.competed["registered"] < found.diagnostics.competed.get("isometric", np.inf)
+
+
+def test_errors_that_halves_share_are_seen_where_the_whole_differs():
+    places = np.linspace(0.0, 1.0, 50)[:, None]
+    whole = np.zeros((50, 2))
+    shared = np.full((50, 2), 0.3)
+    found = self_check._of_halves(whole, shared, shared + 1e-4, places, 0.5)
+    # The whole stands alone: its own error may be all of the difference.
+    np.testing.assert_allclose(found, 0.18, rtol=1e-2)
+    apart = self_check._of_halves(whole, shared, -shared, places, 0.5)
+    np.testing.assert_allclose(apart, 0.5**2 * 0.5 * 0.72, rtol=1e-12)
