@@ -51,6 +51,15 @@ def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkey
     assert "Equivalent: the same up to a change of coordinates." in page
 
 
+def test_networks_that_can_be_asked(capsys):
+    pytest.importorskip("torch")
+    names = {}
+    exec(compile(block("asked"), "README.md", "exec"), names)
+    assert "Equivalent: the same up to a change of coordinates" in capsys.readouterr().out
+    assert names["y_b"].shape == (5, 12)
+    assert names["expected"].shape == (5,)
+
+
 def test_picture_of_the_report_is_there_and_small():
     if not (README.parent / "bench/results").exists():
         pytest.skip("the sdist leaves the pictures out")

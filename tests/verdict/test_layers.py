@@ -202,3 +202,29 @@ def test_piecewise_linear_networks_need_smoothing_and_say_so():
     with pytest.warns(errors.PiecewiseLinearWarning, match=r"relu.*smooth="):
         plain = matched(None)
     assert matched(0.05) < min(0.015, plain / 3)
+
+
+def test_common_inputs_compare_all_layers_by_derivatives():
+    a, b = mlp(2, 16, 12, 1, activation=torch.nn.ReLU), mlp(2, 20, 4, seed=3)
+    found = diffeo.compare_layers(
+        a, b, common_inputs=np.random.default_rng(0).random((300, 2)), layers_a=["1", ""], layers_b=["1", ""]
+    )
+    assert found.layers_a == ["1", ""]
+    assert found.verdicts[0].tolist() == ["equivalent", "equivalent"]
+    # The output of A is one number, which cannot determine two inputs.
+    assert found.verdicts[1].tolist() == ["b_to_a", "b_to_a"]
+    assert found.forward[0].max() < 0.05
+    assert "4 comparisons were made, each at level 5 %" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"common_inputs": np.zeros((50, 2)), "inputs_a": np.zeros((50, 2))}, "take the place of other inputs"),
+        ({"common_inputs": np.zeros((50, 2)), "neurons": 5}, "take the place of other inputs"),
+        ({"inputs_a": np.zeros((50, 2))}, "give common_inputs, or"),
+    ],
+)
+def test_common_inputs_stand_alone(more, message):
+    with pytest.raises(errors.ParameterError, match=message):
+        diffeo.compare_layers(mlp(2, 8, 3), mlp(2, 8, 3, seed=1), layers_a="", layers_b="", **more)

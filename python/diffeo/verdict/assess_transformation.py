@@ -42,6 +42,7 @@ class Judging:
     baselines: bool = True
     n_jobs: int | None = None
     names: Names = SIDES
+    spectra: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "margin", real(self.margin, "margin", above=0.0, below=1.0))
@@ -152,6 +153,11 @@ def compared(problem: MatchProblem, held_out: Landmarks, judging: Judging) -> Re
     return exchanged(report) if exchange else report
 
 
+def judged(t: Transformation, judging: Judging) -> Report:
+    """What `assess` gives of a transformation by the pairs that it held out."""
+    return _assess(t, _parsed(t.held_out, t.a.observation, t.b.observation).points, judging)
+
+
 def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pairs:
     """Held-out pairs, of which there are some."""
     try:
@@ -231,7 +237,7 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         coordinates=t.coordinates,
         embeddings=(moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
         held_out=located(t, pairs),
-        spectra=spectra_of(t, judging.n_jobs),
+        spectra=spectra_of(t, judging.n_jobs) if judging.spectra else (np.empty(0), np.empty(0)),
         diagnostics=diagnosed(t),
         settings=settings_of(t, {"margin": judging.margin, "significance": judging.significance}),
         rows=rows,

@@ -65,6 +65,11 @@ class LayerComparison:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.append("")
+        count = int((self.verdicts != NOT_MATCHED).sum())
+        lines.append(
+            f"{count} comparison{'s were' if count != 1 else ' was'} made, each at level {100 * self.significance:g} %: as "
+            "many of a hundred may be wrong by chance"
+        )
         lines.append(
             f"held-out errors of A -> B and of B -> A in percent; margin {100 * self.margin:g} %: = equivalent, > only A -> B, "
             "< only B -> A, x not equivalent, ? undetermined, - not matched, ! with problems"

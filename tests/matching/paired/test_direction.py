@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo.matching.paired.direction import fit_direction
+from diffeo.matching.paired.kernel_fit import Effort
 from diffeo.matching.paired.local_polynomials import local_fits
 from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff
 from support.samples import square
@@ -62,13 +63,10 @@ def test_a_smooth_pair_is_met_to_high_order():
     assert fit.degrees[-1] >= 6
 
 
-def test_more_pairs_than_the_kernels_take(monkeypatch):
-    from diffeo.matching.paired import direction
-
-    monkeypatch.setattr(direction, "MOST_EQUATIONS", 900)
+def test_more_pairs_than_the_kernels_take():
     a, b = with_cliff(2, 5, 1, 25.0), with_cliff(2, 6, 2, 12.0)
     sample, source, target = sample_of_pairs(pairs_of(a, b, square(1200, 2, 3)), 2)
-    fit = fit_direction(sample, source, target, 0, 0, "A to B")
+    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, 300, 600, 100))
     assert len(fit.known) == 300
     assert len(np.unique(fit.known)) == 300
     new = square(400, 2, 9)

@@ -19,6 +19,7 @@ from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.paired.direction import PairFit, fit_direction
+from diffeo.matching.paired.kernel_fit import FULL, Effort
 from diffeo.matching.paired.sample import PairedSample, paired_sample
 from diffeo.matching.paired.tangents import estimated_jacobians
 from diffeo.matching.pairs import Pairs
@@ -86,23 +87,34 @@ def match_pairs(
     """
     if not isinstance(pairs, Pairs):
         raise errors.DataTypeError(f"pairs must be diffeo.Pairs, not {type(pairs).__name__}")
-    start, n_threads = seed(random_state), thread_count(n_jobs)
-    pairs, held_out = _split(pairs, held_out, start)
+    start = seed(random_state)
+    thread_count(n_jobs)
+    pairs, held_out = split(pairs, held_out, start)
     with showing(verbose), working(n_jobs), stage("pairs"):
-        sides = observed_sides(pairs)
-        charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
-        components = components_of(pairs.points_a), components_of(pairs.points_b)
-        forward, back = (
-            fit_direction(sample_of(sides, components, inverse=inverse), *ends, start, n_threads, name)
-            for inverse, ends, name in ((False, components, "A to B"), (True, components[::-1], "B to A"))
-        )
-        problems = problems_of(
-            (forward, back), (sides.a, sides.b), with_derivatives=pairs.with_derivatives, names=SIDES
-        )
-        return assembled(charts, pairs, held_out, (forward, back), problems, n_jobs)
+        return learned(observed_sides(pairs), held_out, start, n_jobs)
 
 
-def _split(pairs: Pairs, held_out: Any, start: int) -> tuple[Pairs, Pairs]:
+def learned(
+    sides: Sides,
+    held_out: Pairs | None,
+    start: int,
+    n_jobs: int | None,
+    components: tuple[Components, Components] | None = None,
+    effort: Effort = FULL,
+) -> Transformation:
+    """The transformation of sides that are observed, with their components if these are known already."""
+    pairs, n_threads = sides.pairs, thread_count(n_jobs)
+    charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
+    found = components or (components_of(pairs.points_a), components_of(pairs.points_b))
+    forward, back = (
+        fit_direction(sample_of(sides, found, inverse=inverse), *ends, start, n_threads, name, effort)
+        for inverse, ends, name in ((False, found, "A to B"), (True, found[::-1], "B to A"))
+    )
+    problems = problems_of((forward, back), (sides.a, sides.b), with_derivatives=pairs.with_derivatives, names=SIDES)
+    return assembled(charts, pairs, held_out, (forward, back), problems, n_jobs)
+
+
+def split(pairs: Pairs, held_out: Any, start: int) -> tuple[Pairs, Pairs]:
     """What is learned from, and what is held out."""
     _check_once(pairs)
     if held_out is None:

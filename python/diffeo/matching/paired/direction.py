@@ -13,7 +13,7 @@ from diffeo._support.arrays import FAR, LARGEST, FloatArray, IntArray, Reach
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
-from diffeo.matching.paired.kernel_fit import MOST_EQUATIONS, KernelFit, equations_of, fit_kernels
+from diffeo.matching.paired.kernel_fit import FULL, Effort, KernelFit, equations_of, fit_kernels
 from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
 from diffeo.matching.paired.sample import PairedSample
 
@@ -28,8 +28,8 @@ MOST_KNOWN, MOST_SEARCHED = 1500, 6000
 CAUTION = 0.9
 # Degrees chosen at fewer of these than this share are not computed.
 LEAST_USE = 0.03
-# Of the errors at pairs left out, this share lies within this factor of what is expected.
-SHARE_WITHIN, FACTOR = 0.985, 4.0
+# Of the errors at pairs left out, this share lies within this factor of what is expected: new ones are a little worse.
+SHARE_WITHIN, FACTOR = 0.985, 3.0
 # A point is outside of the pairs if it is farther from all of them than so many times the distance of those around it to this
 # neighbour.
 OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
@@ -163,7 +163,13 @@ def _doubted(local: LocalFits) -> FloatArray:
 
 
 def fit_direction(
-    sample: PairedSample, source: Components, target: Components, seed: int, n_threads: int, name: str
+    sample: PairedSample,
+    source: Components,
+    target: Components,
+    seed: int,
+    n_threads: int,
+    name: str,
+    effort: Effort = FULL,
 ) -> PairFit:
     """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
 
@@ -172,8 +178,8 @@ def fit_direction(
     rng = np.random.default_rng(seed)
     degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
     with stage(f"fit {name}"):
-        rows = _rows_of_kernels(sample, degrees, rng, n_threads)
-        trained = fit_kernels(sample, rows, rng)
+        rows = _rows_of_kernels(sample, degrees, rng, n_threads, effort.equations)
+        trained = fit_kernels(sample, rows, rng, effort)
         some = np.sort(rng.permutation(len(rows))[:MOST_KNOWN])
         errors = np.linalg.norm(trained.missed, axis=1)
         at = rows[some]
@@ -207,9 +213,11 @@ def fit_direction(
     )
 
 
-def _rows_of_kernels(sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int) -> IntArray:
+def _rows_of_kernels(
+    sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int, equations: int
+) -> IntArray:
     """The pairs of the kernel fit: all, or as many as it can take, half of them where polynomials are in doubt."""
-    n, most = len(sample), MOST_EQUATIONS // equations_of(sample)
+    n, most = len(sample), equations // equations_of(sample)
     if n <= most:
         return np.arange(n)
     order = rng.permutation(n)

@@ -1,0 +1,134 @@
+"""All layers of one network against all of another, at common inputs: maps learned from pairs with derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray
+from diffeo._support.progress import stage
+from diffeo._support.threads import working
+from diffeo.matching.by_pairs.matched import Sides, learned, split
+from diffeo.matching.paired.components import Components, components_of
+from diffeo.matching.paired.kernel_fit import QUICK
+from diffeo.matching.pairs import Pairs
+from diffeo.networks.measurement import Measurement, Recipe, measured_layers
+from diffeo.observation.observation import Observation
+from diffeo.verdict.assess_transformation import Judging, judged
+from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A layer at all common inputs, in its principal components, and as observed at those that are learned from."""
+
+    points: FloatArray
+    jacobians: FloatArray
+    observation: Observation
+
+
+def compared_at_common_inputs(
+    models: tuple[Any, Any],
+    inputs: Any,
+    layers: tuple[str | Iterable[str], str | Iterable[str]],
+    recipes: tuple[Recipe, Recipe],
+    judging: Judging,
+    rng: int,
+) -> LayerComparison:
+    """Learn maps between all layers from four fifths of common inputs, and judge each by the last fifth, the same for all.
+
+    Layers are reduced to their principal components once, so that none of the comparisons depends on their width.
+    """
+    sides, reasons = [], []
+    for model, names, recipe in zip(models, layers, recipes, strict=True):
+        with stage("measuring"), errors.unsaid(errors.PiecewiseLinearWarning):
+            measured = measured_layers(model, inputs, names, recipe)
+        found, why = dict[str, _Layer](), dict[str, str]()
+        order = [*measured]
+        kept, _ = split(Pairs(np.arange(len(inputs), dtype=float)[:, None], np.zeros((len(inputs), 1))), None, rng)
+        rows = kept.points_a[:, 0].astype(np.int64)
+        for name in order:
+            try:
+                found[name] = _reduced(measured.pop(name), rows, judging.n_jobs)
+            except errors.DiffeoError as error:
+                why[name] = str(error)
+        sides.append((order, found))
+        reasons.append(why)
+    return _compared(sides, reasons, rows, judging, rng)
+
+
+def _reduced(measured: Measurement, rows: Any, n_jobs: int | None) -> _Layer:
+    if measured.jacobians is None:
+        raise errors.ParameterError('common inputs are compared by derivatives: covariances must be "jacobians"')
+    with working(n_jobs):
+        components = components_of(measured.points[rows])
+        points = np.ascontiguousarray(components.reduced(measured.points))
+        jacobians = components.turned(measured.jacobians)
+    return _Layer(points, jacobians, Observation.from_jacobians(points[rows], jacobians[rows]))
+
+
+def _compared(
+    sides: list[tuple[list[str], dict[str, _Layer]]],
+    reasons_of: list[dict[str, str]],
+    rows: Any,
+    judging: Judging,
+    rng: int,
+) -> LayerComparison:
+    """All pairs of layers, one after the other."""
+    (names_a, a), (names_b, b) = sides
+    shape = len(names_a), len(names_b)
+    forward, backward = np.full(shape, np.nan), np.full(shape, np.nan)
+    verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
+    reasons = [[""] * shape[1] for _ in range(shape[0])]
+    problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
+    with stage("layers") as report_progress:
+        for done in range(shape[0] * shape[1]):
+            report_progress(done, shape[0] * shape[1])
+            i, j = divmod(done, shape[1])
+            name_a, name_b = names_a[i], names_b[j]
+            if name_a not in a or name_b not in b:
+                told = [
+                    f"{side}: {why[name]}"
+                    for side, why, name in (("A", reasons_of[0], name_a), ("B", reasons_of[1], name_b))
+                    if name in why
+                ]
+                reasons[i][j] = "; ".join(told)
+                continue
+            try:
+                report = _judged(a[name_a], b[name_b], rows, judging, rng)
+            except errors.DiffeoError as error:
+                reasons[i][j] = str(error)
+                continue
+            forward[i, j], backward[i, j] = report.forward.error, report.backward.error
+            verdicts[i, j], reasons[i][j], problems[i][j] = report.verdict, report.reason, report.problems
+    return LayerComparison(
+        names_a,
+        names_b,
+        forward,
+        backward,
+        verdicts,
+        reasons,
+        problems,
+        {},
+        {},
+        {},
+        {},
+        judging.margin,
+        judging.significance,
+    )
+
+
+def _judged(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:
+    """The report on the maps between two layers."""
+    whole = Pairs(a.points, b.points, a.jacobians, b.jacobians)
+    held_out = np.setdiff1d(np.arange(len(whole)), rows)
+    pairs = whole[rows]
+    same: list[Components] = [Components(np.zeros(x.shape[1]), np.eye(x.shape[1])) for x in pairs.points]
+    with working(judging.n_jobs):
+        given = Sides(pairs, (a.jacobians[rows], b.jacobians[rows]), a.observation, b.observation)
+        t = learned(given, whole[held_out], rng, judging.n_jobs, (same[0], same[1]), QUICK)
+        return judged(t, replace(judging, spectra=False))
