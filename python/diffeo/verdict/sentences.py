@@ -31,8 +31,15 @@ ENOUGH_TWINS, MOST_ASKED = 20, 20
 MOST_NAMED, FEW_TORN = 5, 0.05
 
 
-def reason_for(found: str, forward: Direction, backward: Direction, margin: float, significance: float) -> str:
-    """One or two sentences: why this verdict, and what is lost where."""
+def reason_for(
+    found: str,
+    forward: Direction,
+    backward: Direction,
+    margin: float,
+    significance: float,
+    expected: tuple[float | None, float | None] = (None, None),
+) -> str:
+    """One or two sentences: why this verdict, and what is lost where; `expected` is what the map was to be wrong by."""
     level = f"margin {percent(margin)}, level {100 * significance:.3g} %"
     to_b, to_a = _bounded(forward), _bounded(backward)
     if found == EQUIVALENT:
@@ -45,7 +52,8 @@ def reason_for(found: str, forward: Direction, backward: Direction, margin: floa
         return f"B determines A (error {to_a}), but A does not determine B (error {to_b}; {level}).{tail}"
     if found == NOT_EQUIVALENT:
         return f"Neither side determines the other: error {to_b} from A to B and {to_a} from B to A ({level}).{tail}"
-    open_ways = [_undecided(one, way, margin) for one, way in ((forward, "from A to B"), (backward, "from B to A"))]
+    ways = ((forward, "from A to B", expected[0]), (backward, "from B to A", expected[1]))
+    open_ways = [_undecided(one, way, margin, known) for one, way, known in ways]
     return f"{' '.join(text for text in open_ways if text)}{tail}"
 
 
@@ -79,7 +87,7 @@ def _bounded(one: Direction) -> str:
     return f"{percent(one.error)}, at least {percent(one.lower)}"
 
 
-def _undecided(one: Direction, way: str, margin: float) -> str:
+def _undecided(one: Direction, way: str, margin: float, expected: float | None) -> str:
     """Why a direction is open, or how it came out."""
     if one.status != UNDETERMINED:
         word = "holds" if one.status == HOLDS else "fails"
@@ -92,9 +100,12 @@ def _undecided(one: Direction, way: str, margin: float) -> str:
             f"{percent(margin)}: more held-out pairs would decide, or more landmarks."
         )
     if one.lower > margin and one.evidence is not None and WITHOUT_LANDMARKS not in one.how:
+        known = ""
+        if expected is not None and expected > margin:
+            known = f" An error of about {percent(expected)} was expected of the map before any pair was held out."
         return (
             f"The map {way} misses by {_bounded(one)}, over the margin of {percent(margin)}; whether the networks differ or "
-            f"the map is wrong could not be told. {one.evidence.text}"
+            f"the map is wrong could not be told.{known} {one.evidence.text}"
         )
     return f"Nothing can be said {way}: {one.how}."
 
