@@ -223,9 +223,9 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     rows = spaced(len(t.a.observation), MOST_SHOWN), spaced(len(t.b.observation), MOST_SHOWN)
     # The reason is told as the caller names the sides.
     ways, step = ((forward, backward), 1) if judging.names == SIDES else ((backward, forward), -1)
-    known = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)[::step]
+    expected = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)[::step]
     found = verdict(ways[0].status, ways[1].status)
-    reason = reason_for(found, *ways, judging.margin, judging.significance, (known[0], known[1]))
+    reason = reason_for(found, *ways, judging.margin, judging.significance, (expected[0], expected[1]))
     return Report(
         verdict=verdict(forward.status, backward.status),
         reason=reason,
