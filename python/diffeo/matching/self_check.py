@@ -44,6 +44,8 @@ UNLUCKY = 0.25
 # Landmarks more than the dimension, from which on what they miss when each is left out is an estimate of the error by itself,
 # up to a factor of two, for the landmarks may themselves be inexact.
 MORE_LANDMARKS, AT_LANDMARKS = 3, 0.5
+# Landmarks that are missed by more than this, both ways, say all there is to say.
+HOPELESS = 0.1
 
 # A map that is expected to be wrong by more than this has a problem, which says so.
 GOOD = 0.01
@@ -140,16 +142,18 @@ def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
     """
     if isinstance(t.map, ByPairs):
         return _of_pairs(t)
-    halves = _halves(problem, t)
+    hopeless = _is_hopeless(t)
+    # Two halves cannot make it better, or worse: what the landmarks miss is known.
+    halves = (t, t) if hopeless else _halves(problem, t)
     n = thread_count(t.n_jobs)
-    made, ratio = (t, *halves), _ratio(problem, t)
+    made, ratio, share = (t, *halves), _ratio(problem, t), 1.0 if hopeless else AT_LANDMARKS
     _, points_a = _chosen(t.a)
-    forward = _field(t, [one.map.forward(points_a, n).values for one in made], ratio, backward=False)
+    forward = _field(t, [one.map.forward(points_a, n).values for one in made], ratio, share, backward=False)
     if not t.invertible:
         return ExpectedError(forward, None)
     _, points_b = _chosen(t.b)
     return ExpectedError(
-        forward, _field(t, [one.map.backward(points_b, n).values for one in made], ratio, backward=True)
+        forward, _field(t, [one.map.backward(points_b, n).values for one in made], ratio, share, backward=True)
     )
 
 
@@ -221,8 +225,20 @@ def _chosen(chart: Coordinates) -> tuple[IntArray, FloatArray]:
     return rows, chart.observation.points[rows]
 
 
-def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward: bool) -> ErrorField:
-    """Expected errors at samples of the source, from where the whole map and those of the halves send them, and landmarks."""
+def _is_hopeless(t: Transformation) -> bool:
+    """Whether the landmarks alone show, both ways, that the map is wrong by far more than halves would tell."""
+    if not isinstance(t.map, ByIsometry) or t.forward is None:
+        return False
+    enough = len(t.forward.landmarks) >= t.a.observation.dim + MORE_LANDMARKS
+    models = [one for one in (t.forward, t.backward) if one is not None]
+    return all((one.error if enough else t.alignment.residual) > HOPELESS for one in models)
+
+
+def _field(t: Transformation, sent: list[FloatArray], ratio: float, share: float, *, backward: bool) -> ErrorField:
+    """Expected errors at samples of the source: from where the map and those of the halves send them, and the landmarks.
+
+    At least a `share` of what these miss, each left out.
+    """
     source, target = (t.b, t.a) if backward else (t.a, t.b)
     rows, points = _chosen(source)
     spread = spread_of(target.observation.points)
@@ -236,7 +252,7 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, *, backward:
         by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
     squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
-        squares += max((AT_LANDMARKS * taught.error) ** 2 - float(squares.mean()), 0.0)
+        squares += max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
     order = 2 if isinstance(t.map, ByIsometry) else 1
     spacing, growth = bend(places, whole / spread, order)
     if order == 2:
