@@ -139,7 +139,11 @@ class LandmarkCorrection:
 
     def _expert(self, j: int, queries: FloatArray, prediction: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Prediction (count, m) of predictor j, and its variance."""
-        mean = self.offset[j] + queries @ self.linear[j]
+        mean = np.tile(self.offset[j], (len(queries), 1))
+        if self.linear[j].any():
+            # No farther than the landmarks reach, and as far again; by einsum, whose rows do not depend on one another.
+            low, high = self.landmarks.min(axis=0), self.landmarks.max(axis=0)
+            mean += np.einsum("nf,fm->nm", np.clip(queries, 2.0 * low - high, 2.0 * high - low), self.linear[j])
         if prediction is not None:
             mean += self.base[j] * prediction
         left = np.full(len(queries), self.noise[j])
