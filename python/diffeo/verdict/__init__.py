@@ -1,5 +1,5 @@
 """Whether two networks see the same thing, judged on held-out pairs: a `Report`.
 
-In order: lost_information, shown_loss -> error_bounds, baselines -> report -> sentences -> assess_transformation ->
-layer_comparison -> layers.
+In order: held_out_pairs, lost_information, shown_loss -> error_bounds, baselines -> set_aside -> report -> sentences ->
+assess_transformation -> layer_comparison -> layers.
 """

@@ -15,20 +15,22 @@ from diffeo._support.arrays import FloatArray, IntArray, RandomState, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
-from diffeo._support.wording import SIDES, Names, rows_text
+from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import match_problem, solved
-from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
+from diffeo.matching.pairs import Landmarks
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, compare_baselines
 from diffeo.verdict.error_bounds import FAILS, HOLDS, UNDETERMINED, Direction, judge, verdict
+from diffeo.verdict.held_out_pairs import check_apart, check_held_out, parsed_held_out
 from diffeo.verdict.lost_information import MOST_PLACES, find_loss
 from diffeo.verdict.report import Report
-from diffeo.verdict.sentences import WITHOUT_LANDMARKS, exchanged, reason_for
+from diffeo.verdict.sentences import SWAPPED, WITHOUT_LANDMARKS, exchanged, reason_for
+from diffeo.verdict.set_aside import aside_text, contradicted_pairs
 from diffeo.verdict.shown_loss import find_evidence
 
 # Samples of each side that a report shows.
@@ -111,8 +113,8 @@ def assess(
             f"t must be a diffeo.Transformation, as diffeo.match gives it, not {type(t).__name__}"
         )
     judging = Judging(margin, significance, baselines, n_jobs)
-    pairs = _parsed(held_out, t.a.observation, t.b.observation)
-    _check_held_out(pairs, t)
+    pairs = parsed_held_out(held_out, t.a.observation, t.b.observation)
+    check_held_out(pairs, t)
     with showing(verbose), working(n_jobs), stage("assessing"):
         return _assess(t, pairs.points, judging)
 
@@ -145,62 +147,17 @@ def compare(
 
 def compared(problem: MatchProblem, held_out: Landmarks, judging: Judging) -> Report:
     """What `compare` gives, of a problem whose sides stand as the caller named them."""
-    pairs = _parsed(held_out, problem.a.observation, problem.b.observation)
-    _check_apart(problem.landmarks, pairs)
+    pairs = parsed_held_out(held_out, problem.a.observation, problem.b.observation)
+    check_apart(problem.landmarks, pairs)
     exchange = problem.a.dim < problem.b.dim
     if exchange:
         problem, pairs, judging = problem.exchanged(), pairs.swapped(), replace(judging, names=SIDES[::-1])
     with working(judging.n_jobs):
         t = solved(problem)
-        _check_held_out(pairs, t)
+        check_held_out(pairs, t)
         with stage("assessing"):
             report = _assess(t, pairs.points, judging)
     return exchanged(report) if exchange else report
-
-
-def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pairs:
-    """Held-out pairs, of which there are some."""
-    try:
-        pairs = as_pairs(held_out, obs_a, obs_b, "held_out")
-    except errors.LandmarkError as error:
-        raise errors.InputError(str(error)) from error
-    if pairs is None:
-        raise errors.InputError(
-            "held_out is empty: an assessment needs pairs of measurements (points_a, points_b) of common inputs that are "
-            "no landmarks, or an (H, 2) array of row numbers"
-        )
-    return pairs
-
-
-def _check_apart(landmarks: Pairs | None, held_out: Pairs) -> None:
-    """Refuse held-out pairs that have the identifiers of landmarks."""
-    if landmarks is None or landmarks.ids is None or held_out.ids is None:
-        return
-    both = np.flatnonzero(np.isin(held_out.ids, landmarks.ids))
-    if len(both):
-        raise errors.InputError(
-            f"{len(both)} of {len(held_out)} held-out pairs ({rows_text(both)}) have identifiers of landmarks: they cannot "
-            "judge what was fitted to them; leave them out on one of the two sides"
-        )
-
-
-def _check_held_out(pairs: Pairs, t: Transformation) -> None:
-    """Refuse held-out pairs that are landmarks, or each other."""
-    rows = np.hstack(pairs.points)
-    _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[group.ravel()] != np.arange(len(rows)))
-    if len(again):
-        raise errors.InputError(
-            f"{len(again)} held-out pairs ({rows_text(again)}) are the same as earlier ones: a pair counts once; remove them"
-        )
-    if t.landmarks is not None:
-        known = {row.tobytes() for row in np.hstack(t.landmarks)}
-        seen = np.flatnonzero([row.tobytes() in known for row in rows])
-        if len(seen):
-            raise errors.InputError(
-                f"{len(seen)} of {len(rows)} held-out pairs ({rows_text(seen)}) are landmarks of the transformation: they "
-                "cannot judge what was fitted to them; leave them out on one of the two sides"
-            )
 
 
 def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
@@ -214,10 +171,19 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     common = _with_landmarks(t, pairs)
     lost_by_a = find_evidence(*sides, common, judging.names, judging.margin)
     lost_by_b = find_evidence(*sides[::-1], common[::-1], judging.names[::-1], judging.margin)
-    forward = judge(predicted_b, pairs[1], _how(t, "forward"), evidence=lost_by_a, **levels)
-    backward = judge(predicted_a, pairs[0], how, evidence=lost_by_b, **levels)
-    if not known and lost_by_b.kind != "pairs":  # these alone say how much is lost
-        backward = replace(backward, status=UNDETERMINED)
+    said = [(predicted_b, pairs[1]), (predicted_a, pairs[0])]
+    aside = contradicted_pairs(said if known else said[:1])
+    kept, count = np.setdiff1d(np.arange(len(predicted_b)), aside), len(predicted_b)
+
+    def judged(rows: IntArray) -> tuple[Direction, Direction]:
+        to_b = judge(predicted_b[rows], pairs[1][rows], _how(t, "forward"), evidence=lost_by_a, **levels)
+        to_a = judge(predicted_a[rows], pairs[0][rows], how, evidence=lost_by_b, **levels)
+        # These alone say how much is lost.
+        return to_b, to_a if known or lost_by_b.kind == "pairs" else replace(to_a, status=UNDETERMINED)
+
+    forward, backward = judged(kept)
+    with_all = verdict(*(one.status for one in judged(np.arange(count)))) if len(aside) else ""
+    pairs = pairs[0][kept], pairs[1][kept]
     forward, backward = _with_losses(t, pairs, forward, backward, judging.names)
     compared = []
     if judging.baselines:
@@ -226,6 +192,10 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     # The reason is told as the caller names the sides.
     ways = (forward, backward) if judging.names == SIDES else (backward, forward)
     reason = reason_for(verdict(ways[0].status, ways[1].status), *ways, judging.margin, judging.significance)
+    if len(aside):
+        found = verdict(forward.status, backward.status), with_all
+        told = found if judging.names == SIDES else (SWAPPED.get(found[0], found[0]), SWAPPED.get(found[1], found[1]))
+        reason = f"{reason} {aside_text(aside, count, *told)}"
     return Report(
         verdict=verdict(forward.status, backward.status),
         reason=reason,
@@ -243,6 +213,8 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         diagnostics=_facts(t),
         settings=_settings(t, judging),
         rows=rows,
+        set_aside=aside,
+        verdict_with_all=with_all,
     )
 
 
