@@ -50,7 +50,9 @@ def contradicted_pairs(ways: list[Way]) -> IntArray:
         for at in (predicted, true):
             distances, near = cKDTree(at).query(at, WITNESSES + 1, workers=workers())
             # Of twins a pair itself may not be the first: then it is its own witness, and stays.
-            alone &= (distances[:, -1] < NEAR * missed) & (missed[near[:, 1:]] < WITNESS_ERROR * missed[:, None]).all(axis=1)
+            alone &= (distances[:, -1] < NEAR * missed) & (missed[near[:, 1:]] < WITNESS_ERROR * missed[:, None]).all(
+                axis=1
+            )
         found = alone if found is None else found & alone
     rows = np.flatnonzero(found) if found is not None else np.empty(0, dtype=np.int64)
     return rows if len(rows) <= max(1, int(MOST_ASIDE * count)) else np.empty(0, dtype=np.int64)
