@@ -52,6 +52,7 @@ def test_rank_of_wide_jacobians_of_a_flat_input_set():
     np.testing.assert_allclose(observation.singular_values[:, 2:], 0.0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::diffeo.errors.RankWarning")  # of the gap
 @pytest.mark.parametrize(("weak", "dim"), [(1e-4, 2), (2e-6, 2), (5e-7, 1), (0.0, 1)])
 def test_floor_of_jacobians(weak, dim):
     x = square(300)
@@ -62,6 +63,7 @@ def test_floor_of_jacobians(weak, dim):
     assert observation.dim == dim
 
 
+@pytest.mark.filterwarnings("ignore::diffeo.errors.RankWarning")  # of the gap
 @pytest.mark.parametrize(("dtype", "dim"), [(np.float64, 2), (np.float32, 1)])
 def test_floor_of_single_precision(dtype, dim):
     # A second singular value of 5e-6 is real in double precision and noise in single.

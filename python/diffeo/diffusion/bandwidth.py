@@ -9,6 +9,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray
+from diffeo._support.wording import percent
 from diffeo.observation.observation import Observation
 
 # Median row sum of the kernel that epsilon="auto" aims at: about 180 entries a row for d = 2. Smaller costs
@@ -21,6 +22,8 @@ LARGE_SAMPLE = 200_000
 # Where the gates drop more than this share of the pairs, the bandwidth shrinks for the sake of curvature, down to
 # the row sum above.
 GATED_SHARE_FOR_AUTO = 0.03
+# Where so many pairs fail the gates at any bandwidth, these are why none joins the samples.
+GATED_ALMOST_ALL = 0.5
 # Rows from which the median row sum is estimated: its standard error is then some 3 % of the spread.
 PROBE_ROWS = 512
 # Bandwidths tried before the search gives up: each doubles or halves the last.
@@ -93,10 +96,7 @@ def choose_epsilon(
             break
         high += np.log(2.0)
         if len(trials) > MAX_TRIALS:
-            raise errors.InputError(
-                f"no bandwidth up to {np.exp(high):.3g} joins the samples (median row sum {row_sum(high):.3g}): no pairs pass "
-                "the gates, or the scales of measurements and covariances do not fit each other"
-            )
+            raise errors.InputError(_joined_by_none(trials[max(trials)]))
     low = max(low, high - np.log(2.0)) if row_sum(high - np.log(2.0)) < target else low
     for _ in range(12):
         if row_sum(high) < target or abs(row_sum(high) / target - 1.0) < 0.005:
@@ -113,6 +113,20 @@ def choose_epsilon(
     while trials[float(np.exp(high))][2] > GATED_SHARE_FOR_AUTO and row_sum(high - 0.2) >= min(target, SMALL_ROW_SUM):
         high -= 0.2
     return float(np.exp(high)), _curve(trials, target)
+
+
+def _joined_by_none(widest: tuple[float, float, float]) -> str:
+    """Why no bandwidth joins the samples, from what the widest one found."""
+    if widest[2] > GATED_ALMOST_ALL:
+        return (
+            f"no bandwidth joins the samples: {percent(widest[2])} of the near pairs fail the gates, because the tangents of "
+            "neighbours do not lie along the steps between them; the metric is noise (a reference that varies in fewer "
+            "directions than it has columns, or bursts of few members), or dim is lower than the measurements show"
+        )
+    return (
+        "no bandwidth joins the samples: by their metric none has a neighbour; Jacobians, covariances or the scale of bursts "
+        "are in other units than the measurements, or belong to other samples"
+    )
 
 
 def _curve(trials: dict[float, tuple[float, float, float]], target: float) -> EpsilonCurve:

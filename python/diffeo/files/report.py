@@ -52,6 +52,8 @@ def report_content(report: Report) -> Content:
             content |= {f"{at}evidence.{name}": getattr(one.evidence, name) for name in schema.EVIDENCE}
         if one.loss is not None:
             content |= {f"{at}loss.{name}": getattr(one.loss, name) for name in schema.LOSS}
+    if len(report.set_aside):
+        content |= {"aside.rows": report.set_aside, "aside.verdict": report.verdict_with_all}
     return content
 
 
@@ -74,8 +76,15 @@ def build_report(content: Content) -> Report:
     directions: Content = {
         name: _build_direction(content, f"{name}.", dict(sizes), taken["margin"]) for name in ("forward", "backward")
     }
-    if taken["verdict"] == "equivalent" and any(one.status != HOLDS for one in directions.values()):
+    if taken["verdict"] == "equivalent" and any(directions[way].status != HOLDS for way in ("forward", "backward")):
         raise errors.InputError("verdict is equivalent, although a direction does not hold")
+    if holds(content, "aside."):
+        aside = take(content, "aside.", schema.ASIDE, {})
+        _one_of_words({"verdict": aside["verdict"]})
+        count = sizes["H"] + len(aside["rows"])
+        if len(np.unique(aside["rows"])) < len(aside["rows"]) or not (aside["rows"] < count).all():
+            raise errors.InputError(f"aside.rows are no different rows of {count} held-out pairs")
+        directions |= {"set_aside": aside["rows"], "verdict_with_all": aside["verdict"]}
     table = take(content, "baselines.", schema.BASELINES, sizes)
     if not len(table["names"]) == len(table["notes"]) == len(table["errors"]):
         raise errors.ShapeError("baselines have names, notes and errors of different numbers")

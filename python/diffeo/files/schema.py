@@ -82,6 +82,7 @@ REPORT = {
 REPORT_SIDE_A = {"embeddings": "F vx", "held_out": "F Hx", "spectra": "F*0 g", "rows": "null|I v"}
 REPORT_SIDE_B = {"embeddings": "F wy", "held_out": "F Hy", "spectra": "F*0 h", "rows": "null|I w"}
 DIRECTION = {"bounds": "F* 3", "status": "str", "how": "str", "true": "F Hm", "predicted": "F Hm"}
+ASIDE = {"rows": "I s", "verdict": "str"}  # only where pairs were set aside; files of older versions have none
 LOSS = {
     "kind": "str", "share": ">=0", "rows": "I r", "direction": "F d", "centre": "F c", "extent": ">=0", "pairs": "I k2",
     "text": "str"}

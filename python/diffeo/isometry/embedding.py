@@ -210,7 +210,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if n_neighbors <= observation.dim and not is_array:
             raise errors.ParameterError(
                 f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
-                f"{observation.dim + 1}, better 12"
+                f"{observation.dim + 1}, better {max(12, 2 * observation.dim)}"
             )
         found = (
             self._array_layout(observation, n_neighbors, n_threads)

@@ -42,6 +42,8 @@ class Measurement:
         How it was measured. Its layer has ":k" for the k-th of several calls, and its scale is None with Jacobians.
     precision : str
         "single" or "double": in which the network computed.
+    directions : int or None
+        Number of tangents, or of coordinates of an input: no more dimensions can show.
     """
 
     points: FloatArray
@@ -49,6 +51,7 @@ class Measurement:
     bursts: FloatArray | None
     options: MeasureOptions
     precision: str = "double"
+    directions: int | None = None
 
     def __post_init__(self) -> None:
         if (self.jacobians is None) == (self.bursts is None):
@@ -261,7 +264,7 @@ def measured_layers(
             rule = rule_for(chosen.targets[k], recipe.reduce)
             options = replace(common, layer=key or None, neurons=numbers[k], width=widths[k], reduce=rule)
             jacobians, perturbed = (None, around) if bursts else (around, None)
-            measured[key] = Measurement(points, jacobians, perturbed, options, precision)
+            measured[key] = Measurement(points, jacobians, perturbed, options, precision, samples.n_directions)
         return measured
 
 

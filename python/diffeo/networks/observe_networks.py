@@ -25,6 +25,7 @@ from diffeo.networks.measurement import (
 from diffeo.networks.reduction import Reduce
 from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
+from diffeo.observation.sources import by_bursts
 
 if TYPE_CHECKING:
     import torch
@@ -217,7 +218,7 @@ def observed(measured: Measurement, dim: int | None, shrinkage: Shrinkage = None
         built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
     else:
         bursts, scale = measured.with_scale()
-        built = Observation.from_bursts(measured.points, bursts, scale=scale, dim=dim, shrinkage=shrinkage)
+        built = Observation(**vars(by_bursts(measured.points, bursts, scale, dim, shrinkage, measured.directions)))
     # A module inside may compute in single precision although the network does not: the numbers tell.
     precision = "single" if "single" in (measured.precision, built.precision) else "double"
     built = replace(built, options=replace(measured.options, shrinkage=built.options.shrinkage), precision=precision)

@@ -267,7 +267,7 @@ class Observation:
             from the right by its own orthogonal matrix: only J_i J_i^T is used.
         dim : int, optional
             Intrinsic dimension. Default: the largest d with s_d above 1e-6 of s_1 (or of its median, whichever is
-            larger) on 99 % of the samples.
+            larger) on 99 % of the samples; or on 90 %, with a `RankWarning` that names the others.
 
         Raises
         ------

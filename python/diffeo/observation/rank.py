@@ -25,6 +25,12 @@ ROUNDING_MARGIN = 3.0
 NEIGHBOR_FLOOR = 0.02
 # At most this share of the samples may be rank-deficient; they are listed and left out of the graph.
 MAX_DEFICIENT = 0.01
+# Where no dimension is given, a rank is taken that all but this share of the samples have, and these are left out.
+MOST_LEFT_OUT = 0.1
+# A rank that all but this share of the samples have is worth a word where another is taken.
+PART = 0.5
+# Singular values that fall by this factor within the rank leave directions of which lengths say little.
+LARGE_GAP = 50.0
 
 
 def _scales(values: FloatArray) -> FloatArray:
@@ -58,6 +64,24 @@ def rank_by_floor(values: FloatArray, limit: int, floor: float) -> int:
             "the measurements barely depend on the inputs"
         )
     return int(enough[-1]) + 1
+
+
+def ranks_in_part(values: FloatArray, limit: int, floor: float, dim: int) -> tuple[int, IntArray] | None:
+    """A rank above `dim` that most samples have, and the rows of those that have not; None where there is none."""
+    for rank in range(limit, dim, -1):
+        short = ~(values[:, rank - 1] > floor * _scales(values))
+        if short.mean() <= PART:
+            return rank, np.flatnonzero(short)
+    return None
+
+
+def gap_after(values: FloatArray, dim: int) -> tuple[int, float] | None:
+    """The rank below `dim` after which the median singular values fall most, and by which factor, if that is large."""
+    median = np.median(values[:, :dim], axis=0)
+    falls = median[:-1] / np.maximum(median[1:], np.finfo(float).tiny)
+    if not len(falls) or falls.max() < LARGE_GAP:
+        return None
+    return int(falls.argmax()) + 1, float(falls.max())
 
 
 def rank_by_gap(values: FloatArray, limit: int, floor: float) -> int:

@@ -65,8 +65,13 @@ def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
     return replace(built, precision=shown_precision(points, y))
 
 
-def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: Shrinkage) -> Measured:
-    """Sample covariances of bursts; arguments and errors as in `Observation.from_bursts`."""
+def by_bursts(
+    points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: Shrinkage, directions: int | None = None
+) -> Measured:
+    """Sample covariances of bursts; arguments and errors as in `Observation.from_bursts`.
+
+    Bursts along so many `directions` show no more dimensions: what is beyond is curvature.
+    """
     level = noise_argument(shrinkage)
     y = checked_points(points)
     b = float_array(bursts, "bursts", 3, shape=(len(y), None, y.shape[1]), axes="(n, K, m)")
@@ -77,7 +82,7 @@ def by_bursts(points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: 
         raise errors.SampleSizeError(
             f"bursts have {size} members; at least dim + 3 = {needed} are needed to invert their covariances"
         )
-    limit = min(y.shape[1], size - 3)
+    limit = min(y.shape[1], size - 3, y.shape[1] if directions is None else directions)
     precision = shown_precision(points, y)
     floor = burst_floor(y, b, precision)
 

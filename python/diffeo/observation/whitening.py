@@ -9,8 +9,17 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer
-from diffeo._support.wording import rows_text
-from diffeo.observation.rank import JACOBIAN_FLOOR, MAX_DEFICIENT, deficient_samples, rank_by_floor, rank_by_gap
+from diffeo._support.wording import percent, rows_text
+from diffeo.observation.rank import (
+    JACOBIAN_FLOOR,
+    MAX_DEFICIENT,
+    MOST_LEFT_OUT,
+    deficient_samples,
+    gap_after,
+    rank_by_floor,
+    rank_by_gap,
+    ranks_in_part,
+)
 
 
 class Whitened(NamedTuple):
@@ -47,6 +56,36 @@ def warn_of_constants(points: FloatArray) -> None:
         )
 
 
+def _rank_shown(values: FloatArray, limit: int, floor: float) -> int:
+    """The rank that the singular values show above a floor, with a warning where some samples or directions differ."""
+    dim = rank_by_floor(values, limit, floor)
+    part = ranks_in_part(values, limit, floor, dim)
+    if part is not None:
+        rank, short = part
+        taken = len(short) <= MOST_LEFT_OUT * len(values)
+        lost = f"if the inputs have {rank} dimensions, the measurements lose some there; measure more neurons"
+        errors.warn(
+            f"the local covariances have rank {rank} on {percent(1.0 - len(short) / len(values))} of the samples, and less on "
+            f"the others ({rows_text(short)}): "
+            + (
+                f"dim = {rank} was taken, and those are left out of the graph and placed by extension; {lost}"
+                if taken
+                else f"dim = {dim} was taken, which {100 * (1 - MAX_DEFICIENT):.0f} % have; {lost}, or leave those samples out"
+            ),
+            errors.RankWarning,
+        )
+        dim = rank if taken else dim
+    gap = gap_after(values, dim)
+    if gap is not None:
+        rank, factor = gap
+        errors.warn(
+            f"dim = {dim}, but after the first {rank} the singular values fall by a factor of {factor:.0f} (median of the "
+            f"samples): lengths along the other directions take as much finer samples; give dim={rank} if these are not wanted",
+            errors.RankWarning,
+        )
+    return dim
+
+
 def whiten(
     points: FloatArray,
     decompose: Callable[[int], tuple[FloatArray, FloatArray]],
@@ -58,9 +97,11 @@ def whiten(
     by_gap: bool = False,
 ) -> Whitened:
     """Choose the rank from the singular values, list deficient samples, and whiten."""
+    most = MAX_DEFICIENT
     if dim is None:
         values = decompose(0)[0]
-        dim = rank_by_gap(values, limit, floor) if by_gap else rank_by_floor(values, limit, floor)
+        dim = rank_by_gap(values, limit, floor) if by_gap else _rank_shown(values, limit, floor)
+        most = MAX_DEFICIENT if by_gap else MOST_LEFT_OUT
     else:
         dim = integer(dim, "dim", 1)
         if dim > limit:
@@ -70,12 +111,14 @@ def whiten(
     values, whitening = decompose(dim)
     # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
     deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
-    if len(deficient) > MAX_DEFICIENT * len(points):
+    if len(deficient) > most * len(points):
         raise errors.RankError(
             f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
             f"({rows_text(deficient)}); lower dim, or measure neurons that respond to every input direction"
         )
-    if len(deficient):
+    if len(deficient) > MAX_DEFICIENT * len(points):
+        whitening[deficient] = 0.0  # said already
+    elif len(deficient):
         errors.warn(
             f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
             f"({rows_text(deficient)}); they are left out of the graph and placed by extension",

@@ -178,6 +178,7 @@ def as_json(report: Report, *, arrays: bool) -> dict[str, Any]:
     ):
         found[name] = getattr(report, name)
     found["n_held_out"] = len(report.forward.true)
+    found |= {"set_aside": report.set_aside, "verdict_with_all": report.verdict_with_all}
     found |= {"forward": _direction(report.forward, arrays), "backward": _direction(report.backward, arrays)}
     found["would_decide"] = report.would_decide
     found["baselines"] = [asdict(one) for one in report.baselines]

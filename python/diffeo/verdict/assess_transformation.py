@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, RandomState, boolean, real
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, boolean, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
@@ -16,16 +15,17 @@ from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
 from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import match_problem, solved
-from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
+from diffeo.matching.pairs import Landmarks
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.baselines import affine_fit, compare_baselines
-from diffeo.verdict.error_bounds import UNDETERMINED, judge, verdict
+from diffeo.verdict.error_bounds import UNDETERMINED, Direction, judge, verdict
 from diffeo.verdict.losses import Pair, evidence_both_ways, located, moved, with_landmarks, with_losses
 from diffeo.verdict.report import Report
 from diffeo.verdict.report_facts import diagnosed, settings_of, spaced, spectra_of
-from diffeo.verdict.sentences import WITHOUT_LANDMARKS, exchanged, reason_for
+from diffeo.verdict.sentences import SWAPPED, WITHOUT_LANDMARKS, exchanged, reason_for
+from diffeo.verdict.set_aside import aside_text, contradicted_pairs
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
@@ -212,10 +212,19 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     predicted_b = _noting(problems, judging.names[0], t.sent(pairs[0]))
     predicted_a, how, known = _way_back(t, pairs[1], pairs[0].mean(axis=0), problems, judging.names)
     lost_by_a, lost_by_b = evidence_both_ways(t, with_landmarks(t, pairs), judging.names, judging.margin)
-    forward = judge(predicted_b, pairs[1], _how(t, "forward"), evidence=lost_by_a, **levels)
-    backward = judge(predicted_a, pairs[0], how, evidence=lost_by_b, **levels)
-    if not known and lost_by_b.kind != "pairs":  # these alone say how much is lost
-        backward = replace(backward, status=UNDETERMINED)
+    said = [(predicted_b, pairs[1]), (predicted_a, pairs[0])]
+    aside = contradicted_pairs(said if known else said[:1])
+    kept, count = np.setdiff1d(np.arange(len(predicted_b)), aside), len(predicted_b)
+
+    def judged_by(rows: IntArray) -> tuple[Direction, Direction]:
+        to_b = judge(predicted_b[rows], pairs[1][rows], _how(t, "forward"), evidence=lost_by_a, **levels)
+        to_a = judge(predicted_a[rows], pairs[0][rows], how, evidence=lost_by_b, **levels)
+        # These alone say how much is lost.
+        return to_b, to_a if known or lost_by_b.kind == "pairs" else replace(to_a, status=UNDETERMINED)
+
+    forward, backward = judged_by(kept)
+    with_all = verdict(*(one.status for one in judged_by(np.arange(count)))) if len(aside) else ""
+    pairs = pairs[0][kept], pairs[1][kept]
     forward, backward = with_losses(t, pairs, forward, backward, judging.names)
     compared = []
     if judging.baselines:
@@ -226,6 +235,10 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     expected = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)[::step]
     found = verdict(ways[0].status, ways[1].status)
     reason = reason_for(found, *ways, judging.margin, judging.significance, (expected[0], expected[1]))
+    if len(aside):
+        both = verdict(forward.status, backward.status), with_all
+        told = both if judging.names == SIDES else (SWAPPED.get(both[0], both[0]), SWAPPED.get(both[1], both[1]))
+        reason = f"{reason} {aside_text(aside, count, *told)}"
     return Report(
         verdict=verdict(forward.status, backward.status),
         reason=reason,
@@ -243,6 +256,8 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
         diagnostics=diagnosed(t),
         settings=settings_of(t, {"margin": judging.margin, "significance": judging.significance}),
         rows=rows,
+        set_aside=aside,
+        verdict_with_all=with_all,
     )
 
 

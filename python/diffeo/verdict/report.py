@@ -51,6 +51,11 @@ class Report:
         What reproduces it: versions, platform, arguments, sizes of both samples.
     rows : tuple of ndarray of int64, or None
         Which samples `embeddings` show, as rows of each observation; None: all of them.
+    set_aside : ndarray of int64
+        Rows of the held-out pairs that pairs next to them contradict, on A and on B; nothing was judged by them. All other
+        arrays of held-out pairs are without them.
+    verdict_with_all : str
+        The verdict with these.
     """
 
     verdict: str
@@ -69,10 +74,19 @@ class Report:
     diagnostics: dict[str, Any] = field(repr=False)
     settings: dict[str, Any] = field(repr=False)
     rows: tuple[IntArray, IntArray] | None = field(default=None, repr=False)
+    set_aside: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64), repr=False)
+    verdict_with_all: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for name in ("diagnostics", "settings"):
             object.__setattr__(self, name, plain(getattr(self, name), name))
+        if not self.verdict_with_all:
+            object.__setattr__(self, "verdict_with_all", self.verdict)
+
+    @property
+    def judged(self) -> IntArray:
+        """Rows, among the held-out pairs given, of those that were judged by, (H,)."""
+        return np.setdiff1d(np.arange(len(self.forward.true) + len(self.set_aside)), self.set_aside)
 
     @property
     def would_decide(self) -> list[str]:

@@ -69,6 +69,7 @@ def exchanged(report: Report) -> Report:
     return replace(
         report,
         verdict=SWAPPED.get(report.verdict, report.verdict),
+        verdict_with_all=SWAPPED.get(report.verdict_with_all, report.verdict_with_all),
         forward=report.backward,
         backward=report.forward,
         baselines=[replace(one, forward=one.backward, backward=one.forward) for one in report.baselines],
@@ -128,6 +129,8 @@ def _to_do(report: Report, one: Direction, source: str, target: str) -> str:
         return f"bring {LEAST_PAIRS - count} more held-out pairs, {LEAST_PAIRS} at least."
     if WITHOUT_LANDMARKS in one.how:
         return "bring landmarks."
+    if not one.lower > report.margin and len(report.set_aside):
+        return f"check held-out {rows_text(report.set_aside)}, and bring more landmarks, which lower the error."
     if not one.lower > report.margin:
         return "bring more held-out pairs (four times as many halve the interval), or more landmarks, which lower the error."
     if evidence is None:
@@ -144,9 +147,10 @@ def _to_do(report: Report, one: Direction, source: str, target: str) -> str:
         said.append(f"check {_named(evidence.wrong, report.n_landmarks)}, which may be wrong")
     if evidence.kind == "none" and evidence.torn > FEW_TORN * evidence.twins:
         said.append("bring more pairs, which show whether those far apart are a loss")
+    worst = rows_text(report.judged[_worst(one)])
     said.append(
-        f"draw more samples of both sides near the inputs of held-out {rows_text(_worst(one))}, where the map misses most, or "
-        "bring more landmarks there"
+        f"draw more samples of both sides near the inputs of held-out {worst}, where the map misses most, or bring more "
+        "landmarks there"
     )
     if evidence.kind == "none" and evidence.torn <= FEW_TORN * evidence.twins:
         said.append("measure more neurons, since nothing speaks for a loss")

@@ -1,0 +1,70 @@
+"""The dimension that is taken where none is given, and what is said where samples or directions differ."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from diffeo import Observation, errors
+from support.samples import square
+
+
+def weak_in(part, n=1000, weak=0.0):
+    """Two measurements of the square; the second responds less, by a factor, in a part of it."""
+    x = square(n, 2, 3)
+    jacobians = np.broadcast_to(np.eye(2), (n, 2, 2)).copy()
+    rows = np.flatnonzero(x[:, 0] < part)
+    jacobians[rows, 1, 1] = weak
+    return x, jacobians, rows
+
+
+def test_a_rank_that_few_samples_lack_is_taken_and_these_are_named():
+    x, jacobians, rows = weak_in(0.03)
+    assert 10 < len(rows) < 100
+    with pytest.warns(
+        errors.RankWarning, match=rf"rank 2 on 9\d % of the samples.*\(rows {rows[0]}, .*dim = 2 was taken"
+    ):
+        observation = Observation.from_jacobians(x, jacobians)
+    assert observation.dim == 2
+    assert np.array_equal(observation.deficient, rows)
+    assert not observation.whitening[rows].any()
+
+
+def test_a_rank_that_many_samples_lack_is_not_taken_and_said():
+    x, jacobians, rows = weak_in(0.3)
+    with pytest.warns(
+        errors.RankWarning, match=rf"rank 2 on \d+ % of the samples.*\(rows {rows[0]}, .*dim = 1 was taken"
+    ):
+        assert Observation.from_jacobians(x, jacobians).dim == 1
+
+
+def test_a_dimension_that_is_given_still_allows_one_percent():
+    x, jacobians, _ = weak_in(0.03)
+    with pytest.raises(errors.RankError, match="of rank below dim = 2"):
+        Observation.from_jacobians(x, jacobians, dim=2)
+
+
+def test_a_gap_in_the_singular_values_is_named_and_proposed():
+    rng = np.random.default_rng(0)
+    x, turn = rng.random((500, 20)), np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    sizes = np.array([1.0, 0.8, *[0.004] * 18])
+    with pytest.warns(errors.RankWarning, match=r"dim = 20, but after the first 2 .* by a factor of 200 .* give dim=2"):
+        observation = Observation.from_jacobians(
+            x * sizes @ turn, np.broadcast_to((sizes * np.eye(20)) @ turn, (500, 20, 20))
+        )
+    assert observation.dim == 20
+    assert Observation.from_jacobians(x * sizes, np.broadcast_to(np.diag(sizes), (500, 20, 20)), dim=2).dim == 2
+
+
+def test_bursts_along_one_tangent_show_one_dimension():
+    torch = pytest.importorskip("torch")
+    from diffeo import observe
+
+    angle = np.random.default_rng(0).uniform(0, 2 * np.pi, 400)
+    x = np.column_stack([np.cos(angle), np.sin(angle)])
+    tangents = np.column_stack([-np.sin(angle), np.cos(angle)])[:, :, None]
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh()).double()
+    for scale in (0.02, 0.6):
+        assert observe(model, x, tangents=tangents, covariances="bursts", scale=scale).dim == 1
+    with pytest.raises(errors.RankError, match="dim = 2 exceeds 1"):
+        observe(model, x, tangents=tangents, covariances="bursts", scale=0.1, dim=2)
