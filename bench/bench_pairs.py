@@ -142,7 +142,7 @@ def cliffs(name: str, size: Size) -> Row:
     """Walls of slope 15 to 60 on A, on B, or on both at different places."""
     d, n = CLIFFS[name]
     found = []
-    for draw in range(size.draws_of_many if n > 10_000 else size.draws):
+    for draw in range(size.draws_of_many if n > 1000 else size.draws):
         rng = np.random.default_rng(draw)
         slopes = rng.uniform(15.0, 60.0, 2) * ((1, 0), (0, 1), (1, 1))[draw % 3]
         a, b = (steep(d, m, 2 * draw + k, slopes[k]) for k, m in enumerate((12, 16)))

@@ -131,9 +131,7 @@ void local_hermite_fit(const double* queries, Index n_queries, Index d, const do
                       threads);
 }
 
-Index pairs_of_fit(Index d, int degree, bool with_slopes) {
-  return loops().count_pairs_of_fit(d, degree, with_slopes);
-}
+Index pairs_of_fit(Index d, int degree, bool with_slopes) { return loops().count_pairs_of_fit(d, degree, with_slopes); }
 
 void pair_fits(const PairedSamples& samples, const double* queries, Index n_queries, const Index* neighbors, Index k,
                const Index* degrees, Index n_degrees, double* result, double* doubt, int threads) {

@@ -66,7 +66,7 @@ def test_a_smooth_pair_is_met_to_high_order():
 def test_more_pairs_than_the_kernels_take():
     a, b = with_cliff(2, 5, 1, 25.0), with_cliff(2, 6, 2, 12.0)
     sample, source, target = sample_of_pairs(pairs_of(a, b, square(1200, 2, 3)), 2)
-    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, 300, 600, 100))
+    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, 300, 300, 600, 100))
     assert len(fit.known) == 300
     assert len(np.unique(fit.known)) == 300
     new = square(400, 2, 9)

@@ -103,6 +103,15 @@ def test_degrees_are_those_that_the_pairs_can_carry():
     few = possible_degrees(12, 2, True)
     assert core.pairs_of_fit(2, int(few[-1]), True) < 12 <= core.pairs_of_fit(2, int(few[-1]) + 1, True)
     assert len(possible_degrees(12, 2, False)) < len(few)
+    assert possible_degrees(20, 15, False).tolist() == [0]
+
+
+def test_many_dimensions_and_few_pairs_still_give_values():
+    pairs, *_ = smooth_pairs(24, dim=15, widths=(20, 18))
+    for with_slopes in (True, False):
+        sample, *_ = sample_of_pairs(pairs, 15, with_slopes)
+        found = local_fits(sample, sample.points[:3], possible_degrees(24, 15, with_slopes), 1)
+        assert np.isfinite(found.values).all()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,8 @@ SHARE_WITHIN, FACTOR = 0.985, 3.0
 # A point is outside of the pairs if it is farther from all of them than so many times the distance of those around it to this
 # neighbour.
 OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
+# By how much more than their doubt polynomials are mistrusted, altogether at last; and what counts as an improvement.
+MISTRUST, WORTHWHILE = (1.0, 4.0, 16.0, 64.0, 1e6), 0.97
 # Errors below this share of the spread are rounding, and nothing is told apart there.
 ROUNDING = 1e-12
 # Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
@@ -180,6 +182,7 @@ def fit_direction(
     with stage(f"fit {name}"):
         rows = _rows_of_kernels(sample, degrees, rng, n_threads, effort.equations)
         trained = fit_kernels(sample, rows, rng, effort)
+        rows = trained.rows
         some = np.sort(rng.permutation(len(rows))[:MOST_KNOWN])
         errors = np.linalg.norm(trained.missed, axis=1)
         at = rows[some]
@@ -203,14 +206,30 @@ def fit_direction(
     kept = np.unique(np.maximum(np.concatenate([kept, kept - 1, [used.argmax()]]), 0))
     fewer = LocalFits(np.ascontiguousarray(local.values[:, kept]), np.ascontiguousarray(local.doubt[:, kept]))
     part = PairFit(sample, source, target, degrees[kept], trained.model, rows, errors, trust[[*kept, -1]], 1.0, 0.0)
-    found = part._chosen(fewer, predicted_kernel, expected)
-    missed = np.linalg.norm(found.values - truth, axis=1)
-    ratios = missed / np.maximum(found.expected, np.finfo(float).tiny)
-    scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
-    error = float(np.sqrt((missed**2).mean())) / max(sample.spread, np.finfo(float).tiny)
-    return PairFit(
-        sample, source, target, degrees[kept], trained.model, rows, errors, trust[[*kept, -1]], scale or 1.0, error
-    )
+    return _cautious(part, fewer, predicted_kernel, expected, truth)
+
+
+def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: FloatArray, truth: FloatArray) -> PairFit:
+    """The fit with as much mistrust of polynomials as the errors at pairs left out ask for, and what errors to expect.
+
+    Which one is in least doubt is chosen after the fact, so that the chosen one is worse than its doubt: more so at kinks.
+    """
+    trials = []
+    for mistrust in MISTRUST:
+        trial = replace(fit, trust=np.append(mistrust * fit.trust[:-1], fit.trust[-1]))
+        predicted = trial._chosen(local, kernel, expected)
+        missed = np.linalg.norm(predicted.values - truth, axis=1)
+        ratios = missed / np.maximum(predicted.expected, np.finfo(float).tiny)
+        scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
+        error = float(np.sqrt((missed**2).mean()))
+        spread = max(fit.sample.spread, float(np.finfo(float).tiny))
+        # Few rows make the whole error, and the others count too.
+        score = error * np.sqrt(float(np.median(missed)))
+        trials.append((score, replace(trial, scale=scale or 1.0, error=error / spread)))
+    # The least mistrust that is as good as any; none of the polynomials where they do not help.
+    best = min(score for score, _ in trials[:-1])
+    found = next(trial for trial in trials if trial[0] <= best / WORTHWHILE)
+    return found[1] if found[0] < WORTHWHILE * trials[-1][0] else trials[-1][1]
 
 
 def _rows_of_kernels(

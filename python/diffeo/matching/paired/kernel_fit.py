@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,12 @@ from diffeo._support.threads import workers
 from diffeo.matching.paired.sample import PairedSample
 
 # Widths of the kernels, in distances to the eighth neighbour, and ridges, that are tried.
-WIDTHS, RIDGES = (2.0, 4.0, 8.0, 16.0, 32.0), (1e-12, 1e-7)
+WIDTHS, RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), (1e-12, 1e-7)
 SPACING_NEIGHBOR = 8
-# Narrower kernels than the best of the trials are tried with all pairs if they were not worse by more than this.
-WORTH_TRYING = 10.0
+# Values alone are fitted with a kernel each where slopes help by less than this in the trials, and with the better of these.
+WORTH_TRYING, VALUE_RIDGES = 1.5, (1e-10, 1e-6)
+# So many times kernels are made narrower at most.
+NARROWER = 3
 # Added to the kernels' own matrix, whose largest entries are 1: rounding makes it indefinite.
 JITTER = 1e-11
 # Queries at a time.
@@ -27,17 +30,20 @@ BATCH = 4096
 
 @dataclass(frozen=True)
 class Effort:
-    """Equations (values and slopes) and kernels that are fitted at most, and those with which widths are tried."""
+    """Equations (values and slopes) and kernels that are fitted at most, values alone with a kernel each, and equations and
+    kernels with which widths are tried.
+    """
 
     equations: int = 9000
     kernels: int = 1000
+    values: int = 4000
     tried_equations: int = 4000
     tried_kernels: int = 400
 
 
 FULL = Effort()
 # For many comparisons one after the other: a tenth of the time.
-QUICK = Effort(3000, 400, 1500, 150)
+QUICK = Effort(3000, 400, 1000, 1500, 150)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +73,11 @@ class KernelFit:
 
 
 class Trained(NamedTuple):
-    """A kernel fit, and what it misses of each of its pairs when that one is left out, (n, v)."""
+    """A kernel fit to some pairs, and what it misses of each of these when that one is left out, (n, v)."""
 
     model: KernelFit
     missed: FloatArray
+    rows: IntArray
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,6 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
     )[0]
     spacing = float(np.median(distances[:, -1])) or 1.0
     step = _input_spacing(sample, rows)
-    many = np.sort(order[: effort.kernels])
     # Trials on fewer pairs and kernels, the kernels' own pairs among them.
     tried = rows[np.sort(order[: effort.tried_equations // equations_of(sample)])]
     few = np.searchsorted(tried, np.sort(rows[order[: min(effort.tried_kernels, len(tried))]]))
@@ -103,17 +109,49 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
             for recipe, trained in _tried(sample, tried, few, factor * spacing, slopes, step):
                 trials[recipe] = _score(trained)
     best = min(trials, key=lambda recipe: trials[recipe])
-    candidates = [_trained(sample, rows, many, best, step)]
-    narrower = _Recipe(0.5 * best.width, best.ridge, best.slopes)
-    if n > len(few) and trials.get(narrower, np.inf) < WORTH_TRYING * trials[best]:
-        # More kernels carry narrower ones.
-        candidates.append(_trained(sample, rows, many, narrower, step))
-    found = min(candidates, key=_score)
+    many = np.sort(rng.permutation(n)[: effort.kernels])
+    found = _narrowed(lambda width: _trained(sample, rows, many, replace(best, width=width), step), best.width)
+    # Where slopes help little, as at kinks, all values with a kernel each are better than slopes with fewer kernels.
+    plain = min((one for one in trials if not one.slopes), key=lambda recipe: trials[recipe])
+    if trials[plain] < WORTH_TRYING * trials[best]:
+        every = np.arange(len(sample)) if len(sample) <= effort.values else rows[np.sort(order[: effort.values])]
+        other = _narrowed(lambda width: _of_values(sample, every, width, VALUE_RIDGES[0]), plain.width)
+        smoother = None if other is None else _of_values(sample, every, other.model.width, VALUE_RIDGES[1])
+        found = min((found, other, smoother), key=_score)
     if found is None:
         raise errors.NonFiniteError(
             "no kernel regression can be fitted to these pairs: are there numbers of wild sizes?"
         )
     return found
+
+
+def _narrowed(fit: Callable[[float], Trained | None], width: float) -> Trained | None:
+    """The best of fits of this width, and of ever narrower ones as long as they improve: more kernels carry narrower ones."""
+    found = fit(width)
+    for _ in range(NARROWER):
+        width *= 0.5
+        other = fit(width)
+        if not _score(other) < _score(found):
+            break
+        found = other
+    return found
+
+
+def _of_values(sample: PairedSample, rows: IntArray, width: float, ridge: float) -> Trained | None:
+    """Kernel ridge regression on the values of these pairs, a kernel each: w = (K + r)^-1 z misses pair i, left out, by
+    w_i / (K + r)^-1_ii.
+    """
+    y, z = sample.points[rows], sample.values[rows]
+    kernel = _kernel(y, y, width)
+    kernel[np.diag_indices(len(y))] += ridge
+    try:
+        lower = cholesky(kernel, lower=True, check_finite=False, overwrite_a=True)
+    except LinAlgError:
+        return None
+    inverse = solve_triangular(lower, np.eye(len(y)), lower=True, check_finite=False)
+    dual = inverse.T @ (inverse @ z)
+    missed = dual / np.einsum("ki,ki->i", inverse, inverse)[:, None]
+    return Trained(KernelFit(y, width, np.ascontiguousarray(dual)), missed, rows)
 
 
 def equations_of(sample: PairedSample) -> int:
@@ -166,6 +204,7 @@ class _System:
     normal: FloatArray
     targets: FloatArray
     q: int
+    rows: IntArray
 
     def solved(self, ridge: float) -> Trained | None:
         """With M = F F^T + ridge, pair i leaves out its block of the hat matrix H = F^T M^-1 F, so that it is missed by
@@ -188,7 +227,7 @@ class _System:
         missed = np.linalg.solve(open_share, residual)[:, 0]
         if not (np.isfinite(missed).all() and np.isfinite(dual).all()):
             return None
-        return Trained(KernelFit(self.centres, self.width, np.ascontiguousarray(dual)), missed)
+        return Trained(KernelFit(self.centres, self.width, np.ascontiguousarray(dual)), missed, self.rows)
 
 
 def _system(
@@ -212,4 +251,4 @@ def _system(
     except LinAlgError:
         return None
     features = solve_triangular(lower, equations.reshape(n * q, -1).T, lower=True, check_finite=False)
-    return _System(at, width, lower, features, features @ features.T, targets.reshape(n * q, -1), q)
+    return _System(at, width, lower, features, features @ features.T, targets.reshape(n * q, -1), q, rows)

@@ -39,14 +39,14 @@ class LocalFits(NamedTuple):
 
 
 def possible_degrees(n: int, dim: int, with_slopes: bool) -> IntArray:
-    """Degrees whose polynomials the pairs, less one, can carry."""
+    """Degrees whose polynomials the pairs, less one, can carry; 0, a weighted mean, where these are too few for any."""
     terms = MOST_TERMS_ABOVE if dim > 3 else MOST_TERMS if n <= MANY else MOST_TERMS_OF_MANY
     found = [
         degree
         for degree in range(1, HIGHEST + 1)
         if comb(dim + degree, dim) <= terms and core.pairs_of_fit(dim, degree, with_slopes) < n
     ]
-    return np.array(found, dtype=np.int64)
+    return np.array(found or [0], dtype=np.int64)
 
 
 def local_fits(
