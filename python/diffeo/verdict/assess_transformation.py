@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from diffeo._support.wording import SIDES, Names, rows_text
 from diffeo.charts.chart import Chart, CoordinateChoice, check_choice
 from diffeo.matching.landmark_correction import learn_correction
 from diffeo.matching.match_observations import match_problem, solved
-from diffeo.matching.pairs import Landmarks
+from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
