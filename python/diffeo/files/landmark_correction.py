@@ -20,6 +20,8 @@ def correction_content(at: str, model: LandmarkCorrection) -> Content:
     """Arrays and entries of a model, whose names begin like this."""
     known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
     stored = {at + name: getattr(model, name) for name in schema.CORRECTION}
+    if not model.linear.any():
+        del stored[f"{at}linear"]
     return stored | {f"{at}kinds": list(model.kinds)} | known
 
 
@@ -27,7 +29,11 @@ def build_correction(content: Content, at: str, sizes: dict[str, int], assemble:
     """The model, from content that may be anything; None where there is none, or it is only checked."""
     if not holds(content, at):
         return None
-    if f"{at}linear" not in content:  # of a file written before there were affine predictors
+    # Only affine predictors have coefficients, and files written before there were any have none.
+    if f"{at}linear" not in content:
+        kinds = content.get(f"{at}kinds")
+        if isinstance(kinds, list) and "affine of points" in kinds:
+            raise errors.InputError(f"entries are missing: {at}linear")
         scales, offset = (np.atleast_2d(content.get(at + name, 0.0)) for name in ("inverse_scales", "offset"))
         content[f"{at}linear"] = np.zeros((*scales.shape, offset.shape[1]))
     taken, known = take(content, at, schema.CORRECTION, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
