@@ -23,6 +23,7 @@ from diffeo.observation.rank import (
     SINGLE_COVARIANCE_FLOOR,
     SINGLE_FLOOR,
     burst_floor,
+    gap_after,
     rank_by_gap,
 )
 from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
@@ -62,7 +63,23 @@ def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
         SINGLE_FLOOR if single else JACOBIAN_FLOOR,
         "jacobians",
     )
+    if dim is None and gap_after(built.singular_values, built.dim) is not None:
+        _say_gap(y, j, built.dim)
     return replace(built, precision=shown_precision(points, y))
+
+
+def _say_gap(points: FloatArray, jacobians: FloatArray, dim: int) -> None:
+    """Warn of directions that are far weaker than the others, each measurement in units of its own spread."""
+    spread = points.std(axis=0)
+    scaled = np.ascontiguousarray(jacobians / np.where(spread > 0.0, spread, np.inf)[:, None])
+    gap = gap_after(core.whitening_from_jacobians(scaled, 0, 0)[0], dim)
+    if gap is not None:
+        errors.warn(
+            f"dim = {dim}, but after the first {gap[0]} the singular values fall by a factor of {gap[1]:.0f} (median of the "
+            f"samples, measurements in units of their spread): lengths along the other directions take as much finer samples; "
+            f"give dim={gap[0]} if these are not wanted",
+            errors.RankWarning,
+        )
 
 
 def by_bursts(

@@ -15,7 +15,6 @@ from diffeo.observation.rank import (
     MAX_DEFICIENT,
     MOST_LEFT_OUT,
     deficient_samples,
-    gap_after,
     rank_by_floor,
     rank_by_gap,
     ranks_in_part,
@@ -57,7 +56,7 @@ def warn_of_constants(points: FloatArray) -> None:
 
 
 def _rank_shown(values: FloatArray, limit: int, floor: float) -> int:
-    """The rank that the singular values show above a floor, with a warning where some samples or directions differ."""
+    """The rank that the singular values show above a floor, with a warning where some samples differ."""
     dim = rank_by_floor(values, limit, floor)
     part = ranks_in_part(values, limit, floor, dim)
     if part is not None:
@@ -75,14 +74,6 @@ def _rank_shown(values: FloatArray, limit: int, floor: float) -> int:
             errors.RankWarning,
         )
         dim = rank if taken else dim
-    gap = gap_after(values, dim)
-    if gap is not None:
-        rank, factor = gap
-        errors.warn(
-            f"dim = {dim}, but after the first {rank} the singular values fall by a factor of {factor:.0f} (median of the "
-            f"samples): lengths along the other directions take as much finer samples; give dim={rank} if these are not wanted",
-            errors.RankWarning,
-        )
     return dim
 
 
