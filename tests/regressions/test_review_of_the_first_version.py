@@ -66,7 +66,7 @@ def test_landmarks_huddled_in_a_corner_are_named():
     t = match(
         Observation.from_jacobians(*f(x)), Observation.from_jacobians(*g(x)), landmarks=(f(corner)[0], g(corner)[0])
     )
-    assert any("spread the landmarks" in problem for problem in t.diagnostics.problems)
+    assert any("spread the landmarks" in reason for reason in t.diagnostics.reasons)
 
 
 def test_the_trivial_eigenvector_is_constant_on_a_graph_in_pieces():

@@ -49,6 +49,7 @@ def blind_below(x):
     return points, slopes
 
 
+@pytest.mark.filterwarnings("ignore::diffeo.errors.RankWarning")  # that is what is shown
 @pytest.mark.parametrize(
     ("lossy", "direction", "share", "kind"),
     [
