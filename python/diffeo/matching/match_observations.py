@@ -156,6 +156,8 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.
         are_charts = a.is_chart and b.is_chart
+        if problem.coordinates == "auto" and not (are_charts or problem.count):
+            return None  # nothing would tell how bad it is
         many = enough_landmarks(problem.count, problem.a.dim)
         with _refused(problem) if many or not are_charts else contextlib.nullcontext():
             found.append(judged(problem, by_isometry(problem, a, b)))
@@ -241,9 +243,10 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
         raise
     except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError) as error:
         return regressed(problem, a, b, reasons or [f"no common coordinates: {error}"])
-    if found.coordinates == "isometric" or (found.registration is not None and not found.diagnostics.problems):
+    said = [*found.diagnostics.problems, *found.diagnostics.reasons]
+    if found.coordinates == "isometric" or (found.registration is not None and not said):
         return found
-    return better(regressed(problem, a, b, [*found.diagnostics.problems]), found)
+    return better(regressed(problem, a, b, said), found)
 
 
 def _for_regression(

@@ -69,7 +69,14 @@ def lay_over(a: IsometricChart, b: IsometricChart, rng: np.random.Generator, n_j
     found = Transformation(ByIsometry(a, b, alignment), [alignment], unit, diagnostics, n_jobs)
     aligned, there = b.wrapped(alignment.forward(a.coordinates)), b.wrapped(b.coordinates)
     uncovered = (without_counterpart(aligned, there), without_counterpart(there, aligned))
-    return Overlay(found, motion.border, motion.density, uncovered, _round_trip(found), diagnostics.problems)
+    return Overlay(
+        found,
+        motion.border,
+        motion.density,
+        uncovered,
+        _round_trip(found),
+        [*diagnostics.problems, *diagnostics.reasons],
+    )
 
 
 def _motion(

@@ -72,7 +72,7 @@ def worst(found, a, b):
 
 
 def names(found, text):
-    return any(text in problem for problem in found.diagnostics.problems)
+    return any(text in problem for problem in (*found.diagnostics.problems, *found.diagnostics.reasons))
 
 
 # --- charts -------------------------------------------------------------------------------------------------
