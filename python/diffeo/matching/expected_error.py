@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import workers
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.measured import MeasuredChart
 
@@ -57,7 +58,7 @@ class ErrorField:
     def at(self, places: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Expected errors (count,) at places (count, f) among the samples, and what extrapolation adds to each."""
         k = min(AVERAGED, len(self.places))
-        distance, near = (x.reshape(len(places), k) for x in self._tree.query(places, k))
+        distance, near = (x.reshape(len(places), k) for x in self._tree.query(places, k, workers=workers()))
         weights = 1.0 / np.maximum(distance, 1e-3 * np.maximum(distance[:, -1:], TINY)) ** 2
         weights /= weights.sum(axis=1, keepdims=True)
         among = np.sqrt((weights * self.errors[near] ** 2).sum(axis=1))
@@ -96,7 +97,7 @@ def bend(places: FloatArray, values: FloatArray, order: int) -> tuple[FloatArray
     """
     count, f = places.shape
     k = min(count, 2 * (f + 2))
-    distance, near = (x.reshape(count, k) for x in cKDTree(places).query(places, k))
+    distance, near = (x.reshape(count, k) for x in cKDTree(places).query(places, k, workers=workers()))
     spacing = distance[:, min(f + 1, k - 1)]
     reach = np.maximum(np.sqrt((distance**2).mean(axis=1)), TINY)
     steps = values[near] - values[:, None, :]
