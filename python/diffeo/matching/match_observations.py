@@ -185,7 +185,13 @@ def _refused(problem: MatchProblem) -> Iterator[None]:
         yield
     except errors.UnrelatedLandmarksError:
         raise
-    except (errors.DisconnectedError, errors.DomainMismatchError, errors.LandmarkError, errors.SampleSizeError):
+    except (
+        errors.ConvergenceError,
+        errors.DisconnectedError,
+        errors.DomainMismatchError,
+        errors.LandmarkError,
+        errors.SampleSizeError,
+    ):
         if problem.coordinates != "auto":
             raise
 
