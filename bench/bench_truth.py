@@ -17,10 +17,11 @@ import numpy as np
 from diffeo import errors
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, kernel_ridge_fit, procrustes_fit
 
-from bench.bench_truth_hinges import hinges
 from bench.figures import Row, percent
 from bench.networks import train_pair
 from bench.rows import Rows
+from bench.truth_hinges import hinges
+from bench.truth_landmarks import wrong_landmarks
 from bench.truth_maps import KINDS, KnownMap, held_inputs, kind_of_maps, smooth, smooth_map, spread_inputs
 from bench.truth_networks import ORDINARY, OrdinaryPair
 
@@ -150,6 +151,27 @@ def hinged_charts(name: str, size: Size) -> Row:
         "0",
         silent == 0,
         f"right {right}, of which {mended} would be wrong without parts being turned; with a problem {named}",
+    )
+
+
+@row("wrong landmarks")
+def wrong(name: str, size: Size) -> Row:
+    """Landmarks of which some are wrong: named, and the error beside that without them."""
+    found = wrong_landmarks(20, 0) if size is FULL else wrong_landmarks(2, 0, networks=2, samples=600, steps=50)
+    draws = [one for part in found.values() for one in part]
+    right = np.mean([one.missed == 0 and one.falsely == 0 for one in draws])
+    ratios = [one.error / max(one.without, np.finfo(float).tiny) for one in draws]
+    shares = "; ".join(
+        f"{bad} of {count}: {percent(float(np.mean([one.missed == 0 and one.falsely == 0 for one in part])))}"
+        for (count, bad), part in found.items()
+    )
+    return Row(
+        name,
+        f"{len(draws)} draws: all named and no good one; error over that without them",
+        f"{percent(float(right))}; median {np.median(ratios):.2f}, worst {max(ratios):.2f}",
+        "95 %; 1.5",
+        bool(right >= 0.95 and max(ratios) <= 1.5),
+        shares,
     )
 
 

@@ -90,10 +90,3 @@ def hinges(count: int, seed: int) -> tuple[int, int, int, int]:
         silent, named, right = silent + (not good and not said), named + said, right + good
         mended += good and not laid_out(x, observation, hinges=False)[0]
     return silent, named, right, mended
-
-
-def test_hinges_and_corridors(benchmark):
-    """Twenty draws; `hinges(100, 0)` is the figure of the table."""
-    silent, named, right, mended = benchmark.pedantic(hinges, (20, 1), rounds=1)
-    benchmark.extra_info.update(silent=silent, named=named, right=right, mended=mended)
-    assert silent == 0
