@@ -83,7 +83,8 @@ def attempt(
             b = observe(pair.b, x_b, layer=layer, neurons=neurons[1], dim=pair.n_inputs)
             x_l, x_t = pair.inputs(LANDMARKS), pair.inputs(HELD_OUT)
             landmarks = a.measure(pair.a, x_l), b.measure(pair.b, x_l)
-            found = match(a, b, landmarks=landmarks, coordinates=coordinates)
+            # What is only counted in a sweep is not checked.
+            found = match(a, b, landmarks=landmarks, coordinates=coordinates, check=opponents)
             test = a.measure(pair.a, x_t), b.measure(pair.b, x_t)
             predicted, back = found.transform(test[0]), found.inverse_transform(test[1])
         except errors.DiffeoError as error:
