@@ -26,7 +26,7 @@ from diffeo.matching.transformation import Transformation
 
 # Samples of each side at which the maps are compared, and their neighbours over which squares are averaged: what two halves
 # differ by is one draw of a random error.
-COMPARED, SMOOTHED = 1000, 8
+COMPARED, SMOOTHED = 400, 8
 # Powers of the spacing with which the error of layouts and interpolants falls, at least: on a line, and beyond.
 ORDERS = (4.0, 2.0)
 # What noise adds to lengths is averaged: half as many samples, the root of two times the error.
