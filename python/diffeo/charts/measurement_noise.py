@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,12 +75,12 @@ def denoised(observation: Observation, noise: Noise) -> Observation:
     return replace(observation, points=points, noise=noise.deviation)
 
 
-def _across(observation: Observation, rows: IntArray, count: int) -> list[tuple[IntArray, FloatArray]]:
+def _across(observation: Observation, rows: IntArray, count: int) -> Iterator[tuple[IntArray, FloatArray]]:
     """In chunks: rows, and what lies across the manifold of the steps to their `count` nearest along it, (k, count, m)."""
     usable, m = observation.usable, observation.shape[1]
     tree = cKDTree(observation.points[usable])
     k = min(len(usable), CANDIDATES + 1)
-    step, found = max(CHUNK // (k * m), 1), []
+    step = max(CHUNK // (k * m), 1)
     for start in range(0, len(rows), step):
         own = rows[start : start + step]
         near = usable[tree.query(observation.points[own], k, workers=workers())[1]]
@@ -92,8 +93,7 @@ def _across(observation: Observation, rows: IntArray, count: int) -> list[tuple[
         mine, theirs = _tangents(observation.whitening[own]), _tangents(observation.whitening[near])
         kept = np.einsum("nmd,nkd->nkm", mine, np.einsum("nkm,nmd->nkd", steps, mine))
         kept += np.einsum("nkmd,nkd->nkm", theirs, np.einsum("nkm,nkmd->nkd", steps, theirs))
-        found.append((own, steps - 0.5 * kept))
-    return found
+        yield own, steps - 0.5 * kept
 
 
 def _tangents(whitening: FloatArray) -> FloatArray:

@@ -172,7 +172,7 @@ def _halves(problem: MatchProblem, t: Transformation) -> tuple[Transformation, T
         try:
             with errors.unsaid(errors.DiffeoWarning):
                 made.append(_made_alike(half, t))
-        except errors.DiffeoError as error:
+        except (errors.DiffeoError, RuntimeError, np.linalg.LinAlgError) as error:  # a check refuses no map
             raise UnknownError(f"half of the samples have no map of this kind ({error}); use more samples") from error
     return made[0], made[1]
 
