@@ -59,6 +59,12 @@ def test_rows_far_from_all_samples_are_expected_to_be_worse(few):
     assert far > true / 4
 
 
+def test_rows_as_far_as_numbers_go_have_finite_expected_errors(few):
+    far = few.predicted_error(np.full((1, 5), 1e300))
+    assert np.isfinite(far).all()
+    assert far > 1e3
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_landmarks_that_are_not_quite_common_are_expected_to_harm(seed):
     rng = np.random.default_rng(seed)

@@ -191,15 +191,17 @@ class Transformation:
         y = float_array(points, "points", 2, shape=shape, axes="(count, m)")
         n_threads = thread_count(self.n_jobs)
         at = source.place(y, n_threads).values
-        among, beyond = own.at(places_of(source, at, y))
-        squares = among**2 + beyond**2
-        if isinstance(self.map, ByIsometry):
-            off = source.measurements(at, n_threads) - y
-            squares += (np.linalg.norm(off, axis=1) / spread_of(source.observation.points)) ** 2
-            if there is not None:
-                sent = (self.alignment.backward if inverse else self.alignment.forward)(at)
-                squares += there.at(target.features(sent))[1] ** 2
-        return np.sqrt(squares)
+        # Points may be as far away as numbers go: no error is larger than these.
+        with np.errstate(over="ignore"):
+            among, beyond = own.at(places_of(source, at, y))
+            squares = among**2 + beyond**2
+            if isinstance(self.map, ByIsometry):
+                off = source.measurements(at, n_threads) - y
+                squares += (np.linalg.norm(off, axis=1) / spread_of(source.observation.points)) ** 2
+                if there is not None:
+                    sent = (self.alignment.backward if inverse else self.alignment.forward)(at)
+                    squares += there.at(target.features(sent))[1] ** 2
+        return np.minimum(np.sqrt(squares), np.finfo(float).max)
 
     def sent(self, points_a: FloatArray) -> Placed:
         """What `transform` gives of checked measurements, with what it would warn of."""
