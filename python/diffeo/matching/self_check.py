@@ -27,8 +27,8 @@ from diffeo.matching.transformation import Transformation
 # Samples of each side at which the maps are compared, and their neighbours over which squares are averaged: what two halves
 # differ by is one draw of a random error.
 COMPARED, SMOOTHED = 400, 8
-# Powers of the spacing with which the error of layouts and interpolants falls, at least: on a line, and beyond.
-ORDERS = (4.0, 2.0)
+# Power of the spacing with which the error of layouts and interpolants falls, at least.
+ORDER = 2.0
 # What noise adds to lengths is averaged: half as many samples, the root of two times the error.
 OF_NOISE = np.sqrt(0.5)
 # The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
@@ -146,14 +146,15 @@ def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
     # Two halves cannot make it better, or worse: what the landmarks miss is known.
     halves = (t, t) if hopeless else _halves(problem, t)
     n = thread_count(t.n_jobs)
-    made, ratio, share = (t, *halves), _ratio(problem, t), 1.0 if hopeless else AT_LANDMARKS
+    made, share = (t, *halves), 1.0 if hopeless else AT_LANDMARKS
+    noise = max(chart.observation.length_noise for chart in problem.charts)
     _, points_a = _chosen(t.a)
-    forward = _field(t, [one.map.forward(points_a, n).values for one in made], ratio, share, backward=False)
+    forward = _field(t, [one.map.forward(points_a, n).values for one in made], noise, share, backward=False)
     if not t.invertible:
         return ExpectedError(forward, None)
     _, points_b = _chosen(t.b)
     return ExpectedError(
-        forward, _field(t, [one.map.backward(points_b, n).values for one in made], ratio, share, backward=True)
+        forward, _field(t, [one.map.backward(points_b, n).values for one in made], noise, share, backward=True)
     )
 
 
@@ -234,7 +235,7 @@ def _is_hopeless(t: Transformation) -> bool:
     return all((one.error if enough else t.alignment.residual) > HOPELESS for one in models)
 
 
-def _field(t: Transformation, sent: list[FloatArray], ratio: float, share: float, *, backward: bool) -> ErrorField:
+def _field(t: Transformation, sent: list[FloatArray], noise: float, share: float, *, backward: bool) -> ErrorField:
     """Expected errors at samples of the source: from where the map and those of the halves send them, and the landmarks.
 
     At least a `share` of what these miss, each left out.
@@ -244,7 +245,8 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, share: float
     spread = spread_of(target.observation.points)
     whole, one, other = sent
     places = places_of(source, source.coordinates[rows], points)
-    squares = _of_halves(whole, one, other, places, ratio) / spread**2
+    apart = float(np.sqrt(((one - other) ** 2).sum(axis=1).mean())) / spread
+    squares = _of_halves(whole, one, other, places, _ratio(t.a.observation.dim, noise, apart)) / spread**2
     by_landmarks = _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
     if taught is not None and taught.learned:
@@ -260,12 +262,13 @@ def _field(t: Transformation, sent: list[FloatArray], ratio: float, share: float
     return ErrorField(places, np.sqrt(squares), spacing, growth, order)
 
 
-def _ratio(problem: MatchProblem, t: Transformation) -> float:
-    """Error of the whole sample over that of a half."""
-    if max(chart.observation.length_noise for chart in problem.charts) > 0.0:
-        return float(OF_NOISE)
-    d = t.a.observation.dim
-    return float(min(2.0 ** (-ORDERS[min(d, 2) - 1] / d), OF_NOISE))
+def _ratio(d: int, noise: float, apart: float) -> float:
+    """Error of the whole sample over that of a half, of which two are `apart`, with lengths of this relative noise.
+
+    The noise of lengths is averaged over the samples; what is left falls with a power of their spacing.
+    """
+    by_spacing, share = 2.0 ** (-ORDER / d), min(noise / max(apart, TINY), 1.0)
+    return float(min(np.sqrt(by_spacing**2 + share**2 * (OF_NOISE**2 - by_spacing**2)), OF_NOISE))
 
 
 def _of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, ratio: float) -> FloatArray:
