@@ -43,6 +43,17 @@ def majorised(graph, layout, steps):
     return layout
 
 
+def test_a_misfit_whose_square_is_lost_moves_nothing():
+    graph, layout = true_graph(square(80, 2))
+    incidence = graph.incidence()
+    weights, right = np.ones(len(graph.i)), np.full(layout.shape, 1e-250)
+    unit, _ = _directions(graph, layout)
+    step, _ = _step(right, unit, weights, incidence, incidence.T.tocsr(), lambda y: 1e250 * y, 0.1)
+    assert np.isfinite(step).all()
+    step, _ = _step(1e-20 * right, unit, weights, incidence, incidence.T.tocsr(), lambda y: y / 1e-280, 0.1)
+    assert not step.any()
+
+
 @pytest.mark.parametrize("damping", [1.0, 0.01])
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_steps_solve_the_damped_system(dim, damping):

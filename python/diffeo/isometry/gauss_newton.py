@@ -132,7 +132,10 @@ def _step(
     iterations = 1
     while size > reduction**2 * first and iterations <= MAX_ITERATIONS:
         product = stiffness(direction)
-        along = size / float((direction * product).sum())
+        curvature = float((direction * product).sum())
+        if not curvature > 0.0:
+            break  # a misfit so small that its square is lost: nothing is left to gain
+        along = size / curvature
         step = step + along * direction
         residual = residual - along * product
         smoothed = solve(residual)

@@ -44,6 +44,8 @@ SECOND_LOOKS = 2
 CLOSING_FACTOR = 4
 CLOSING_DETOUR = 4.0
 LARGEST_GAP = 2.0
+# A closed curve of a sample as uneven as that has no wider gap.
+WIDEST_GAP = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +236,28 @@ def _reconsidered(
     with contextlib.suppress(RuntimeError):  # a system may be singular where lengths are: the layouts before it stand
         development = develop(firm, points, observation.whitening[firm.rows])
     if development is not None:
-        layouts.append(corrected(observation, development[0], *untangle(*development)))
+        laid = corrected(observation, development[0], *untangle(*development))
+        layouts += _opened(observation, laid) if _winds_over_a_gap(laid) else [laid]
     return min(layouts, key=lambda layout: layout.stress + layout.overlap)
+
+
+def _winds_over_a_gap(found: Unfolding) -> bool:
+    """Whether edges that wind around a curve jump where it has no samples: false ones, or its sample would have been cut."""
+    if found.graph.n_periods != 1 or found.layout.shape[1] != 1:
+        return False
+    around = float(abs(found.periods[0, 0]))
+    places = np.sort(found.coordinates[:, 0] % around)
+    gaps = np.diff(places, append=places[0] + around)
+    return bool(gaps.max() > WIDEST_GAP * np.log(len(places)) * around / len(places))
+
+
+def _opened(observation: Observation, found: Unfolding) -> list[Unfolding]:
+    """A curve laid out again without the edges that wind around it, if it holds together without them."""
+    graph = found.graph.subset(np.flatnonzero((found.graph.windings == 0.0).all(axis=1)))
+    graph = replace(graph, windings=np.empty((len(graph.i), 0)))
+    if pieces(graph)[0] > 1:
+        return []
+    return [corrected(observation, graph, *untangle(graph, start_layout(graph, 1)))]
 
 
 def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding:

@@ -271,7 +271,11 @@ def gradients(u: FloatArray, exponents: NDArray[np.int64]) -> FloatArray:
 
 def _table(u: FloatArray, degree: int) -> list[FloatArray]:
     """Powers 0 to `degree` of every variable, (N, degree + 1) each."""
-    return [np.stack([column**power for power in range(degree + 1)], axis=1) for column in u.T]
+    table = [np.ones((len(u), degree + 1)) for _ in range(u.shape[1])]
+    for powers_of, column in zip(table, u.T, strict=True):
+        for power in range(1, degree + 1):
+            np.multiply(powers_of[:, power - 1], column, out=powers_of[:, power])
+    return table
 
 
 def local_weights(

@@ -12,6 +12,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo.alignment.curved.atlas import Atlas, AtlasMap, local_weights
 from diffeo.isometry.laplacian import diagonal_matrix, factored
+from diffeo.isometry.trust import NOISE_FACTOR
 
 # Edges from each sample, as many as isometric coordinates take.
 N_NEIGHBORS = 12
@@ -27,6 +28,8 @@ MAX_STEPS = 40
 SETTLED = 1e-3
 # ... or when it is below this share and the step gained less than that share of the stress.
 STILL, LITTLE_GAIN = 0.1, 0.03
+# A stress beyond this that a number of steps have not lowered by this share will not come down to that of an isometry.
+HOPELESS_STRESS, PATIENCE, HOPELESS_GAIN = 0.15, 5, 0.1
 # No sample moves by more than this many median lengths at once: charts reach about three.
 LONGEST_MOVE = 1.0
 # Weight of all landmarks together, in edges of one sample: at first they fix the isometry, which the lengths of a
@@ -108,9 +111,13 @@ class Placement:
         lengths = self.edges(places)[0]
         return float(np.linalg.norm(self.misses(lengths)) / np.linalg.norm(lengths))
 
+    def is_hopeless(self, stress: float) -> bool:
+        """Whether a stress is far from that of an isometry, of lengths as noisy as A's."""
+        return stress > max(HOPELESS_STRESS, 2.0 * NOISE_FACTOR * self.noise)
+
     def solve(self, places: Places, weight: float) -> tuple[Places, int, bool]:
         """Gauss-Newton; returns the places of least stress, the steps, and whether they settled."""
-        best, best_stress, moved = places, np.inf, np.inf
+        best, best_stress, moved, lows = places, np.inf, np.inf, list[float]()
         for step in range(MAX_STEPS):
             places = self.on_manifold(places, self.measurements(places))
             lengths, at_i, at_j = self.edges(places)
@@ -124,6 +131,13 @@ class Placement:
                 best, best_stress = places, min(stress, best_stress)
             if settled:
                 return best, step, True
+            lows.append(best_stress)
+            if (
+                self.is_hopeless(best_stress)
+                and step >= PATIENCE
+                and best_stress > (1.0 - HOPELESS_GAIN) * lows[-PATIENCE]
+            ):
+                return best, step, False
             weight = max(weight, LAST_LANDMARK_WEIGHT)
             frame = np.asarray(np.linalg.cholesky(self.b.inverse_metric(places.node, places.u)), dtype=np.float64)
             move = self.step(places, frame, missed, at_i, at_j, weight)

@@ -183,7 +183,7 @@ def register(
     state, steps, converged = problem.solve(state, FIRST_LANDMARK_WEIGHT)
     for _ in range(UNTANGLING_ROUNDS):
         caught = problem.caught(state)
-        if not caught.any():
+        if not caught.any() or problem.is_hopeless(problem.stress(state)):
             break
         trial, more, settled = problem.solve(problem.placed(state, caught), LAST_LANDMARK_WEIGHT)
         steps += more
