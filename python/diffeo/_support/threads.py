@@ -44,6 +44,11 @@ def _controller(n_modules: int) -> ThreadpoolController:
     return ThreadpoolController()
 
 
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def thread_count(n_jobs: Any) -> int:
     """Number of threads for the core: None and -1 mean all that OpenMP gives (0 for the core), k >= 1 means k."""
     if n_jobs is None:

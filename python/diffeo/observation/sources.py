@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
 from diffeo.observation.how_measured import MeasureOptions, Shrinkage
@@ -241,5 +241,5 @@ def _unit_tangents(points: FloatArray, n_neighbors: int) -> FloatArray:
 
 def _nearest(coordinates: FloatArray, k: int) -> IntArray:
     """Rows of the k nearest samples of every sample, itself included."""
-    _, rows = cKDTree(coordinates).query(coordinates, k, workers=workers())
+    _, rows = PointTree(coordinates).query(coordinates, k, workers=workers())
     return np.ascontiguousarray(rows, dtype=np.int64)
