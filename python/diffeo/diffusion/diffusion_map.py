@@ -15,7 +15,7 @@ from diffeo._support.memory import memory_limit
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import thread_count, working
+from diffeo._support.threads import exact, thread_count, working
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
 from diffeo.observation.estimator_input import checked_input
@@ -150,6 +150,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Fit and return ``embedding_``, shape (n, n_components)."""
         return self.fit(X).embedding_
 
+    @exact
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Extend the embedding to new points (Nystroem).
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from diffeo import errors
 from diffeo._support.arrays import integer
 from diffeo._support.memory import memory_limit
+from diffeo._support.threads import sound
 from diffeo.networks.batches import (
     N_COPIES,
     Batch,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Measurement", "capture", "capture_networks", "measure", "measure_layers"]
 
 
+@sound
 def capture(
     model: torch.nn.Module,
     inputs: Any,
@@ -127,6 +129,7 @@ def capture(
     return _captured({"": model}, inputs, {"": names}, {"": reduce}, run)[""]
 
 
+@sound
 def capture_networks(
     models: Mapping[str, torch.nn.Module],
     inputs: Any,

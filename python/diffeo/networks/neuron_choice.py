@@ -9,6 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, seeded
+from diffeo._support.threads import sound
 from diffeo._support.wording import rows_text
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
@@ -70,6 +71,7 @@ class NeuronSet:
         )
 
 
+@sound
 def suggest_neurons(
     model_or_observation: Any,
     inputs: Any = None,

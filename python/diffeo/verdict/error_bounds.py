@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array
+from diffeo._support.threads import exact
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.shown_loss import Evidence
 
@@ -251,6 +252,7 @@ def _weights(generator: np.random.Generator, count: int, rows: int) -> FloatArra
     return weights
 
 
+@exact
 def relative_error(predicted: ArrayLike, true: ArrayLike) -> float:
     """Relative error of predicted measurements on held-out pairs.
 
