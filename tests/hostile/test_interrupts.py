@@ -31,7 +31,7 @@ def test_ctrl_c_is_heard_and_nothing_breaks(call, full, seed):
         pytest.importorskip("torch")
     path = os.pathsep.join(filter(None, [str(Path(diffeo.__file__).parents[1]), os.environ.get("PYTHONPATH")]))
     arguments = [FULL_TRIES, seed, FULL_SAMPLES] if full else [TRIES, seed, SAMPLES]
-    command = [sys.executable, "-X", "faulthandler", str(HERE / "interrupts.py"), call, *map(str, arguments)]
+    command = [sys.executable, "-X", "faulthandler", str(HERE / "interrupted.py"), call, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
     found = json.loads(done.stdout.splitlines()[-1])

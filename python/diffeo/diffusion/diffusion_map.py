@@ -18,7 +18,7 @@ from diffeo._support.progress import showing, stage
 from diffeo._support.threads import exact, thread_count, working
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
-from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input
 from diffeo.observation.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
@@ -105,6 +105,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Observation | ArrayLike, y: None = None) -> DiffusionMap:
         """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
 

@@ -21,7 +21,7 @@ from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, p
 from diffeo.isometry.stress import untangle
 from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted
 from diffeo.observation.burst_smoothing import smoothed
-from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input
 from diffeo.observation.observation import Observation
 
 # Measurements nearer than this share of their range are the same sample again.
@@ -107,6 +107,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Observation | ArrayLike, y: None = None) -> IsometricEmbedding:
         """Compute isometric coordinates.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -10,6 +12,22 @@ from sklearn.utils.validation import validate_data
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.observation.observation import Observation
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def all_or_nothing(fit: Fit) -> Fit:
+    """A method ``fit`` after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
+
+    @wraps(fit)
+    def whole(self: Any, *arguments: Any, **options: Any) -> Any:
+        fresh = object.__new__(type(self))
+        fresh.__dict__.update(vars(self))
+        fit(fresh, *arguments, **options)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    return cast(Fit, whole)
 
 
 def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | FloatArray:

@@ -1,4 +1,4 @@
-"""Random Ctrl-C within one long call, in a process of its own: ``python interrupts.py CALL TRIES SEED SAMPLES``.
+"""Random Ctrl-C within one long call, in a process of its own: ``python interrupted.py CALL TRIES SEED SAMPLES``.
 
 Prints one line of JSON: how many tries were interrupted, the longest CPU time and time from the signal to KeyboardInterrupt,
 and whether the call still gives the bits that it gave at first.
