@@ -157,3 +157,17 @@ def test_no_level_holds_instructions_of_a_higher_one(extension):
     code = subprocess.run(["objdump", "-d", path_of(extension)], capture_output=True, text=True, check=True).stdout
     assert "%rsp" in code
     assert not any(register in code for register in FORBIDDEN[extension])
+
+
+@pytest.mark.parametrize("theirs", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_that_wait_sleep_soon_unless_the_user_says_how_they_wait(theirs, monkeypatch):
+    for variable in (*instruction_set.WAITING, "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in theirs.items():
+        monkeypatch.setenv(variable, value)
+    before = dict(os.environ)
+    with instruction_set._sleeping():
+        expected = theirs or instruction_set.WAITING
+        assert {name: os.environ.get(name) for name in expected} == expected
+        assert dict(os.environ) == before | expected
+    assert dict(os.environ) == before

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diffeo import DiffusionMap, IsometricEmbedding, Observation, errors, mahalanobis_kernel, match
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers, working
-from scipy.spatial import cKDTree
 from support.samples import smooth_map, square
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -94,14 +94,14 @@ def test_every_search_is_given_the_number_of_threads(result, monkeypatch):
 
     asked = []
 
-    class Tree(cKDTree):
+    class Tree(PointTree):
         def query(self, x, k=1, *, workers=None, **options):
             asked.append((workers, len(np.atleast_2d(x))))
             return super().query(x, k, workers=1 if workers is None else workers, **options)
 
     for module in list(sys.modules.values()):
-        if module.__name__.startswith(f"{diffeo.__name__}.") and hasattr(module, "cKDTree"):
-            monkeypatch.setattr(module, "cKDTree", Tree)
+        if module.__name__.startswith(f"{diffeo.__name__}.") and hasattr(module, "PointTree"):
+            monkeypatch.setattr(module, "PointTree", Tree)
     RESULTS[result](3)
     # A search of a handful may do without.
     numbers = {workers for workers, rows in asked if workers is not None or rows > FEW}

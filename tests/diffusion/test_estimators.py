@@ -96,7 +96,7 @@ def test_in_a_pipeline():
         (np.zeros(20), errors.InputError),
         (np.zeros((20, 2, 2)), errors.InputError),
         (np.zeros((20, 2), dtype=complex), errors.InputError),
-        ([["a", "b"]] * 20, errors.InputError),
+        ([["a", "b"]] * 20, errors.DataTypeError),
     ],
 )
 def test_data_that_cannot_be_used(data, error):

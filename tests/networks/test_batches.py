@@ -27,8 +27,19 @@ def test_loaders_and_iterables_of_batches(x):
     expected = capture(model, x, "")[""]
     dataset = torch.utils.data.TensorDataset(t, torch.zeros(20))
     loader = torch.utils.data.DataLoader(dataset, batch_size=6)
-    for inputs in (loader, t, [x[:3], x[3:]], (batch for batch in (t[:11], t[11:])), [[x, "label"]]):
+    for inputs in (loader, t, iter([x[:3], x[3:]]), (batch for batch in (t[:11], t[11:])), iter([[x, "label"]])):
         np.testing.assert_allclose(capture(model, inputs, "")[""], expected, atol=1e-14)
+
+
+def test_a_list_is_a_set_of_samples_whatever_it_holds(x):
+    model, t = mlp(3, 4, 2), torch.tensor(x)
+    expected = capture(model, x, "")[""]
+    for inputs in (x.tolist(), list(x), tuple(x), list(t), [list(row) for row in x]):
+        np.testing.assert_allclose(capture(model, inputs, "")[""], expected, atol=1e-14)
+        np.testing.assert_allclose(measure(model, inputs).points, expected, atol=1e-14)
+    pictures = torch.rand(5, 3, 4, 4, dtype=torch.float64)
+    flat = nn.Flatten()
+    np.testing.assert_array_equal(capture(flat, list(pictures), "")[""], capture(flat, pictures, "")[""])
 
 
 def test_mappings_become_keyword_arguments(x):
@@ -80,7 +91,10 @@ def test_dtypes_stay_and_casts_are_logged(x, caplog):
         (3, errors.DataTypeError, "iterable of batches; got int"),
         ("text", errors.DataTypeError, "got str"),
         ({"x": np.ones((2, 3))}, errors.DataTypeError, "got dict"),
-        ([[1.0, 2.0, 3.0]], errors.DataTypeError, "got float"),
+        (iter([1.0, 2.0, 3.0]), errors.DataTypeError, "got float"),
+        ([np.ones((2, 3)), np.ones((5, 3))], errors.DataTypeError, r"one sample an entry.*\(iter\(batches\)\)"),
+        ([[np.ones((2, 3)), "label"]], errors.DataTypeError, "one sample an entry"),
+        (np.ma.masked_array(np.ones((2, 3)), [[True, False, False]] * 2), errors.InputError, "2 masked"),
         ([{"values": 3}], errors.DataTypeError, "no array and no tensor"),
         (np.ones((2, 3), dtype=complex), errors.DataTypeError, "complex128"),
         (np.array([["a"]]), errors.DataTypeError, "dtype <U1"),
@@ -147,7 +161,7 @@ def test_the_first_axis_must_be_the_batch(x):
     with pytest.raises(errors.CaptureError, match=r"\(\)"):
         capture(Call(lambda y: y.sum()), x, "")
     with pytest.raises(errors.CaptureError, match=r"from row 10.*pad"):
-        capture(nn.Identity(), [np.ones((10, 3)), np.ones((5, 4))], "")
+        capture(nn.Identity(), iter([np.ones((10, 3)), np.ones((5, 4))]), "")
 
 
 def transposing():

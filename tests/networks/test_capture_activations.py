@@ -153,7 +153,7 @@ def test_calls_that_vary_from_batch_to_batch(x):
 
     batches = [-np.abs(x), np.abs(x)]
     with pytest.raises(errors.CaptureError, match=r"row 20 are \['act:0', 'act:1'\]; before they were \['act'\]"):
-        capture(Varying(), batches, "a*")
+        capture(Varying(), iter(batches), "a*")
     with pytest.raises(errors.CaptureError, match="varying number of times, now 1"):
         measure(Varying(), np.concatenate(batches[::-1]), layer="act:1", batch_size=20)
 
@@ -252,7 +252,7 @@ def test_a_failed_pass_leaves_the_old_file_and_no_draft(x, tmp_path):
     model = mlp(3, 2)
     before = np.array(capture(model, x, "", out=tmp_path)[""])
     with pytest.raises(errors.NonFiniteError):
-        capture(model, [x, x * np.nan], "", out=tmp_path)
+        capture(model, iter([x, x * np.nan]), "", out=tmp_path)
     with pytest.raises(errors.NonFiniteError):
         capture(Call(lambda y: y / 0), x, "", out=tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["@output.npy"]

@@ -96,7 +96,7 @@ def test_the_bound_counts_the_result_where_it_stays_in_memory(x, tmp_path, monke
     with pytest.raises(errors.MemoryLimitError, match="a pass of one row"):
         capture(model, many, "", max_memory=1000, out=tmp_path)
     with pytest.raises(errors.MemoryLimitError, match="first 600 rows"):
-        capture(model, [many[k : k + 200] for k in range(0, 1000, 200)], "", max_memory=4_000_000)
+        capture(model, (many[k : k + 200] for k in range(0, 1000, 200)), "", max_memory=4_000_000)
     monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", "4e6")
     with pytest.raises(errors.MemoryLimitError, match="1000 rows"):
         capture(model, many, "")

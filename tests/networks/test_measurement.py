@@ -111,7 +111,7 @@ def skewed(n=20):
     [
         ({"inputs": np.ones((4, 3), int)}, errors.DataTypeError, "int64"),
         ({"inputs": torch.ones(4, 3, dtype=torch.int32)}, errors.DataTypeError, "int32"),
-        ({"inputs": [np.ones((4, 3))]}, errors.DataTypeError, "got list"),
+        ({"inputs": iter([np.ones((4, 3))])}, errors.DataTypeError, "got list_iterator"),
         ({"inputs": np.ones((0, 3))}, errors.ShapeError, r"\(0, 3\)"),
         (
             {"inputs": np.array([[1.0, 2, 3], [1, np.inf, 3]])},

@@ -31,9 +31,14 @@ def ax(monkeypatch):
     plt.close(figure)
 
 
-def test_pyplot_needs_no_screen():
-    assert plots.pyplot() is plt
-    assert matplotlib.get_backend().lower() == "agg"
+@pytest.mark.parametrize("backend", ["agg", "svg"])
+def test_the_backend_stays_that_of_the_user(backend):
+    matplotlib.use(backend)
+    try:
+        assert plots.pyplot() is plt
+        assert matplotlib.get_backend().lower() == backend
+    finally:
+        matplotlib.use("agg")
 
 
 def test_a_missing_matplotlib_says_how_to_get_it(monkeypatch):

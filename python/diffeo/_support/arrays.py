@@ -25,23 +25,82 @@ LARGEST, HUGE = 1e150, 1e300
 _logger = logging.getLogger("diffeo")
 
 
-def _to_numpy(value: Any, name: str) -> NDArray[Any]:
-    """Turn an array-like or torch tensor into a NumPy array without changing its dtype."""
-    if hasattr(value, "detach") and hasattr(value, "cpu"):  # a torch tensor, without importing torch
-        value = value.detach().cpu()
-        if str(value.dtype) in ("torch.bfloat16", "torch.float16"):
-            value = value.float()
-        value = value.numpy()
+def dense(value: Any, name: str) -> NDArray[Any]:
+    """An array-like of any kind as a NumPy array, of its own dtype where that is one of numbers: every array comes in here.
+
+    Taken are arrays, nested lists, tensors (of any device and floating dtype, with gradients), data frames (nullable and
+    Arrow columns of numbers too, where a missing value is NaN), labelled arrays, and what speaks ``__array__`` or
+    ``__dlpack__``; objects that hold nothing but real numbers become float64.
+
+    Raises
+    ------
+    InputError
+        Masked entries.
+    ShapeError
+        Lists of different lengths.
+    DataTypeError
+        What is sparse, nested, without data, several arrays at once, or will not be converted.
+    """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise errors.InputError(
             f"{name} has {int(np.ma.getmaskarray(value).sum())} masked entries; remove those samples"
         )
     if hasattr(value, "tocsr"):
         raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
+    if hasattr(value, "data_vars"):
+        raise errors.DataTypeError(f"{name} is a Dataset of several arrays; choose one (dataset[name], or .to_array())")
     try:
-        return np.asarray(value)
+        if hasattr(value, "detach") and hasattr(value, "cpu"):
+            return _of_tensor(value, name)
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        array = np.asarray(value)
+        if array.dtype == object:
+            array = _of_objects(value, array)
+        return array
+    except errors.DiffeoError:
+        raise
     except ValueError as error:
         raise errors.ShapeError(f"{name} is not a rectangular array: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a library of arrays says instead of converting
+        raise errors.DataTypeError(
+            f"{name}, a {type(value).__name__}, cannot be converted to a NumPy array: {error} (convert it yourself)"
+        ) from error
+
+
+def _of_tensor(tensor: Any, name: str) -> NDArray[Any]:
+    """A torch tensor, without importing torch."""
+    kind = "nested" if getattr(tensor, "is_nested", False) else "meta" if getattr(tensor, "is_meta", False) else ""
+    layout = str(getattr(tensor, "layout", "torch.strided")).removeprefix("torch.")
+    if kind or layout != "strided":
+        raise errors.DataTypeError(
+            f"{name} is a {kind or layout} tensor; a dense one with data is needed (.to_dense())"
+        )
+    tensor = tensor.detach().cpu()
+    for lazy in ("resolve_conj", "resolve_neg"):
+        tensor = getattr(tensor, lazy, lambda same=tensor: same)()
+    # What NumPy has no dtype for, or none that it computes with: half precision of either kind, and quarter.
+    if str(tensor.dtype).startswith(("torch.bfloat16", "torch.float16", "torch.float8")):
+        tensor = tensor.float()
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _of_objects(value: Any, array: NDArray[Any]) -> NDArray[Any]:
+    """Objects as float64 where all are real numbers: nullable columns of a data frame, or numbers one by one."""
+    held: Any = getattr(value, "dtypes", getattr(value, "dtype", None))
+    kinds = [getattr(kind, "kind", "O") for kind in (held if hasattr(held, "__iter__") else [held])]
+    if hasattr(value, "to_numpy") and kinds and all(kind in "fiu" for kind in kinds):
+        converted: NDArray[Any] = value.to_numpy(dtype=np.float64, na_value=np.nan)
+        return converted
+    if all(isinstance(one, numbers.Real) and not isinstance(one, (bool, np.bool_)) for one in array.flat):
+        try:
+            return array.astype(np.float64)
+        except OverflowError as error:
+            raise errors.InputError("integers beyond double precision, whose largest number is 1.8e308") from error
+    return array
 
 
 def float_array(
@@ -68,7 +127,7 @@ def float_array(
     DataTypeError, ShapeError, NonFiniteError
         The last names the number of bad rows and the first of them.
     """
-    array = _to_numpy(value, name)
+    array = dense(value, name)
     if array.dtype.kind not in "fiu":
         raise errors.DataTypeError(
             f"{name} has dtype {array.dtype}; real numbers are needed (convert it with .astype(float) if that is safe)"
@@ -150,7 +209,7 @@ def check_units(points: FloatArray, name: str) -> None:
 
 def index_array(value: Any, name: str, upper: int, ndim: int = 1) -> IntArray:
     """Check an array of row numbers in [0, upper) and return it as int64."""
-    array = _to_numpy(value, name)
+    array = dense(value, name)
     if array.dtype.kind not in "iu":
         raise errors.DataTypeError(f"{name} has dtype {array.dtype}; integers are needed")
     if array.ndim != ndim:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from diffeo import errors
 from diffeo._support import _cpu
 
 VARIABLE = "DIFFEO_INSTRUCTION_SET"
+
+# How long threads spin before they sleep, for the runtimes of GCC (turns: some microseconds) and of LLVM (milliseconds).
+WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 
 # Ascending; the names of the x86-64 psABI, and one level for every other architecture.
 LEVELS = ("baseline", "x86-64", "x86-64-v3", "x86-64-v4")
@@ -54,10 +59,27 @@ def choose() -> str:
 def load_core(name: str) -> ModuleType:
     """The core as a module called `name`, with the loops of the chosen level and its name as INSTRUCTION_SET."""
     level = choose()
-    loops = importlib.import_module(f"diffeo._support.{_extension(level)}")
-    core = _load("_core", name)
+    with _sleeping():
+        loops = importlib.import_module(f"diffeo._support.{_extension(level)}")
+        core = _load("_core", name)
     vars(core)["INSTRUCTION_SET"] = core.use_loops(loops.LOOPS)
     return core
+
+
+@contextmanager
+def _sleeping() -> Iterator[None]:
+    """An OpenMP runtime that is loaded within has its threads sleep soon when they wait, unless the user says how they wait.
+
+    By default they spin for a millisecond and more at the end of every loop. That is the time of many loops, and where other
+    processes want the processors as well, a thread spins while the one that it waits for is not running.
+    """
+    ours = {} if any(name in os.environ for name in (*WAITING, "OMP_WAIT_POLICY")) else WAITING
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for variable in ours:
+            os.environ.pop(variable, None)
 
 
 def _load(extension: str, name: str) -> ModuleType:

@@ -1,36 +1,78 @@
-"""How many threads: of the core as `n_jobs` asks, of SciPy's searches as many, and of BLAS one.
+"""What surrounds the work of a public call: how many threads, how NumPy takes errors, and what becomes of a full memory.
 
-A threaded BLAS sums in an order that depends on the number of its threads. The core does what is worth threads, with
-the same bits for any number of them; small dense algebra in NumPy must not undo that.
+Of the core as `n_jobs` asks, of searches as many, and of BLAS one: the core does what is worth threads, with the same bits
+for any number of them; small dense algebra in NumPy must not undo that.
 """
 
 from __future__ import annotations
 
 import numbers
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from threadpoolctl import ThreadpoolController
+import numpy as np
 
 from diffeo import errors
+from diffeo._support.blas import OneThread
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _asked: ContextVar[int] = ContextVar("diffeo_workers", default=0)
 
 
 @contextmanager
 def working(n_jobs: int | None) -> Iterator[None]:
-    """Within, `workers` answers as `n_jobs` asks, and BLAS works in one thread (in all of the process, meanwhile)."""
+    """Within, `workers` answers as `n_jobs` asks, BLAS works in one thread (in all of the process, meanwhile); and `sound`."""
     token = _asked.set(thread_count(n_jobs))
     try:
-        with _controller(len(sys.modules)).limit(limits=1, user_api="blas"):
+        with OneThread(), _sound():
             yield
     finally:
         _asked.reset(token)
+
+
+def exact(function: Callable[P, T]) -> Callable[P, T]:
+    """The function with BLAS in one thread, and `sound`: for public calls that take no `n_jobs`."""
+
+    @wraps(function)
+    def called(*arguments: P.args, **options: P.kwargs) -> T:
+        with OneThread(), _sound():
+            return function(*arguments, **options)
+
+    return called
+
+
+def sound(function: Callable[P, T]) -> Callable[P, T]:
+    """The function with NumPy taking errors as it does by default, and MemoryLimitError where memory is full.
+
+    People trap floating-point errors in their own code (`numpy.seterr`); an underflow in here is no mistake of theirs.
+    """
+
+    @wraps(function)
+    def called(*arguments: P.args, **options: P.kwargs) -> T:
+        with _sound():
+            return function(*arguments, **options)
+
+    return called
+
+
+@contextmanager
+def _sound() -> Iterator[None]:
+    try:
+        with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+            yield
+    except errors.DiffeoError:
+        raise
+    except MemoryError as error:
+        raise errors.MemoryLimitError(
+            f"memory is full ({error or 'nothing more can be allocated'}): use fewer samples or measurements, or give the "
+            "process more; DIFFEO_MEMORY_LIMIT, in bytes, has diffeo stop before that"
+        ) from error
 
 
 def workers() -> int:
@@ -38,10 +80,9 @@ def workers() -> int:
     return _asked.get() or -1
 
 
-@lru_cache(maxsize=1)
-def _controller(n_modules: int) -> ThreadpoolController:
-    """Handles of the BLAS libraries in this process. Finding them takes a millisecond: again only after imports."""
-    return ThreadpoolController()
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_count(n_jobs: Any) -> int:

@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 from scipy.ndimage import minimum_filter
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.alignment.motion import Motion
 from diffeo.isometry.periods import nearest_zero, turns, wrapped
@@ -97,7 +97,7 @@ def closed_motions_by_observables(
     values_a, values_b = observables
     spread = np.maximum(values_b.std(axis=0), np.finfo(float).tiny)
     chosen = rng.permutation(len(samples_a))[:SEARCH_SAMPLES]
-    tree = cKDTree(wrapped(samples_b, periods_b))
+    tree = PointTree(wrapped(samples_b, periods_b))
     fractions = np.array(list(itertools.product(np.arange(SHIFTS) / SHIFTS, repeat=len(periods_b))))
     found = []
     for linear in lattice_isometries(periods_a, periods_b):

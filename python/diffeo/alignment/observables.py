@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray
+from diffeo._support.point_tree import PointTree
 from diffeo.alignment.motion import Motion, Residuals
 from diffeo.alignment.shape import COMPARED_SAMPLES, FINE_SAMPLES, SEARCH_SAMPLES
 from diffeo.isometry.periods import shifts_around, wrapped
@@ -31,7 +31,7 @@ class Observables:
     rng: np.random.Generator
     n_threads: int
     periods: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
-    tree: cKDTree = field(init=False)
+    tree: PointTree = field(init=False)
     n_neighbors: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Observables:
         self.values_b = self.values_b / spread
         self.values_a = self.values_a[chosen] / spread
         self.samples_a = self.samples_a[chosen]
-        self.tree = cKDTree(self.samples_b)
+        self.tree = PointTree(self.samples_b)
         self.n_neighbors = self._smoothest()
 
     def _smoothest(self) -> int:

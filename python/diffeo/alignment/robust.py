@@ -8,10 +8,10 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.alignment.lattices import lattice_isometries
 from diffeo.isometry.periods import nearest_zero
@@ -174,7 +174,7 @@ def contradicted(at_a: FloatArray, at_b: FloatArray, ways: list[FloatArray], flo
     if not alone.any():
         return alone
     for at in (at_a, at_b):
-        near = cKDTree(at).query(at, NEIGHBORS + 1, workers=workers())[1]
+        near = PointTree(at).query(at, NEIGHBORS + 1, workers=workers())[1]
         others = near != np.arange(len(at))[:, None]
         for missed in ways:
             # Of twins a pair itself may not be the first: it does not count, wherever it is.
@@ -193,7 +193,7 @@ def unrelated(at_a: FloatArray, at_b: FloatArray) -> bool:
         return False
     limit = 0.5 - UNRELATED / np.sqrt(12.0 * count)
     for own, other in ((at_a, at_b), (at_b, at_a)):
-        nearest = cKDTree(own).query(own, 2, workers=workers())[1]
+        nearest = PointTree(own).query(own, 2, workers=workers())[1]
         rows = np.arange(count)
         nearest = np.where(nearest[:, 1] == rows, nearest[:, 0], nearest[:, 1])
         there = np.linalg.norm(other[:, None] - other[None], axis=2)

@@ -12,7 +12,7 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, float_array, seed
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
-from diffeo._support.threads import thread_count, working
+from diffeo._support.threads import exact, thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
 from diffeo.charts.halves import split
 from diffeo.charts.isometric import IsometricChart, isometric_chart
@@ -121,6 +121,7 @@ class Chart:
             return [*said, f"no diffusion coordinates: {self.no_diffusion}"]
         return said + kernel_problems("", own)
 
+    @exact
     def transform(self, points: ArrayLike) -> FloatArray:
         """Coordinates (count, c) of new measurements (count, m); all are finite.
 
@@ -133,6 +134,7 @@ class Chart:
         y = float_array(points, "points", 2, shape=(None, self.observation.shape[1]), axes="(count, m)")
         return self._own().place(y, thread_count(self.n_jobs)).said()
 
+    @exact
     def inverse_transform(self, coordinates: ArrayLike) -> FloatArray:
         """Measurements (count, m) at coordinates (count, c): by Hermite interpolation, of diffusion ones by local fits.
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, Reach, reach_of
+from diffeo._support.point_tree import PointTree
 from diffeo.isometry.hermite import OUTSIDE, nodes_of_a_cubic
 from diffeo.observation.observation import Observation
 
@@ -25,7 +25,7 @@ class Cover:
     observation: Observation
     _units: FloatArray = field(init=False, repr=False)
     _reach: Reach = field(init=False, repr=False)
-    _tree: cKDTree = field(init=False, repr=False)
+    _tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         points = self.observation.points
@@ -33,7 +33,7 @@ class Cover:
         units = np.where(spread > 0.0, 1.0 / np.where(spread > 0.0, spread, 1.0), 0.0)
         object.__setattr__(self, "_units", units)
         object.__setattr__(self, "_reach", reach_of(points, units))
-        object.__setattr__(self, "_tree", cKDTree(points * units))
+        object.__setattr__(self, "_tree", PointTree(points * units))
 
     def pulled(self, points: FloatArray) -> FloatArray:
         """The points (count, m), those so far away that their squares overflow moved nearer along a straight line."""

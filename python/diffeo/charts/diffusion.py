@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, reach_of
 from diffeo._support.placed import Placed
+from diffeo._support.point_tree import PointTree
 from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
@@ -69,7 +69,7 @@ class DiffusionChart:
         rows = self.diffusion_map.kernel_.rows
         nodes = np.ascontiguousarray(self.coordinates[rows])
         coordinates = reach_of(nodes).pulled(coordinates)
-        tree, workers = cKDTree(nodes), n_threads or -1
+        tree, workers = PointTree(nodes), n_threads or -1
         k = min(len(nodes), NODES_PER_COEFFICIENT * (1 + self.observation.dim))
         distance, nearest = tree.query(coordinates, workers=workers)
         spacing = tree.query(nodes[nearest], 2, workers=workers)[0][:, 1]
@@ -86,7 +86,7 @@ class DiffusionChart:
     def outside(self, coordinates: FloatArray, n_threads: int, doubt: float = DOUBT) -> NDArray[np.bool_]:
         """Which intrinsic coordinates (count, c) lie outside of the sampled domain, by more than the doubt about them."""
         nodes = np.ascontiguousarray(self.coordinates[self.diffusion_map.kernel_.rows])
-        tree, workers = cKDTree(nodes), n_threads or -1
+        tree, workers = PointTree(nodes), n_threads or -1
         distance, nearest = tree.query(reach_of(nodes).pulled(coordinates), workers=workers)
         k = min(len(nodes), NODES_PER_COEFFICIENT * (1 + self.observation.dim))
         spacing = 0.5 * tree.query(nodes[nearest], k, workers=workers)[0].reshape(len(nearest), k)[:, -1]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.observation.observation import Observation
 
@@ -78,7 +78,7 @@ def denoised(observation: Observation, noise: Noise) -> Observation:
 def _across(observation: Observation, rows: IntArray, count: int) -> Iterator[tuple[IntArray, FloatArray]]:
     """In chunks: rows, and what lies across the manifold of the steps to their `count` nearest along it, (k, count, m)."""
     usable, m = observation.usable, observation.shape[1]
-    tree = cKDTree(observation.points[usable])
+    tree = PointTree(observation.points[usable])
     k = min(len(usable), CANDIDATES + 1)
     step = max(CHUNK // (k * m), 1)
     for start in range(0, len(rows), step):

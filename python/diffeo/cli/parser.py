@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import platform
 import sys
 import traceback
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, given: list[str]) -> int:
     if options.command == "demo":
+        os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files: no window, and no screen needed
         demo = importlib.import_module(f"diffeo.demos.{options.name}.experiment")
         demo.run(Path(options.out), quick=options.quick)
         return 0

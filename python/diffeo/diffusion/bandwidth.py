@@ -28,6 +28,8 @@ GATED_ALMOST_ALL = 0.5
 PROBE_ROWS = 512
 # Bandwidths tried before the search gives up: each doubles or halves the last.
 MAX_TRIALS = 100
+# Logarithms of bandwidths beyond which these are no doubles.
+WIDEST = 700.0
 # Samples among which the first guess of epsilon looks for neighbours.
 GUESS_SAMPLE = 20_000
 
@@ -78,6 +80,11 @@ def choose_epsilon(
     trials: dict[float, tuple[float, float, float]] = {}
 
     def row_sum(log_epsilon: float) -> float:
+        if not abs(log_epsilon) < WIDEST:
+            raise errors.InputError(
+                "no bandwidth separates or joins the samples: squared distances overflow or vanish in double precision; "
+                "rescale the measurements or their covariances"
+            )
         epsilon = float(np.exp(log_epsilon))
         if epsilon not in trials:
             sums, entries, gated = tree.row_statistics(epsilon, truncation, probes, n_threads)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from scipy.spatial import cKDTree
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,11 +13,12 @@ from diffeo._support import core
 from diffeo._support.arrays import FAR, FloatArray, IntArray, RandomState, integer, reach_of, real, seed
 from diffeo._support.memory import memory_limit
 from diffeo._support.placed import Outside, Placed
+from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import showing, stage
-from diffeo._support.threads import thread_count, working
+from diffeo._support.threads import exact, thread_count, working
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
-from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input
 from diffeo.observation.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
@@ -105,6 +105,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Observation | ArrayLike, y: None = None) -> DiffusionMap:
         """Compute the diffusion map of an observation, or of plain points under the Euclidean metric.
 
@@ -150,6 +151,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         """Fit and return ``embedding_``, shape (n, n_components)."""
         return self.fit(X).embedding_
 
+    @exact
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Extend the embedding to new points (Nystroem).
 
@@ -296,7 +298,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         lost = np.flatnonzero((np.diff(rows.indptr) == 0) | ~np.isfinite(extended).all(axis=1))
         if len(lost) == 0:
             return Placed(extended)
-        distance, nearest = cKDTree(samples).query(points[lost], workers=n_threads or -1)
+        distance, nearest = PointTree(samples).query(points[lost], workers=n_threads or -1)
         extended[lost] = self.embedding_[self.kernel_.rows[nearest]]
         away = f"{distance.max():.3g}" if points is given else f"more than {FAR:g} times the extent of the samples"
         note = f"no sample is within the kernel radius, the nearest up to {away} away"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.diffusion.diffusion_map import DiffusionMap
 
@@ -117,7 +117,7 @@ def _remainder(values: FloatArray, coordinates: FloatArray) -> FloatArray:
         return values
     k = min(REGRESSION_NEIGHBORS, len(values) - 1)
     nodes = np.ascontiguousarray(coordinates)
-    _, neighbors = cKDTree(nodes).query(nodes, k + 1, workers=workers())
+    _, neighbors = PointTree(nodes).query(nodes, k + 1, workers=workers())
     # Drop the point itself; where ties put another first, dropping that one does as well.
     own = neighbors == np.arange(len(nodes))[:, None]
     own[~own.any(axis=1), -1] = True

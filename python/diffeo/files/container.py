@@ -7,9 +7,11 @@ kind of the object, a flat table of entries, how arrays lie in memory, and a SHA
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from typing import Any
@@ -26,6 +28,8 @@ Content = dict[str, Any]
 FORMAT, FORMAT_VERSION, READABLE = "diffeo", 3, (1, 2, 3)
 # Names and entries take some kilobytes; a longer header is foreign, damaged or meant to exhaust memory.
 MAX_HEADER = 1 << 20
+# Drafts stand beside what they are to replace, and are locked while somebody writes.
+DRAFT = re.compile(r"\.diffeo-[0-9a-f]{16}\.tmp")
 
 
 def encode(content: Content, kind: str) -> bytes:
@@ -113,14 +117,41 @@ def write(data: bytes, name: str) -> None:
     target = os.path.realpath(name)
     if os.path.exists(target) and not os.path.isfile(target):
         raise errors.InputError("it exists and is not a regular file")
-    temporary = os.path.join(os.path.dirname(target), f".diffeo-{secrets.token_hex(8)}.tmp")
+    folder = os.path.dirname(target)
+    _sweep(folder)
+    while not _written(data, os.path.join(folder, f".diffeo-{secrets.token_hex(8)}.tmp"), target):
+        pass
+
+
+def _written(data: bytes, draft: str, target: str) -> bool:
+    """Write a draft and put it in the place of the target; false where it was swept up before it was locked."""
     try:
-        with open(temporary, "xb") as file:
+        with open(draft, "xb") as file:
+            with contextlib.suppress(OSError):  # a file system without locks: drafts there are not swept up
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink == 0:
+                return False
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
+            os.replace(draft, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(draft)
         raise
+    return True
+
+
+def _sweep(folder: str) -> None:
+    """Remove drafts of processes that were killed while they wrote: those that nobody holds a lock of."""
+    with contextlib.suppress(OSError):
+        drafts = [name for name in os.listdir(folder) if DRAFT.fullmatch(name)]
+        for draft in (os.path.join(folder, name) for name in drafts):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(draft, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        os.unlink(draft)
+                finally:
+                    os.close(descriptor)

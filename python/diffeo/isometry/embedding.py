@@ -14,14 +14,14 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, check_units, float_array, integer
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
-from diffeo._support.threads import thread_count, working
+from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
 from diffeo.isometry.stress import untangle
 from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted
 from diffeo.observation.burst_smoothing import smoothed
-from diffeo.observation.estimator_input import checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input
 from diffeo.observation.observation import Observation
 
 # Measurements nearer than this share of their range are the same sample again.
@@ -107,6 +107,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.n_jobs = n_jobs
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X: Observation | ArrayLike, y: None = None) -> IsometricEmbedding:
         """Compute isometric coordinates.
 
@@ -144,6 +145,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         """Fit and return ``embedding_``, shape (n, d)."""
         return self.fit(X).embedding_
 
+    @exact
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant.
 
@@ -164,6 +166,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         located = self._chart.locate(points, n_threads)
         return Placed(located.coordinates, Outside(len(located.coordinates), located.outside))
 
+    @exact
     def inverse_transform(self, X: ArrayLike) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included).
 

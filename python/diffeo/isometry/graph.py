@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.isometry.laplacian import diagonal_matrix, incidence_matrix
@@ -158,7 +158,7 @@ def layout_graph(
     """
     n = len(rows)
     k = min(CANDIDATES * n_neighbors, n - 1)
-    neighbors = cKDTree(layout).query(layout, k + 1, workers=n_threads or -1)[1][:, 1:]
+    neighbors = PointTree(layout).query(layout, k + 1, workers=n_threads or -1)[1][:, 1:]
     graph = _with_lengths(observation, rows, neighbors, n_threads)
     there = np.linalg.norm(graph.steps(layout), axis=1)
     ratio = graph.lengths / np.maximum(there, np.finfo(float).tiny)
@@ -267,7 +267,7 @@ def joined(graph: NeighborGraph, points: FloatArray, labels: Any) -> NeighborGra
     for label in np.unique(labels[~inside]):
         members = np.flatnonzero(labels == label)
         known = np.flatnonzero(inside)
-        distance, nearest = cKDTree(points[known]).query(points[members], workers=workers())
+        distance, nearest = PointTree(points[known]).query(points[members], workers=workers())
         closest = int(distance.argmin())
         i.append(np.array([members[closest]]))
         j.append(known[nearest[closest : closest + 1]])
@@ -286,7 +286,7 @@ def overlap(graph: NeighborGraph, layout: FloatArray) -> float:
     periods = layout[n:]
     samples = wrapped(layout[:n], periods)
     images = np.concatenate([samples + shift for shift in shifts_around(periods)])
-    image = cKDTree(images).query(samples, 2, workers=workers())[1][:, 1]
+    image = PointTree(images).query(samples, 2, workers=workers())[1][:, 1]
     nearest = image % n
     near = graph.matrix(np.ones(len(graph.i))) + diagonal_matrix(np.ones(n)).tocsr()
     # Row i of (near @ near) at column nearest[i], without the product: do the two neighbourhoods share a member?

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, Reach, check_finite, reach_of
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.isometry.periods import turns, wrapped
 
@@ -85,15 +85,15 @@ class HermiteChart:
     _reach: tuple[Reach, Reach] = field(init=False, repr=False)
     _images: FloatArray = field(init=False, repr=False)
     _origin: IntArray = field(init=False, repr=False)
-    _node_tree: cKDTree = field(init=False, repr=False)
-    _value_tree: cKDTree = field(init=False, repr=False)
+    _node_tree: PointTree = field(init=False, repr=False)
+    _value_tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "nodes", self.wrapped(self.nodes))
         images, origin = self._with_images()
         object.__setattr__(self, "_images", images)
         object.__setattr__(self, "_origin", origin)
-        tree = cKDTree(images)
+        tree = PointTree(images)
         object.__setattr__(self, "_node_tree", tree)
         # One measurement may be a million times another: residuals and nearest samples count in units of the root
         # mean square slope of each, and a measurement that does not respond counts for nothing.
@@ -101,7 +101,7 @@ class HermiteChart:
         units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
         object.__setattr__(self, "_units", units)
         object.__setattr__(self, "_reach", (reach_of(self.nodes), reach_of(self.values, units)))
-        object.__setattr__(self, "_value_tree", cKDTree(self.values * units))
+        object.__setattr__(self, "_value_tree", PointTree(self.values * units))
         # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
         # steadier than the distance to the nearest.
         k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
@@ -120,7 +120,7 @@ class HermiteChart:
         inverse = np.linalg.pinv(self.periods)
         count = min(n, 1 + nodes_of_a_cubic(self.nodes.shape[1]))
         reach = float(
-            np.median(cKDTree(self.nodes).query(self.nodes, count, workers=workers())[0].reshape(n, -1)[:, -1])
+            np.median(PointTree(self.nodes).query(self.nodes, count, workers=workers())[0].reshape(n, -1)[:, -1])
         )
         margin = np.minimum(IMAGE_MARGIN * reach * np.linalg.norm(inverse, axis=0), 1.0)
         around = turns(self.nodes, self.periods)

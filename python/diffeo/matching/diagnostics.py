@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import SIDES, Names, percent, rows_text
 from diffeo.alignment.curved.registration import Registration
@@ -224,7 +224,7 @@ def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: fl
 
 def without_counterpart(own: FloatArray, there: FloatArray) -> IntArray:
     """Which of `own` samples (n, d) are some spacings away from all samples `there` (count, d)."""
-    tree = cKDTree(there)
+    tree = PointTree(there)
     k = min(len(there), there.shape[1] + 2)
     spacing = np.median(tree.query(there, k, workers=workers())[0].reshape(len(there), -1)[:, -1])
     return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)

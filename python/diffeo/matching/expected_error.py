@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.measured import MeasuredChart
@@ -45,10 +45,10 @@ class ErrorField:
     spacing: FloatArray
     growth: FloatArray
     order: int
-    _tree: cKDTree = field(init=False, repr=False)
+    _tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_tree", cKDTree(self.places))
+        object.__setattr__(self, "_tree", PointTree(self.places))
 
     @property
     def relative(self) -> float:
@@ -97,7 +97,7 @@ def bend(places: FloatArray, values: FloatArray, order: int) -> tuple[FloatArray
     """
     count, f = places.shape
     k = min(count, 2 * (f + 2))
-    distance, near = (x.reshape(count, k) for x in cKDTree(places).query(places, k, workers=workers()))
+    distance, near = (x.reshape(count, k) for x in PointTree(places).query(places, k, workers=workers()))
     spacing = distance[:, min(f + 1, k - 1)]
     reach = np.maximum(np.sqrt((distance**2).mean(axis=1)), TINY)
     steps = values[near] - values[:, None, :]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_solve, cholesky, solve_triangular
+from numpy.linalg import LinAlgError
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.dense import cholesky, cholesky_solve, triangular_solve
 
 # The noise falls in these stages (the last one is free), each from where the one before ended: started at its final
 # size the likelihood is so steep that the first step of the search leaves the region where it can be evaluated.
@@ -65,7 +66,7 @@ class Process:
         Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), equations 5.10 to 5.12.
         """
         factor = kernel_factor(self.inputs, self.inverse_scales, self.amplitude, self.noise)
-        precision = np.diag(cho_solve((factor, True), np.eye(len(factor))))[:, None]
+        precision = np.diag(cholesky_solve(factor, np.eye(len(factor))))[:, None]
         return self.dual / precision, self.spread**2 / precision
 
 
@@ -91,7 +92,7 @@ def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHE
     amplitude, *inverse_scales, noise = np.exp(_search(z[seen], standard[seen]))
     scales = np.array(inverse_scales)
     factor = kernel_factor(z, scales, amplitude, noise)
-    dual = cho_solve((factor, True), standard) * spread
+    dual = cholesky_solve(factor, standard) * spread
     return Process(inputs, scales / unit, float(amplitude), float(noise), offset, spread, dual)
 
 
@@ -111,8 +112,7 @@ def kernel_factor(inputs: FloatArray, inverse_scales: FloatArray, amplitude: flo
     # Rounding is far below the size of the kernel: a few rounds suffice.
     for _ in range(FACTOR_ROUNDS):
         try:
-            factor: FloatArray = cholesky(kernel + noise * np.eye(len(kernel)), lower=True)
-            return factor
+            return cholesky(kernel + noise * np.eye(len(kernel)))
         except LinAlgError:
             noise *= 10.0
     raise errors.NonFiniteError("the kernel matrix of a Gaussian process cannot be factored: its inputs are not finite")
@@ -120,7 +120,7 @@ def kernel_factor(inputs: FloatArray, inverse_scales: FloatArray, amplitude: flo
 
 def explained(factor: FloatArray, kernel: FloatArray) -> FloatArray:
     """Variance (count,) that the landmarks take away at queries with these kernel sections (count, L)."""
-    half = solve_triangular(factor, kernel.T, lower=True)
+    half = triangular_solve(factor, kernel.T)
     variance: FloatArray = (half**2).sum(axis=0)
     return variance
 
@@ -135,10 +135,10 @@ def negative_log_posterior(theta: FloatArray, z: FloatArray, targets: FloatArray
     amplitude, scales, noise = np.exp(theta[0]), np.exp(theta[1:-1]), np.exp(theta[-1])
     kernel = sections(z, z, scales, amplitude)
     try:
-        factor = cholesky(kernel + noise * np.eye(len(z)), lower=True)
+        factor = cholesky(kernel + noise * np.eye(len(z)))
     except LinAlgError:
         return INDEFINITE, np.zeros_like(theta)
-    inverse = cho_solve((factor, True), np.eye(len(z)))
+    inverse = cholesky_solve(factor, np.eye(len(z)))
     dual = inverse @ targets
     m = targets.shape[1]
     deviation = theta[1:-1] + np.log(PRIOR_LENGTH)

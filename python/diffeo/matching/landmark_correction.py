@@ -6,10 +6,10 @@ import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.linalg import cho_solve
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.dense import cholesky_solve
 from diffeo.alignment.linear import Alignment, align_isometric
 from diffeo.matching.gaussian_process import SEARCHED, Process, explained, fit_process, kernel_factor, sections
 
@@ -361,7 +361,7 @@ def _ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> 
             best = min(best, (float(np.linalg.norm(missed)), float(scale), float(penalty)))
     inverse = np.sqrt(best[1] / np.isfinite(unit).sum().clip(1)) / unit
     factor = kernel_factor(points, inverse, 1.0, best[2])
-    dual = cho_solve((factor, True), standard) * spread
+    dual = cholesky_solve(factor, standard) * spread
     fitted = Process(points, inverse, 1.0, best[2], offset, spread, dual)
     return _of_process("ridge of points", landmarks, slice(c, None), fitted)
 

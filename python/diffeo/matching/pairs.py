@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, float_array, index_array
+from diffeo._support.arrays import FloatArray, IntArray, dense, float_array, index_array
 from diffeo._support.wording import rows_text
 from diffeo.charts.coordinates import Marks
 from diffeo.observation.observation import Observation
@@ -222,8 +222,8 @@ def as_pairs(given: Landmarks, obs_a: Observation, obs_b: Observation, name: str
 
 def _of_rows(rows: Any, a: Observation, b: Observation, name: str, ids_a: Any = None, ids_b: Any = None) -> Pairs:
     try:
-        pairs = np.asarray(rows)
-    except ValueError as error:
+        pairs = dense(rows, name)
+    except errors.ShapeError as error:
         raise errors.LandmarkError(f"{name} are not pairs of equal length: {error}") from error
     if pairs.ndim != 2 or pairs.shape[1] != 2:
         raise errors.LandmarkError(

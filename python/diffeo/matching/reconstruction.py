@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
-from diffeo._support.threads import thread_count
+from diffeo._support.threads import exact, thread_count
 from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
 from diffeo.charts.chart import Chart
 from diffeo.charts.coordinates import Marks, coordinates_of
@@ -53,6 +53,7 @@ class Reconstruction:
     problems: list[str]
     n_jobs: int | None = field(default=None, repr=False)
 
+    @exact
     def predict(self, points: ArrayLike) -> FloatArray:
         """Values (count, p) that belong to measurements (count, m).
 
@@ -71,6 +72,7 @@ class Reconstruction:
         return self.model.predict(y, aligned, aligned)
 
 
+@exact
 def reconstruct(
     source: Observation | Chart | IsometricChart,
     known: ArrayLike,

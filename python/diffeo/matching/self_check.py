@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import thread_count, workers
 from diffeo._support.wording import percent
 from diffeo.alignment.linear import Alignment
@@ -289,7 +289,7 @@ def _of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: Fl
 
 def _neighbors(places: FloatArray) -> IntArray:
     k = min(SMOOTHED, len(places))
-    found: IntArray = cKDTree(places).query(places, k, workers=workers())[1].reshape(len(places), k)
+    found: IntArray = PointTree(places).query(places, k, workers=workers())[1].reshape(len(places), k)
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, integer
 from diffeo._support.placed import Placed
-from diffeo._support.threads import thread_count
+from diffeo._support.threads import exact, thread_count
 from diffeo._support.wording import SIDES
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
@@ -111,6 +111,7 @@ class Transformation:
         """Whether there is a way back: not where A has more dimensions than B, unless both ways were learned from pairs."""
         return isinstance(self.map, ByPairFits) or self.a.observation.dim == self.b.observation.dim
 
+    @exact
     def transform(self, points_a: ArrayLike) -> FloatArray:
         """Measurements of B, (count, m_b), that belong to measurements of A, (count, m_a).
 
@@ -124,6 +125,7 @@ class Transformation:
         """
         return self.sent(self._points_a(points_a)).said(*SIDES)
 
+    @exact
     def inverse_transform(self, points_b: ArrayLike) -> FloatArray:
         """Measurements of A, (count, m_a), that belong to measurements of B, (count, m_b).
 
@@ -137,6 +139,7 @@ class Transformation:
         y = float_array(points_b, "points_b", 2, shape=(None, self.b.observation.points.shape[1]), axes="(count, m_b)")
         return self.sent_back(y).said(*SIDES[::-1])
 
+    @exact
     def intrinsic(self, points_a: ArrayLike) -> FloatArray:
         """Common intrinsic coordinates (count, c) of measurements of A: those of B's embedding.
 
@@ -145,6 +148,7 @@ class Transformation:
         """
         return self.map.intrinsic(self._points_a(points_a), thread_count(self.n_jobs)).said(*SIDES)
 
+    @exact
     def predicted_error(self, points: ArrayLike, *, inverse: bool = False) -> FloatArray:
         """Expected error (count,) of each mapped point: of `transform`, or with `inverse` of `inverse_transform`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import IntArray, real
+from diffeo._support.arrays import IntArray, dense, real
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,41 @@ N_COPIES = 32
 
 # The name that Hugging Face's models and tokenizers give to the mask of what is no padding.
 MASK = "attention_mask"
+
+
+def sample_set(inputs: Any) -> Any:
+    """An array or tensor (n, ...) of what is a set of samples; an iterator or loader, which gives batches, as it is.
+
+    Sets of samples are arrays, tensors, data frames and all else that has a length and can be converted; a list holds one
+    sample an entry. A list of mappings holds batches: one of keyword arguments each.
+    """
+    import torch
+
+    if isinstance(inputs, torch.Tensor):
+        check_dense(inputs, "inputs")
+        return inputs
+    if isinstance(inputs, np.ndarray) or hasattr(inputs, "__array__") or hasattr(inputs, "__dlpack__"):
+        return dense(inputs, "inputs")
+    if not isinstance(inputs, Sequence) or isinstance(inputs, (str, bytes)) or not len(inputs):
+        return inputs
+    if all(isinstance(one, Mapping) for one in inputs):
+        return inputs
+    try:
+        if all(isinstance(one, torch.Tensor) for one in inputs):
+            return torch.stack(list(inputs))
+        array = dense(list(inputs), "inputs")
+    except (RuntimeError, errors.ShapeError, errors.DataTypeError) as error:
+        raise _no_samples(inputs) from error
+    if array.dtype.kind not in "fiub":
+        raise _no_samples(inputs)
+    return array
+
+
+def _no_samples(inputs: Any) -> errors.DiffeoError:
+    return errors.DataTypeError(
+        f"inputs are a {type(inputs).__name__} of {len(inputs)} entries, which is read as one sample an entry, and these "
+        "are no numbers of one shape: stack them to one array, or give batches by an iterator (iter(batches)) or a loader"
+    )
 
 
 def in_batches(inputs: Any, batch_size: int) -> Iterator[Any]:
@@ -159,7 +194,8 @@ def host(values: Any) -> NDArray[Any]:
     if not isinstance(values, torch.Tensor):
         return np.asarray(values)
     half = values.dtype in (torch.float16, torch.bfloat16)
-    array: NDArray[Any] = values.detach().to("cpu", torch.float32 if half else values.dtype).numpy()
+    dense_values = values.detach().to("cpu", torch.float32 if half else values.dtype).resolve_conj().resolve_neg()
+    array: NDArray[Any] = dense_values.numpy()
     return array
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from diffeo import errors
 from diffeo._support.arrays import integer
 from diffeo._support.memory import memory_limit
+from diffeo._support.threads import sound
 from diffeo.networks.batches import (
     N_COPIES,
     Batch,
@@ -24,6 +25,7 @@ from diffeo.networks.batches import (
     host,
     in_batches,
     raise_non_finite,
+    sample_set,
     smoothed,
 )
 from diffeo.networks.hooks import TRIAL_ROWS, all_calls
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Measurement", "capture", "capture_networks", "measure", "measure_layers"]
 
 
+@sound
 def capture(
     model: torch.nn.Module,
     inputs: Any,
@@ -60,10 +63,11 @@ def capture(
     model : torch.nn.Module
         Put into eval mode for the pass; training flags, gradients, hooks and device are then as before. Of what
         `torch.compile` returns the original module is run.
-    inputs : ndarray, torch.Tensor, or iterable of batches
-        (n, ...), cut into batches; or e.g. a DataLoader, read once, in its order. Of a batch that is a tuple
-        or list the first element is used; a mapping becomes keyword arguments. Floating values, which must be
-        finite, take the dtype of the model's parameters (said in the log).
+    inputs : array_like or torch.Tensor of shape (n, ...), or iterable of batches
+        Arrays of any kind, and lists of one sample an entry, are sets of samples, and cut into batches. Iterators,
+        loaders and lists of mappings give batches, read once, in their order. Of a batch that is a tuple or list the
+        first element is used; a mapping becomes keyword arguments. Floating values, which must be finite, take the
+        dtype of the model's parameters (said in the log).
     layers : str or iterable of str
         Dotted names ("net.3"), `fnmatch` patterns ("blocks.*"; "*" also matches dots), or "" for the output.
         A module that is called several times in a pass needs ":k" for its k-th call ("act:0"); a pattern
@@ -127,6 +131,7 @@ def capture(
     return _captured({"": model}, inputs, {"": names}, {"": reduce}, run)[""]
 
 
+@sound
 def capture_networks(
     models: Mapping[str, torch.nn.Module],
     inputs: Any,
@@ -208,6 +213,7 @@ def _captured(
         networks.append(
             _Network(name, module, targets, rules[name], smooth, folder and (folder / name if name else folder))
         )
+    inputs = sample_set(inputs)
     with ExitStack() as cleanup:
         for network in networks:
             network.place, network.dtype = cleanup.enter_context(prepared(network.model, how.device))

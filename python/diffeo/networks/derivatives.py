@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,6 +156,7 @@ def _forward(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tup
     import torch
     from torch.autograd import forward_ad
 
+    _load_rules()
     columns = []
     with torch.no_grad(), forward_ad.dual_level():
         for k in range(tangents.shape[-1]):
@@ -160,6 +164,17 @@ def _forward(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tup
             y, derivative = forward_ad.unpack_dual(evaluate(dual))
             columns.append(torch.zeros_like(y) if derivative is None else derivative)
     return y, torch.stack(columns, dim=-1)
+
+
+@lru_cache(maxsize=1)
+def _load_rules() -> None:
+    """Import torch's rules for forward mode, as it does when it first meets a dual number, but without its own deprecations.
+
+    Where warnings are errors they would end the pass, and the network would be blamed.
+    """
+    with warnings.catch_warnings(), suppress(ImportError):
+        warnings.simplefilter("ignore")
+        importlib.import_module("torch._decomp.decompositions_for_jvp")
 
 
 def _reverse(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

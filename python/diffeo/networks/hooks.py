@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,13 +29,15 @@ def all_calls(
     """Run the model; per name, copies of what each call returned as (b, m), taken before anything can overwrite it."""
     import torch
 
-    by_name = {target.name: target for target in targets}
+    by_name, own = {target.name: target for target in targets}, get_ident()
     calls: dict[str, list[torch.Tensor]] = {name: [] for name in by_name}
 
     def listen(target: Target) -> Callable[..., None]:
         rule = rule_for(target, reduce)
 
         def hear(_module: Any, _inputs: Any, output: Any) -> None:
+            if get_ident() != own:  # a pass of the network's owner
+                return
             rows = rows_of(target, output, rule, batch.size * batch.copies, batch.mask)
             rows = averaged(rows, batch.copies, target.name).detach()
             calls[target.name].append(rows.clone(memory_format=torch.contiguous_format))
@@ -95,13 +98,15 @@ class Layers:
         """Evaluate a batch (b, ...) to (b, m), m counting the neurons of all layers."""
         import torch
 
-        counts, parts = [0] * len(self.targets), dict[int, Any]()
+        counts, parts, own = [0] * len(self.targets), dict[int, Any](), get_ident()
         copies = 1 if self.smooth is None else N_COPIES
 
         def listen(k: int) -> Callable[..., None]:
             target, rule = self.targets[k], rule_for(self.targets[k], self.reduce)
 
             def hear(_module: Any, _inputs: Any, output: Any) -> None:
+                if get_ident() != own:  # a pass of the network's owner
+                    return
                 counts[k] += 1
                 if counts[k] != self.calls[k] + 1:
                     return

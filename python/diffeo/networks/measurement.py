@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seeded
-from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, host, raise_non_finite
+from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, host, raise_non_finite, sample_set
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
 from diffeo.networks.model_state import checked_model, failures_named, prepared
@@ -227,6 +227,7 @@ def measured_layers(
 ) -> dict[str, Measurement]:
     """What `measure_layers` gives, by a recipe."""
     model = checked_model(model)
+    inputs = sample_set(inputs)
     recipe = recipe.checked()
     scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
@@ -13,6 +15,26 @@ if TYPE_CHECKING:
     import torch
 
 _logger = logging.getLogger("diffeo")
+
+# Training flags, torch's fast paths, its kernels and its levels of forward mode belong to the process, not to a thread:
+# networks are observed one after the other, whichever threads ask. (Reentrant: within one observation another may begin.)
+_one_at_a_time = threading.RLock()
+
+
+class _Undone:
+    """What is to be undone, latest first: at `undo`, or where an interrupt comes before that, when nobody holds this."""
+
+    def __init__(self) -> None:
+        self.steps: list[Callable[[], object]] = []
+
+    def undo(self) -> None:
+        """Undo what is not undone yet."""
+        while self.steps:
+            self.steps[-1]()
+            self.steps.pop()
+
+    def __del__(self) -> None:
+        self.undo()
 
 
 def checked_model(model: Any) -> torch.nn.Module:
@@ -43,7 +65,16 @@ def checked_model(model: Any) -> torch.nn.Module:
 
 @contextmanager
 def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device, torch.dtype | None]]:
-    """Eval mode, no gradients, on `device`; yields the device and the parameters' dtype; undoes all."""
+    """Eval mode, no gradients, on `device`; yields the device and the parameters' dtype; undoes all.
+
+    Other threads that observe wait. What the owner of the network runs in a thread meanwhile is not heard, and runs on the
+    same device, but evaluates, too.
+    """
+    with _one_at_a_time:
+        yield from _prepared(model, device)
+
+
+def _prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device, torch.dtype | None]]:
     import torch
 
     tensors = [*model.parameters(), *model.buffers()]
@@ -63,7 +94,12 @@ def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
     training = [(module, module.training) for module in model.modules()]
     mha = torch.backends.mha
-    fast = mha.get_fastpath_enabled()
+    changed = _Undone()
+    changed.steps.append(partial(_forget_hooks, model))
+    changed.steps.append(partial(mha.set_fastpath_enabled, mha.get_fastpath_enabled()))
+    changed.steps.extend(partial(setattr, module, "training", flag) for module, flag in training)
+    if moved:
+        changed.steps.append(partial(model.to, home))
     try:
         # Under torch.inference_mode dual numbers lose their tangents without a word, so it is left here.
         with torch.inference_mode(False), torch.no_grad(), _eager(model):
@@ -74,11 +110,15 @@ def prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.device
             mha.set_fastpath_enabled(False)
             yield place, dtype
     finally:
-        mha.set_fastpath_enabled(fast)
-        for module, flag in training:
-            module.training = flag
-        if moved:
-            model.to(home)
+        changed.undo()
+
+
+def _forget_hooks(model: torch.nn.Module) -> None:
+    """Remove hooks of ours that an interrupt left behind, between their registration and the note of it."""
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__module__", "").startswith("diffeo."):
+                module._forward_hooks.pop(key, None)
 
 
 @contextmanager

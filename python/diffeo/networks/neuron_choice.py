@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, seeded
+from diffeo._support.arrays import FloatArray, IntArray, dense, integer, seeded
+from diffeo._support.threads import sound
 from diffeo._support.wording import rows_text
+from diffeo.networks.batches import sample_set
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo.observation.folds import many_near_folds, nearly_vanishing
@@ -70,6 +72,7 @@ class NeuronSet:
         )
 
 
+@sound
 def suggest_neurons(
     model_or_observation: Any,
     inputs: Any = None,
@@ -208,6 +211,7 @@ def _seen(
     """Observe all neurons of a layer at no more than MAX_SAMPLES inputs."""
     if inputs is None:
         raise errors.DataTypeError(f"a {type(model).__name__} needs inputs; without them, pass a diffeo.Observation")
+    inputs = sample_set(inputs)
     # What is no array is left to `observe`, which says so.
     n_all = len(inputs) if getattr(inputs, "ndim", 0) else 0
     rows = np.arange(n_all)
@@ -221,8 +225,7 @@ def _seen(
         observation = observe(
             model, inputs, layer=layer, tangents=tangents, dim=dim, batch_size=batch_size, device=device
         )
-    x = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else inputs
-    x = x.reshape(len(x), -1)
+    x = dense(inputs, "inputs").reshape(len(inputs), -1)
     directions = x.shape[1] if tangents is None else int(tangents.shape[-1])
     if observation.dim == directions:
         return _Layer(observation, n_all, rows, x, [])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import sound
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.layer_names import say
 from diffeo.networks.measurement import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 ROUNDED_LENGTHS = 0.01
 
 
+@sound
 def observe(
     model: torch.nn.Module,
     inputs: NDArray[Any] | torch.Tensor,
@@ -127,6 +129,7 @@ def observe(
     return found
 
 
+@sound
 def observe_layers(
     model: torch.nn.Module,
     inputs: NDArray[Any] | torch.Tensor,
@@ -226,6 +229,7 @@ def observed(measured: Measurement, dim: int | None, shrinkage: Shrinkage = None
     return built
 
 
+@sound
 def measure_alike(observation: Observation, model: Any, inputs: Any, *, reduce: Reduce, **passing: Any) -> FloatArray:
     """Measurements (L, m) of other inputs, as `Observation.measure` gives them; `passing` goes to `capture`."""
     options = observation.options

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, integer
+from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import thread_count
 from diffeo.observation.observation import Observation
@@ -81,7 +81,7 @@ def smoothed(observation: Observation, *, n_neighbors: int | str = "auto", n_job
         return observation
     metric = _Metric(observation)
     size = min(n, FIRST_SIZE)
-    distances, neighbors = cKDTree(metric.points).query(metric.points, size, workers=n_threads or -1)
+    distances, neighbors = PointTree(metric.points).query(metric.points, size, workers=n_threads or -1)
     fitted, shares = metric.fit_all(neighbors, distances)
     first = _with_covariances(observation, metric, fitted, shares)
     largest = max(SIZES[0], min(SIZES[-1] if chosen is None else chosen, n // 4, MAX_PAIRS // n))

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from sklearn.utils.validation import validate_data
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, dense
 from diffeo.observation.observation import Observation
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def all_or_nothing(fit: Fit) -> Fit:
+    """A method ``fit`` after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
+
+    @wraps(fit)
+    def whole(self: Any, *arguments: Any, **options: Any) -> Any:
+        fresh = object.__new__(type(self))
+        fresh.__dict__.update(vars(self))
+        fit(fresh, *arguments, **options)
+        self.__dict__ = fresh.__dict__
+        return self
+
+    return cast(Fit, whole)
+
+
+def _converted(X: Any) -> Any:
+    """An array by the same rules as everywhere; what scikit-learn refuses in its own words is left to it."""
+    try:
+        array = dense(X, "X")
+    except errors.ShapeError:
+        return X
+    wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
+    # Complex numbers and other objects scikit-learn refuses itself; text and dates it would make numbers of.
+    text = array.dtype == object and any(isinstance(one, str) for one in array.flat)
+    if wide or text or array.dtype.kind not in "fiucO":
+        raise errors.DataTypeError(f"X has dtype {array.dtype}; convert it with .astype(float) if that is safe")
+    return array
 
 
 def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | FloatArray:
@@ -30,7 +62,7 @@ def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | Float
     ShapeError
         An observation of other than the fitted number of measurements.
     InputError, DataTypeError
-        scikit-learn's own messages.
+        As of `diffeo._support.arrays.dense`; or scikit-learn's own messages.
     """
     if isinstance(X, Observation):
         m = X.points.shape[1]
@@ -41,8 +73,9 @@ def checked_input(estimator: Any, X: Any, *, reset: bool) -> Observation | Float
         elif m != estimator.n_features_in_:
             raise errors.ShapeError(f"the observation has {m} measurements, the fit had {estimator.n_features_in_}")
         return X
-    if hasattr(X, "detach"):  # a torch tensor, with or without a gradient
-        X = X.detach().cpu().numpy()
+    array = _converted(X)
+    # A data frame is handed on as it is, whose names scikit-learn remembers.
+    X = X if hasattr(X, "columns") else array
     try:
         # Sums of finite numbers may overflow there.
         with np.errstate(over="ignore", invalid="ignore"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 
 # Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
@@ -51,7 +51,7 @@ def rounding_of_lengths(points: FloatArray, whitening: FloatArray, precision: st
     """
     rows = np.unique(np.linspace(0, len(points) - 1, min(len(points), TRIAL_SAMPLES)).astype(np.int64))
     k = min(len(points), 1 + TRIAL_NEIGHBORS)
-    near = cKDTree(points).query(points[rows], k, workers=workers())[1].reshape(len(rows), k)
+    near = PointTree(points).query(points[rows], k, workers=workers())[1].reshape(len(rows), k)
     offset = points[near] - points[rows, None]
     lengths = np.linalg.norm(np.einsum("nkm,nmd->nkd", offset, whitening[rows]), axis=2)[:, 1:]
     moved = np.sqrt(2.0 * np.einsum("nmd,m->nd", whitening[rows] ** 2, rounding(points, precision) ** 2).mean(axis=1))

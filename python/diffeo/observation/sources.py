@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
-from diffeo._support.threads import workers
+from diffeo._support.point_tree import PointTree
+from diffeo._support.threads import sound, workers
 from diffeo._support.wording import rows_text
 from diffeo.observation.how_measured import MeasureOptions, Shrinkage
 from diffeo.observation.noise import shown_precision
@@ -49,6 +49,7 @@ class Measured:
     precision: str = "double"
 
 
+@sound
 def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
     """C_i = J_i J_i^T; arguments and errors as in `Observation.from_jacobians`."""
     y = checked_points(points)
@@ -82,6 +83,7 @@ def _say_gap(points: FloatArray, jacobians: FloatArray, dim: int) -> None:
         )
 
 
+@sound
 def by_bursts(
     points: Any, bursts: Any, scale: Any, dim: int | None, shrinkage: Shrinkage, directions: int | None = None
 ) -> Measured:
@@ -122,6 +124,7 @@ def by_bursts(
     )
 
 
+@sound
 def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
     """Given covariances; arguments and errors as in `Observation.from_covariances`."""
     y = checked_points(points)
@@ -153,6 +156,7 @@ def by_covariances(points: Any, covariances: Any, dim: int | None) -> Measured:
     return replace(built, precision=shown_precision(points, y))
 
 
+@sound
 def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None) -> Measured:
     """Local fits on reference coordinates; arguments and errors as in `Observation.from_neighbors`."""
     y = checked_points(points)
@@ -241,5 +245,5 @@ def _unit_tangents(points: FloatArray, n_neighbors: int) -> FloatArray:
 
 def _nearest(coordinates: FloatArray, k: int) -> IntArray:
     """Rows of the k nearest samples of every sample, itself included."""
-    _, rows = cKDTree(coordinates).query(coordinates, k, workers=workers())
+    _, rows = PointTree(coordinates).query(coordinates, k, workers=workers())
     return np.ascontiguousarray(rows, dtype=np.int64)

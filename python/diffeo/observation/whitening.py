@@ -20,6 +20,10 @@ from diffeo.observation.rank import (
     ranks_in_part,
 )
 
+# A whitened step may be this many times longer or shorter than 1, so that its fourth power is a double; and squares of
+# singular values are.
+PROPORTION, LARGEST, TINIEST = 1e70, 1e150, 1e-150
+
 
 class Whitened(NamedTuple):
     """Whitening (n, m, d), singular values (n, r), dimension d and rank-deficient samples, as in `Observation`."""
@@ -90,7 +94,7 @@ def whiten(
     """Choose the rank from the singular values, list deficient samples, and whiten."""
     most = MAX_DEFICIENT
     if dim is None:
-        values = decompose(0)[0]
+        values = _finite(decompose(0)[0], source)
         dim = rank_by_gap(values, limit, floor) if by_gap else _rank_shown(values, limit, floor)
         most = MAX_DEFICIENT if by_gap else MOST_LEFT_OUT
     else:
@@ -100,6 +104,7 @@ def whiten(
                 f"dim = {dim} exceeds {limit}, the largest rank that {points.shape[1]} measurements and these {source} allow"
             )
     values, whitening = decompose(dim)
+    _finite(values, source)
     # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
     deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
     if len(deficient) > most * len(points):
@@ -116,4 +121,29 @@ def whiten(
             errors.RankWarning,
         )
         whitening[deficient] = 0.0
+    _check_scales(points, values[:, :dim], deficient)
     return Whitened(whitening, values, dim, deficient)
+
+
+def _finite(values: FloatArray, source: str) -> FloatArray:
+    if not np.isfinite(values).all():
+        raise errors.InputError(
+            f"singular values of these {source} overflow double precision: rescale them, or their scale"
+        )
+    return values
+
+
+def _check_scales(points: FloatArray, values: FloatArray, deficient: IntArray) -> None:
+    """Refuse singular values so far from the spread of the measurements that squares of whitened steps have no double."""
+    spread = float(np.ptp(points, axis=0).max())
+    lowest, highest = max(spread / PROPORTION, TINIEST), min(spread * PROPORTION, LARGEST)
+    within = (values.min(axis=1) >= lowest) & (values.max(axis=1) <= highest)
+    within[deficient] = True
+    outside = np.flatnonzero(~within)
+    if len(outside):
+        raise errors.InputError(
+            f"the local covariances of {len(outside)} of {len(points)} samples ({rows_text(outside)}) are out of all "
+            f"proportion: singular values from {np.nanmin(values[outside]):.3g} to {np.nanmax(values[outside]):.3g}, while the "
+            f"measurements vary by {spread:.3g}; squared distances overflow or vanish in double precision: rescale inputs or "
+            "measurements, or leave those samples out"
+        )

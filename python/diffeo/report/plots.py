@@ -20,14 +20,11 @@ MAX_POINTS = 4000
 
 
 def pyplot() -> Any:
-    """Matplotlib's pyplot with a backend that needs no screen, or the error that says how to get it."""
+    """Matplotlib's pyplot, with the user's backend (its own choice without a screen needs none), or what is missing."""
     try:
-        import matplotlib
+        from matplotlib import pyplot as plt
     except ImportError as error:
         raise errors.MissingDependencyError("pictures need matplotlib: pip install 'diffeo[plot]'") from error
-    matplotlib.use("Agg", force=False)
-    from matplotlib import pyplot as plt
-
     return plt
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, float_array
+from diffeo._support.dense import interruptible, thin_svd
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
 from diffeo._support.wording import SIDES, Names
@@ -124,8 +125,7 @@ def cca_fit(points_a: Any, points_b: Any) -> Fit:
     # A fold may have fewer components than all pairs do, never more; ties go to fewer components and a larger ridge.
     ranked = sorted((key for key in misses if key in maps), key=lambda key: (misses[key], key[1], -key[0]))
     if not ranked:
-        mean = q.mean(axis=0)
-        return Fit(lambda y: np.tile(mean, (len(y), 1)), "no component")
+        return Fit(lambda y: np.tile(q.mean(axis=0), (len(y), 1)), "no component")
     ridge, count = ranked[0]
     return Fit(maps[ridge, count], f"{count} component{'s' if count > 1 else ''}")
 
@@ -135,7 +135,6 @@ def gaussian_process_fit(points_a: Any, points_b: Any) -> Fit:
 
     One scale for each measurement of A; a common one of the standardised measurements where there are more than 16.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
@@ -145,18 +144,21 @@ def gaussian_process_fit(points_a: Any, points_b: Any) -> Fit:
     # The likelihood of all targets is that of their principal components: the leading ones choose the scales.
     chosen = y
     if y.shape[1] > MOST_SCALES:
-        u, s, _ = np.linalg.svd(y, full_matrices=False)
-        chosen = (u * s)[:, :MOST_SCALES]
-        chosen = chosen / chosen.std()
+        u, s, _ = thin_svd(y)
+        chosen = (u * s)[:, :MOST_SCALES] / (u * s)[:, :MOST_SCALES].std()
     # Distances between standardised points grow like the root of their number of measurements.
     many = p.shape[1] > MOST_SCALES
     scales = np.sqrt(p.shape[1]) if many else np.ones(p.shape[1])
     prior = ConstantKernel(1.0, (1e-3, 1e4)) * RBF(scales, (1e-2, 1e3)) + WhiteKernel(1e-8, (1e-12, 1e-1))
-    with warnings.catch_warnings():
-        # A scale at its bound, or a search that stops early, is how good this opponent is; nobody can act on it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        kernel = GaussianProcessRegressor(prior, random_state=0).fit(x, chosen).kernel_
-    model = GaussianProcessRegressor(kernel, optimizer=None).fit(x, y)
+    # The search of scikit-learn's own `fit`, without warnings of scales at their bounds: nobody could act on them.
+    known = GaussianProcessRegressor(prior, optimizer=None).fit(x, chosen)
+
+    def negative(theta: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = known.log_marginal_likelihood(theta, eval_gradient=True, clone_kernel=False)
+        return -value, -gradient
+
+    found = minimize(negative, prior.theta, method="L-BFGS-B", jac=True, bounds=prior.bounds)
+    model = GaussianProcessRegressor(prior.clone_with_theta(found.x), optimizer=None).fit(x, y)
     note = "one length scale" if many else ""
     return Fit(lambda new: np.asarray(model.predict((new - centre) / spread)).reshape(len(new), -1) * unit + mean, note)
 
@@ -175,9 +177,10 @@ def kernel_ridge_fit(points_a: Any, points_b: Any) -> Fit:
     some = _spaced(len(x), PAIRS_TO_CHOOSE)
     # Standardised points are sqrt(2 m) from each other.
     gamma = np.logspace(-3, 1, 9) / (2 * p.shape[1])
-    search = GridSearchCV(KernelRidge(kernel="rbf"), {"gamma": gamma, "alpha": np.logspace(-10, -1, 7)}, cv=5)
-    search.set_params(scoring="neg_mean_squared_error", refit=False).fit(x[some], y[some])
-    model = KernelRidge(kernel="rbf", **search.best_params_).fit(x, y)
+    grid, scoring = {"gamma": gamma, "alpha": np.logspace(-10, -1, 7)}, "neg_mean_squared_error"
+    search = GridSearchCV(KernelRidge(kernel="rbf"), grid, cv=5, scoring=scoring, refit=False)
+    interruptible(search.fit, x[some], y[some])
+    model = interruptible(KernelRidge(kernel="rbf", **search.best_params_).fit, x, y)
     note = "" if len(points_a) == len(p) else f"fitted to {len(p)} of the landmarks"
     return Fit(lambda new: np.asarray(model.predict((new - centre) / spread)).reshape(len(new), -1) * unit + mean, note)
 
@@ -234,15 +237,9 @@ def compare_baselines(
     regression: tuple[str, Callable[[Any, Any], Fit]] = ("Gaussian process", gaussian_process_fit)
     if pairs is not None and len(pairs[0]) > MOST_PAIRS_FOR_PROCESS:
         regression = ("kernel ridge", kernel_ridge_fit)
-    found = []
     with working(n_jobs), stage("baselines"):
-        for name, fit in (
-            ("affine", affine_fit),
-            ("Procrustes", procrustes_fit),
-            ("CCA", cca_fit),
-            regression,
-        ):
-            found.append(_compared(name, fit, pairs, held, centres, names))
+        methods = ("affine", affine_fit), ("Procrustes", procrustes_fit), ("CCA", cca_fit), regression
+        found = [_compared(name, fit, pairs, held, centres, names) for name, fit in methods]
         if observations is not None:
             found.append(_paper(observations, pairs, held, centres, names, n_jobs))
     return found
@@ -355,7 +352,7 @@ def _standard(points: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _thin(centred: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Singular value decomposition U, s, V without what is rounding."""
-    u, s, vt = np.linalg.svd(centred, full_matrices=False)
+    u, s, vt = thin_svd(centred)
     rank = int((s > DEPENDENT * s[0]).sum())
     return u[:, :rank], s[:rank], vt[:rank].T
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array
+from diffeo._support.threads import exact
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.shown_loss import Evidence
 
@@ -251,6 +252,7 @@ def _weights(generator: np.random.Generator, count: int, rows: int) -> FloatArra
     return weights
 
 
+@exact
 def relative_error(predicted: ArrayLike, true: ArrayLike) -> float:
     """Relative error of predicted measurements on held-out pairs.
 
@@ -266,10 +268,15 @@ def relative_error(predicted: ArrayLike, true: ArrayLike) -> float:
     """
     p = float_array(predicted, "predicted", 2, axes="(n, m)")
     t = float_array(true, "true", 2, shape=p.shape, axes="the shape of predicted")
-    # In units of the largest deviation, so that no square overflows or vanishes.
-    half = 0.5 * t
-    deviation = 2.0 * (half - half.mean(axis=0))
+    # In units of the largest number, and then of the largest deviation, so that no sum or square overflows or vanishes.
+    size = float(np.abs(t).max()) or 1.0
+    shares = t / size
+    deviation = shares - shares.mean(axis=0)
     unit = float(np.abs(deviation).max())
-    if not unit > ROUNDING * np.finfo(float).eps * float(np.abs(t).max()):
+    if not unit > ROUNDING * np.finfo(float).eps:
         raise errors.InputError("true is constant over the held-out pairs: a relative error has no scale")
-    return float(np.linalg.norm(p / unit - t / unit) / np.linalg.norm(deviation / unit))
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(np.linalg.norm((p / size - shares) / unit) / np.linalg.norm(deviation / unit))
+    if not np.isfinite(error):
+        raise errors.InputError("predicted is so far from true that the error is no double: are the units the same?")
+    return error

@@ -11,6 +11,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
+from diffeo._support.threads import sound
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.matching.match_observations import match_problem
 from diffeo.networks.capture_activations import capture
@@ -27,6 +28,7 @@ from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
 MOST_FOR_CHOICE = 2000
 
 
+@sound
 def compare_layers(
     model_a: Any,
     model_b: Any,

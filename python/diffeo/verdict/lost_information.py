@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent
 
@@ -95,8 +95,8 @@ def find_loss(
     if k < 2:
         return None
     diameter = _diameter(x)
-    near = cKDTree(x).query(x, k + 1, workers=workers())[0][:, -1]
-    alike = cKDTree(y).query(y, k + 1, workers=workers())[1]
+    near = PointTree(x).query(x, k + 1, workers=workers())[0][:, -1]
+    alike = PointTree(y).query(y, k + 1, workers=workers())[1]
     steps = x[alike] - x[:, None]
     distances = np.linalg.norm(steps, axis=2)
     elsewhere = distances > np.maximum(ELSEWHERE * near, LEAST_EXTENT * diameter)[:, None]
@@ -112,7 +112,7 @@ def find_loss(
     # Between k + 1 places spread evenly along a curve lies k / (k + 2) of its length.
     length = np.median(reach) * (k + 2) / k if kind == "collapse" else np.median(distances[lost].max(axis=1))
     extent = min(1.0, float(length) / diameter)
-    nearest = cKDTree(x).query(samples, workers=workers())[1]
+    nearest = PointTree(x).query(samples, workers=workers())[1]
     rows = np.flatnonzero(lost[nearest])
     share = len(rows) / len(samples)
     centre = samples[rows].mean(axis=0)
@@ -152,7 +152,7 @@ def _examples(x: FloatArray, samples: FloatArray, steps: FloatArray, lost: IntAr
     some = np.linspace(0, len(lost) - 1, min(len(lost), EXAMPLES)).astype(np.int64)
     farthest = np.linalg.norm(steps[some], axis=2).argmax(axis=1)
     here, there = x[lost[some]], x[lost[some]] + steps[some, farthest]
-    tree = cKDTree(samples)
+    tree = PointTree(samples)
     pairs = np.column_stack([tree.query(place, workers=workers())[1] for place in (here, there)])
     return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).astype(np.int64)
 

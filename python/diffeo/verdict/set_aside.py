@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.verdict.error_bounds import LEAST_PAIRS
@@ -48,7 +48,7 @@ def contradicted_pairs(ways: list[Way]) -> IntArray:
             continue
         alone = np.ones(count, dtype=bool)
         for at in (predicted, true):
-            distances, near = cKDTree(at).query(at, WITNESSES + 1, workers=workers())
+            distances, near = PointTree(at).query(at, WITNESSES + 1, workers=workers())
             # Of twins a pair itself may not be the first: then it is its own witness, and stays.
             alone &= (distances[:, -1] < NEAR * missed) & (missed[near[:, 1:]] < WITNESS_ERROR * missed[:, None]).all(
                 axis=1

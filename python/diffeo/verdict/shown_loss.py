@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from scipy.stats import beta
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent
 from diffeo.observation.observation import Observation
@@ -204,7 +204,7 @@ class _Metric:
 
     def __init__(self, observation: Observation, points: FloatArray) -> None:
         rows = observation.usable
-        at = rows[cKDTree(observation.points[rows]).query(points, workers=workers())[1]]
+        at = rows[PointTree(observation.points[rows]).query(points, workers=workers())[1]]
         deviation = points - points.mean(axis=0)
         unit = float(np.abs(deviation).max()) or 1.0
         self.points = deviation / unit
@@ -365,7 +365,7 @@ def _noise(observation: Observation, unit: float) -> float:
         return 0.0
     some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), NOISE_SAMPLES)).astype(np.int64))]
     k = min(len(rows), 1 + NOISE_NEIGHBORS)
-    near = cKDTree(observation.points[rows]).query(observation.points[some], k, workers=workers())[1][:, 1:]
+    near = PointTree(observation.points[rows]).query(observation.points[some], k, workers=workers())[1][:, 1:]
     frames, across = observation.whitening[some], np.empty(len(some))
     for i, (row, beside) in enumerate(zip(some, near, strict=True)):
         step = (observation.points[rows[beside]] - observation.points[row]) / unit

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray, check_finite, reach_of
+from diffeo._support.point_tree import PointTree
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
 
@@ -330,7 +330,7 @@ class AtlasMap:
         # each, and a measurement that does not respond counts for nothing.
         slope = np.sqrt((charts.slopes**2).sum(axis=2).mean(axis=0))
         self._units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
-        self._tree = cKDTree(charts.points * self._units)
+        self._tree = PointTree(charts.points * self._units)
         self._reach = reach_of(charts.points, self._units)
 
     def __call__(self, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:

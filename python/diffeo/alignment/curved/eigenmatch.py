@@ -6,10 +6,10 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.alignment.linear import Alignment
 
@@ -172,12 +172,12 @@ def _upsampled(
     sizes = [size] * ROUNDS + [end for end in ends if end > size]
     sizes += [sizes[-1]] * ROUNDS
     for after in sizes:
-        matched = cKDTree(samples_b[:, :size]).query(samples_a[:, :size] @ linear, workers=workers())[1]
+        matched = PointTree(samples_b[:, :size]).query(samples_a[:, :size] @ linear, workers=workers())[1]
         fit = np.linalg.lstsq(samples_a[:, :after], samples_b[matched, :after], rcond=None)[0]
         linear = np.asarray(fit, dtype=np.float64)
         size = after
     image = samples_a[:, :size] @ linear
-    matched = cKDTree(samples_b[:, :size]).query(image, workers=workers())[1]
+    matched = PointTree(samples_b[:, :size]).query(image, workers=workers())[1]
     off = np.linalg.norm(image - samples_b[matched, :size]) ** 2 / np.linalg.norm(samples_b[:, :size]) ** 2
     known = landmarks_b[:, :size]
     off += np.linalg.norm(landmarks_a[:, :size] @ linear - known) ** 2 / np.linalg.norm(known) ** 2

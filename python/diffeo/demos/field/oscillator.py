@@ -141,9 +141,9 @@ class Learned:
 
         Newton's method on the network itself, from the coordinates, of the known ones (k, 2), with the nearest velocity.
         """
-        from scipy.spatial import cKDTree
+        from diffeo._support.point_tree import PointTree
 
-        z = torch.from_numpy(known[cKDTree(self.field(known)).query(velocities)[1]])
+        z = torch.from_numpy(known[PointTree(self.field(known)).query(velocities)[1]])
         target, slope = torch.from_numpy(velocities), torch.func.vmap(torch.func.jacfwd(self.network))
         with torch.no_grad():
             for _ in range(steps):

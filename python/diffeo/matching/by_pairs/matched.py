@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, RandomState, seed
+from diffeo._support.arrays import FloatArray, RandomState, check_units, seed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import SIDES, rows_text
@@ -87,6 +87,8 @@ def match_pairs(
     """
     if not isinstance(pairs, Pairs):
         raise errors.DataTypeError(f"pairs must be diffeo.Pairs, not {type(pairs).__name__}")
+    check_units(pairs.points_a, "pairs.points_a")
+    check_units(pairs.points_b, "pairs.points_b")
     start = seed(random_state)
     thread_count(n_jobs)
     pairs, held_out = split(pairs, held_out, start)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, boolean
+from diffeo._support.threads import sound
 from diffeo.matching.pairs import Pairs
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.measurement import Recipe, check_measured, choose_neurons, measured_layers, one_layer
@@ -29,6 +30,7 @@ class _Way:
     smooth: float | None = None
 
 
+@sound
 def measure_pairs(
     model_a: Any,
     model_b: Any,

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FAR, LARGEST, FloatArray, IntArray, Reach
+from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
@@ -82,14 +82,14 @@ class PairFit:
     trust: FloatArray
     scale: float
     error: float
-    _tree: cKDTree = field(init=False, repr=False)
+    _tree: PointTree = field(init=False, repr=False)
     _gaps: FloatArray = field(init=False, repr=False)
     _spacing: FloatArray = field(init=False, repr=False)
     _reach: Reach = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         points = self.sample.leading(self.sample.points[self.known])
-        tree = cKDTree(np.ascontiguousarray(points))
+        tree = PointTree(np.ascontiguousarray(points))
         object.__setattr__(self, "_tree", tree)
         distances = tree.query(points, min(len(points), 1 + SPACING_NEIGHBOR), workers=workers())[0]
         object.__setattr__(self, "_gaps", distances[:, 1])

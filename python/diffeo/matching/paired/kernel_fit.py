@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from numpy.linalg import LinAlgError
 from scipy.spatial.distance import cdist
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.dense import cholesky, product, triangular_solve
 from diffeo._support.threads import workers
 from diffeo.matching.paired.sample import PairedSample
 
@@ -145,10 +146,10 @@ def _of_values(sample: PairedSample, rows: IntArray, width: float, ridge: float)
     kernel = _kernel(y, y, width)
     kernel[np.diag_indices(len(y))] += ridge
     try:
-        lower = cholesky(kernel, lower=True, check_finite=False, overwrite_a=True)
+        lower = cholesky(kernel, overwrite=True)
     except LinAlgError:
         return None
-    inverse = solve_triangular(lower, np.eye(len(y)), lower=True, check_finite=False)
+    inverse = triangular_solve(lower, np.eye(len(y)), finite=True)
     dual = inverse.T @ (inverse @ z)
     missed = dual / np.einsum("ki,ki->i", inverse, inverse)[:, None]
     return Trained(KernelFit(y, width, np.ascontiguousarray(dual)), missed, rows)
@@ -214,17 +215,17 @@ class _System:
         normal = self.normal.copy()
         normal[np.diag_indices(len(normal))] += ridge * n
         try:
-            factor = cholesky(normal, lower=True, check_finite=False)
+            factor = cholesky(normal, overwrite=True)
         except LinAlgError:
             return None
-        spanned = solve_triangular(factor, self.features, lower=True, check_finite=False)
+        spanned = triangular_solve(factor, self.features, finite=True)
         half = spanned @ self.targets
-        inner = solve_triangular(factor.T, half, lower=False, check_finite=False)
-        dual = solve_triangular(self.lower.T, inner, lower=False, check_finite=False)
+        inner = triangular_solve(factor.T, half, lower=False, finite=True)
+        dual = triangular_solve(self.lower.T, inner, lower=False, finite=True)
         residual = (self.targets - spanned.T @ half).reshape(n, q, -1)
         blocks = np.ascontiguousarray(spanned.T).reshape(n, q, -1)
         open_share = np.eye(q) * (1.0 + 1e-12) - blocks @ blocks.transpose(0, 2, 1)
-        missed = np.linalg.solve(open_share, residual)[:, 0]
+        missed = np.asarray(np.linalg.solve(open_share, residual)[:, 0], dtype=np.float64)
         if not (np.isfinite(missed).all() and np.isfinite(dual).all()):
             return None
         return Trained(KernelFit(self.centres, self.width, np.ascontiguousarray(dual)), missed, self.rows)
@@ -247,8 +248,8 @@ def _system(
         targets[:, 1 + a] = step * sample.slopes[rows, :, a]
     try:
         own = _kernel(at, at, width) + JITTER * np.eye(len(at))
-        lower = cholesky(own, lower=True, check_finite=False)
+        lower = cholesky(own, overwrite=True)
     except LinAlgError:
         return None
-    features = solve_triangular(lower, equations.reshape(n * q, -1).T, lower=True, check_finite=False)
-    return _System(at, width, lower, features, features @ features.T, targets.reshape(n * q, -1), q, rows)
+    features = triangular_solve(lower, equations.reshape(n * q, -1).T, finite=True)
+    return _System(at, width, lower, features, product(features, features.T), targets.reshape(n * q, -1), q, rows)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
 from diffeo.matching.paired.tangents import tangents_of
@@ -35,7 +35,7 @@ class PairedSample:
         Whether the slopes are measured, and count; where they were estimated, only the source's tangents are used.
     whitening : ndarray of shape (n, r, d)
     stretches : ndarray of shape (n, d)
-    tree : cKDTree
+    tree : PointTree
         Of the leading components of the points, in which near ones are sought.
     targets, target_slopes : ndarray of shape (n, h + v) and (n, h + v, d)
         Values and slopes, where there are many after h random combinations of them, by which misfits are told.
@@ -48,7 +48,7 @@ class PairedSample:
     with_slopes: bool
     whitening: FloatArray = field(repr=False)
     stretches: FloatArray = field(repr=False)
-    tree: cKDTree = field(repr=False)
+    tree: PointTree = field(repr=False)
     targets: FloatArray = field(repr=False)
     target_slopes: FloatArray = field(repr=False)
 
@@ -127,7 +127,7 @@ def paired_sample(
         with_slopes,
         np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
         tangents.stretches,
-        cKDTree(np.ascontiguousarray(points[:, :leading])),
+        PointTree(np.ascontiguousarray(points[:, :leading])),
         np.ascontiguousarray(targets),
         np.ascontiguousarray(target_slopes),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 
 # Neighbours for each dimension from which tangents are estimated, and one more.
@@ -66,7 +66,7 @@ def estimated_jacobians(points_a: FloatArray, points_b: FloatArray) -> tuple[Flo
     k = min(n - 1, NEIGHBORS_A_DIMENSION * dim + 1)
     if k < dim + 1:
         raise errors.SampleSizeError(f"{n} pairs are too few to estimate slopes in {dim} dimensions")
-    near = cKDTree(points_a).query(points_a, k + 1, workers=workers())[1]
+    near = PointTree(points_a).query(points_a, k + 1, workers=workers())[1]
     steps = points_a[near] - points_a[:, None]
     axes = np.linalg.svd(steps, full_matrices=False)[2][:, :dim].transpose(0, 2, 1)
     along = np.einsum("nkr,nrd->nkd", steps, axes)
@@ -79,7 +79,7 @@ def _counted_dimension(points: FloatArray) -> int:
     n = len(points)
     k = min(n - 1, NEIGHBORS_TO_COUNT)
     some = np.unique(np.linspace(0, n - 1, min(n, 500)).astype(np.int64))
-    near = cKDTree(points).query(points[some], k + 1, workers=workers())[1]
+    near = PointTree(points).query(points[some], k + 1, workers=workers())[1]
     values = np.linalg.svd(points[near] - points[near].mean(axis=1, keepdims=True), compute_uv=False) ** 2
     shares = np.cumsum(values, axis=1) / np.maximum(values.sum(axis=1, keepdims=True), np.finfo(float).tiny)
     counts = np.bincount((shares < EXPLAINED).sum(axis=1) + 1)
