@@ -53,6 +53,8 @@ def mark_noise(chart: IsometricChart, marks: Marks, at: FloatArray, n_threads: i
     basis = np.linalg.qr(slopes * units[:, None])[0]
     inverse = np.linalg.pinv(slopes * units[:, None]) * units
     noise, told_by = chart.observation.noise, KNOWN
+    if marks.rows is not None and len(chart.observation.noise_of_points):
+        noise = float(np.sqrt((chart.observation.noise_of_points[marks.rows] ** 2).mean()))
     if marks.rows is None:
         left = float((((marks.points - values) * units) ** 2).sum())
         free = len(at) * float((units**2).sum()) - float(((basis * units[:, None]) ** 2).sum())

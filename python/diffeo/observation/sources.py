@@ -15,7 +15,7 @@ from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, r
 from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
 from diffeo.observation.how_measured import MeasureOptions, Shrinkage
-from diffeo.observation.noise import shown_precision
+from diffeo.observation.noise import noise_of_points, shown_precision, usual_noise
 from diffeo.observation.rank import (
     COVARIANCE_FLOOR,
     JACOBIAN_FLOOR,
@@ -47,6 +47,13 @@ class Measured:
     options: MeasureOptions = field(default_factory=MeasureOptions)
     degrees_of_freedom: FloatArray = field(default_factory=lambda: np.empty(0))
     precision: str = "double"
+    noise: float = 0.0
+    noise_of_points: FloatArray = field(default_factory=lambda: np.empty(0))
+
+    def noisy(self, noise: Any) -> Measured:
+        """The same points with noise of known standard deviation; None: not known."""
+        deviations = noise_of_points(noise, len(self.points))
+        return replace(self, noise=usual_noise(deviations), noise_of_points=deviations)
 
 
 def by_jacobians(points: Any, jacobians: Any, dim: int | None) -> Measured:
