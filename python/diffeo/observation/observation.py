@@ -375,8 +375,9 @@ class Observation:
         ----------
         points : array_like of shape (n, m)
         reference : array_like of shape (n, p), optional
-            Inputs, time along a trajectory, a physical state. Without it nearest samples in `points` itself are used,
-            which tell nothing of the stretch: accepted only for ``dim=1``, and the unit of length stays unknown.
+            Inputs, time along a smooth trajectory, a physical state; fits are along the tangents of a curved set, as (cos, sin)
+            of an angle. Without it, nearest samples in `points` are used, which tell nothing of the stretch: accepted only
+            for ``dim=1``, and the unit of length stays unknown.
         n_neighbors : int
             Samples in each neighbourhood, the sample itself included; at least p + 2.
         dim : int, optional
@@ -386,10 +387,9 @@ class Observation:
 
         Raises
         ------
-        SampleSizeError
-            Fewer samples than `n_neighbors`.
-        RankError
-            Neighbours that do not span the reference space.
+        SampleSizeError, RankError, InputError
+            Fewer samples than `n_neighbors`; neighbours that do not span the reference space; time as reference of a path that
+            noise drives.
         """
         return cls(**vars(by_neighbors(points, reference, n_neighbors, dim).noisy(noise)))
 
