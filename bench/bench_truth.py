@@ -24,6 +24,7 @@ from bench.truth_hinges import hinges
 from bench.truth_landmarks import wrong_landmarks
 from bench.truth_maps import KINDS, KnownMap, held_inputs, kind_of_maps, smooth, smooth_map, spread_inputs
 from bench.truth_networks import ORDINARY, OrdinaryPair
+from bench.truth_noise import NOISE, noise_row
 
 # A map that is right to this may carry a problem in one of twenty; one that is wrong by more must carry one.
 RIGHT, WRONG = 0.005, 0.02
@@ -173,6 +174,12 @@ def wrong(name: str, size: Size) -> Row:
         bool(right >= 0.95 and max(ratios) <= 1.5),
         shares,
     )
+
+
+@row(*NOISE)
+def noise(name: str, size: Size) -> Row:
+    """Noise of landmarks, points and queries, unequal sides, a wrong held-out pair."""
+    return noise_row(name, 8, 1500) if size is FULL else noise_row(name, 2, 600)
 
 
 # --- ordinary trained pairs, all of them equivalent -----------------------------------------------------------

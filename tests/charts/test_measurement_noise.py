@@ -70,3 +70,63 @@ def test_noise_is_saved_with_the_chart(tmp_path):
     loaded = diffeo.load(tmp_path / "chart.safetensors")
     assert loaded.measured.noise == chart.measured.noise > 0.0
     assert loaded.coordinates.tobytes() == chart.coordinates.tobytes()
+
+
+def test_noise_that_is_given_is_not_estimated():
+    observation, deviation, points, jacobians = noisy(0.03, n=700)
+    given = Observation.from_jacobians(observation.points, jacobians, noise=deviation)
+    assert noise_of(given).deviation == given.noise == pytest.approx(deviation)
+    assert given.noise_of_points.shape == (700,)
+    none = Observation.from_jacobians(observation.points, jacobians, noise=0.0)
+    assert noise_of(none).deviation == 0.0
+    assert diffeo.embed(none).measured is none
+    cover = np.einsum("nmd,ned->nme", jacobians, jacobians)
+    members = points[:, None] + 0.01 * np.random.default_rng(0).normal(size=(700, 20, 12))
+    for built in (
+        Observation.from_covariances(points, cover, noise=deviation),
+        Observation.from_bursts(points, members, dim=2, noise=deviation),
+        Observation.from_neighbors(points, square(700, 2, 0), noise=deviation),
+    ):
+        assert built.noise == pytest.approx(deviation)
+
+
+def test_noise_of_each_point_goes_with_it(tmp_path):
+    observation, _, _, jacobians = noisy(0.03, n=600)
+    levels = np.random.default_rng(1).uniform(0.01, 0.05, 600)
+    given = Observation.from_jacobians(observation.points, jacobians, noise=levels)
+    assert given.noise == pytest.approx(np.sqrt((levels**2).mean()))
+    part, rest = given[:200], given[200:]
+    assert part.noise == pytest.approx(np.sqrt((levels[:200] ** 2).mean()))
+    joined = diffeo.concatenate([part, rest])
+    assert joined.noise_of_points.tobytes() == levels.tobytes()
+    assert joined.noise == given.noise
+    assert given.select([0, 3, 5]).noise_of_points.tobytes() == levels.tobytes()
+    with pytest.raises(errors.InputError, match="noise is known"):
+        diffeo.concatenate([part, observation])
+    given.save(tmp_path / "a.safetensors")
+    loaded = diffeo.load(tmp_path / "a.safetensors")
+    assert loaded.noise == given.noise
+    assert loaded.noise_of_points.tobytes() == levels.tobytes()
+    chart = diffeo.embed(given)
+    chart.save(tmp_path / "chart.safetensors")
+    again = diffeo.load(tmp_path / "chart.safetensors")
+    assert again.measured.points.tobytes() == chart.measured.points.tobytes()
+
+
+def test_precise_points_move_less_than_noisy_ones():
+    points, jacobians = smooth_map(2, 12, 0)(square(1500, 2, 0))
+    levels = np.where(np.arange(1500) % 2, 0.1, 0.01) * points.std(axis=0).mean()
+    seen = points + levels[:, None] * np.random.default_rng(0).normal(size=points.shape)
+    errors_of = {}
+    for name, noise in (("each", levels), ("all", float(np.sqrt((levels**2).mean())))):
+        observation = Observation.from_jacobians(seen, jacobians, noise=noise)
+        clean = denoised(observation, noise_of(observation)).points - points
+        across = clean - np.einsum("nmd,ned,ne->nm", *[np.linalg.qr(jacobians)[0]] * 2, clean)
+        errors_of[name] = np.linalg.norm(across)
+    assert errors_of["each"] < 0.7 * errors_of["all"]
+
+
+@pytest.mark.parametrize("noise", [-0.1, [0.1, -0.1], [0.1], [[0.1, 0.1]], np.nan, "much"])
+def test_noise_that_cannot_be_is_refused(noise):
+    with pytest.raises(errors.DiffeoError):
+        Observation.from_jacobians(np.eye(2), np.ones((2, 2, 1)), noise=noise)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import relative_error
-from diffeo.alignment.linear import align_isometric
-from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_correction, left_out_coordinates
+from diffeo.alignment.linear import align_isometric, left_out_coordinates
+from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_correction
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from support.samples import random_orthogonal, smooth_map, square
 

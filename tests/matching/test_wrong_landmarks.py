@@ -5,7 +5,7 @@ from __future__ import annotations
 import diffeo
 import numpy as np
 import pytest
-from diffeo import Observation, errors, match, relative_error
+from diffeo import Observation, embed, errors, match, relative_error
 from diffeo._support.arrays import index_array
 from support.domains import closed
 from support.pairs import NEW, assert_names, at, maps, observations
@@ -108,3 +108,14 @@ def test_where_a_side_folds_those_beside_a_wrong_landmark_contradict_it():
 def test_where_a_side_folds_good_landmarks_are_kept():
     pair, marks, _ = folded_pair(120, [])
     assert len(match(*pair, landmarks=marks).diagnostics.wrong_landmarks) == 0
+
+
+def test_samples_too_few_for_their_curvature_name_no_good_landmark():
+    named = 0
+    for seed in range(4):
+        a = embed(Observation.from_jacobians(*smooth_map(2, 5, seed)(square(800, 2, seed))))
+        b = embed(Observation.from_jacobians(*smooth_map(2, 5, seed + 10)(square(60, 2, seed + 20))))
+        x = square(20, 2, seed + 30)
+        pairs = smooth_map(2, 5, seed)(x)[0], smooth_map(2, 5, seed + 10)(x)[0]
+        named += len(match(a, b, landmarks=pairs, check=False, coordinates="isometric").diagnostics.wrong_landmarks)
+    assert named == 0

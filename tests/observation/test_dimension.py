@@ -68,3 +68,42 @@ def test_bursts_along_one_tangent_show_one_dimension():
         assert observe(model, x, tangents=tangents, covariances="bursts", scale=scale).dim == 1
     with pytest.raises(errors.RankError, match="dim = 2 exceeds 1"):
         observe(model, x, tangents=tangents, covariances="bursts", scale=0.1, dim=2)
+
+
+def test_a_reference_on_a_curved_set_is_fitted_along_its_tangents():
+    rng = np.random.default_rng(7)
+    angle, centres = 2.0 * np.pi * rng.random(1500), 2.0 * np.pi * rng.random(30)
+    points = np.exp(3.0 * (np.cos(angle[:, None] - centres) - 1.0))
+    slope = np.linalg.norm(3.0 * np.sin(angle[:, None] - centres) * points, axis=1)
+    for dim in (1, None):
+        found = Observation.from_neighbors(points, np.column_stack([np.cos(angle), np.sin(angle)]), dim=dim)
+        assert found.dim == 1
+        assert np.median(np.abs(np.log(found.singular_values[:, 0] / slope))) < 0.02
+
+
+def test_a_reference_that_fills_its_space_keeps_all_directions():
+    x = np.random.default_rng(1).random((1000, 3)) * [1.0, 1.0, 0.5]
+    points = np.tanh(x @ np.random.default_rng(2).normal(size=(3, 8)))
+    assert Observation.from_neighbors(points, x, dim=3).singular_values.shape[1] == 3
+    sphere = x - x.mean(axis=0)
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    assert Observation.from_neighbors(np.tanh(sphere @ np.ones((3, 8))), sphere, dim=1).singular_values.shape[1] == 2
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_time_is_no_reference_of_a_path_that_noise_drives(dim):
+    rng = np.random.default_rng(dim)
+    path = np.abs((0.02 * np.cumsum(rng.normal(size=(3000, dim)), axis=0) + 1.0) % 4.0 - 2.0)
+    points = np.tanh(path @ rng.normal(size=(dim, 6)))
+    time = np.arange(3000.0)[:, None]
+    for level in (0.0, 0.002):
+        with pytest.raises(errors.InputError, match="diffuse"):
+            Observation.from_neighbors(points + level * rng.normal(size=points.shape), time, dim=1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.01, 0.05, 0.2])
+def test_time_is_a_reference_of_a_smooth_path_measured_with_noise(level):
+    time = np.sort(np.random.default_rng(0).uniform(0.0, 50.0, 2000))
+    points = np.column_stack([np.sin(time), np.cos(0.7 * time), np.sin(1.9 * time)])
+    seen = points + level * np.random.default_rng(1).normal(size=points.shape)
+    assert Observation.from_neighbors(seen, time[:, None], dim=1).dim == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ PROJECTION_STEPS = 2000
 CONTRADICTION = {"isometric": 0.03, "diffusion": 0.15}
 # Landmarks left out that are missed by less than this, relative to their spread, are missed by rounding alone.
 EXACT = 1e-12
+# Of more landmarks than this none is left out of the alignment: by then a single one hardly bends it.
+LEFT_OUT_ONE_BY_ONE = 50
 # One unit of length on both sides: landmarks that are farther apart, or nearer, by a larger share are suspicious.
 SCALE_TOLERANCE = 0.02
 
@@ -91,6 +94,25 @@ def align_isometric(coordinates_a: FloatArray, coordinates_b: FloatArray, *, kno
     _check(coordinates_a, coordinates_b, coordinates_a.shape[1] + 1, centred=True)
     kind, solver = ("rigid", _rigid) if known_unit else ("similarity", _similarity)
     return _fit(coordinates_a, coordinates_b, kind, solver, coordinates_a.shape[1] + 2)
+
+
+def left_out_coordinates(
+    coordinates_a: FloatArray, coordinates_b: FloatArray, alignment: Alignment, *, known_unit: bool
+) -> FloatArray:
+    """Aligned coordinates (L, d) of landmarks, each by a rigid alignment to the others.
+
+    A few landmarks bend the alignment towards themselves, which hides what it misses elsewhere. Where the others do not
+    determine an alignment, and with many landmarks, the given one is used.
+    """
+    aligned = alignment.forward(coordinates_a)
+    if not coordinates_a.shape[1] + 2 <= len(coordinates_a) <= LEFT_OUT_ONE_BY_ONE:
+        return aligned
+    for i in range(len(coordinates_a)):
+        rest = np.arange(len(coordinates_a)) != i
+        with contextlib.suppress(errors.LandmarkError):
+            without = align_isometric(coordinates_a[rest], coordinates_b[rest], known_unit=known_unit)
+            aligned[i] = without.forward(coordinates_a[i])
+    return aligned
 
 
 def align_projection(coordinates_a: FloatArray, coordinates_b: FloatArray, names: Names = SIDES) -> Alignment:

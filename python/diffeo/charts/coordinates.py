@@ -13,6 +13,7 @@ from diffeo._support.wording import rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
+from diffeo.isometry.hermite import NOISE_EXCESS
 
 # Marks that lie this far off the manifold, as a share of the spread of the samples, may all be noisy; one is wrong that lies so
 # many times as far off as most.
@@ -69,5 +70,9 @@ def _located(chart: IsometricChart, points: FloatArray, n_threads: int) -> tuple
     usual = float(np.median(located.residual)) if len(points) else 0.0
     if len(off) == 0 or usual > MOST_NOISE * interpolant.spread:
         return located.coordinates, off
-    beyond = interpolant.outside(located.coordinates[off], n_threads) | (located.residual[off] > NOISY_MARKS * usual)
-    return located.coordinates, off[beyond]
+    numbers = max(interpolant.codim, 1)
+    # The usual of a few numbers is itself known to a share of one over the root of theirs only.
+    far = located.residual[off] > NOISY_MARKS * (1.0 + NOISE_EXCESS / np.sqrt(numbers * len(points))) * usual
+    # What noise does to the places of most, it does to those at the border.
+    beyond = interpolant.outside(located.coordinates[off], n_threads, usual / np.sqrt(numbers))
+    return located.coordinates, off[far | beyond]

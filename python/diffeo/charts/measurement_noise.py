@@ -46,10 +46,12 @@ def noise_of(observation: Observation) -> Noise:
     """
     m, d, rows = observation.shape[1], observation.dim, observation.usable
     none = Noise(0.0, 0)
+    if len(observation.noise_of_points) and observation.noise == 0.0:
+        return none
     if m <= d or len(rows) < max(FEWEST * (d + 1), 2 * CANDIDATES):
         return none
     some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), TRIAL_SAMPLES)).astype(np.int64))]
-    squares = np.concatenate([(across**2).sum(axis=2) for _, across in _across(observation, some, SIZES[-1])])
+    squares = np.concatenate([(across**2).sum(axis=2) for *_, across in _across(observation, some, SIZES[-1])])
     rings = [float(np.median(squares[:, start:stop])) for start, stop in zip((0, *SIZES[:-1]), SIZES, strict=True)]
     deviation = observation.noise or float(np.sqrt(max(rings[0], 0.0) / (2.0 * (m - d))))
     spread = float(np.sqrt(observation.points[rows].var(axis=0).mean()))
@@ -63,20 +65,33 @@ def noise_of(observation: Observation) -> Noise:
 def denoised(observation: Observation, noise: Noise) -> Observation:
     """The observation with each point moved across the manifold to where its neighbours see it.
 
-    y_i + mean over neighbours of (1 - (P_i + P_j) / 2)(y_j - y_i). Noise along the manifold stays: it is a point of the
-    manifold beside, and moves coordinates and values alike.
+    y_i + mean over neighbours of (1 - (P_i + P_j) / 2)(y_j - y_i), weighted by one over the variances of their noise where
+    each has its own. Noise along the manifold stays: it is a point of the manifold beside, and moves coordinates and values
+    alike.
     """
     if noise.deviation == 0.0:
         return observation
     points = observation.points.copy()
-    for rows, across in _across(observation, observation.usable, noise.n_neighbors):
+    precision = _precision(observation)
+    for rows, near, across in _across(observation, observation.usable, noise.n_neighbors):
         # The sample itself is one of those averaged over, with nothing across.
-        points[rows] += across.sum(axis=1) / (across.shape[1] + 1.0)
+        weights = precision[near] / (precision[near].sum(axis=1) + precision[rows])[:, None]
+        points[rows] += np.einsum("nk,nkm->nm", weights, across)
     return replace(observation, points=points, noise=noise.deviation)
 
 
-def _across(observation: Observation, rows: IntArray, count: int) -> Iterator[tuple[IntArray, FloatArray]]:
-    """In chunks: rows, and what lies across the manifold of the steps to their `count` nearest along it, (k, count, m)."""
+def _precision(observation: Observation) -> FloatArray:
+    """One over the variance of the noise of each sample (n,), up to a factor; 1 where all are alike."""
+    own = observation.noise_of_points
+    if not len(own):
+        return np.ones(len(observation))
+    least = LEAST * float(own.max())
+    found: FloatArray = (float(own.max()) / np.maximum(own, max(least, np.finfo(float).tiny))) ** 2
+    return found
+
+
+def _across(observation: Observation, rows: IntArray, count: int) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+    """In chunks: rows, their `count` nearest along the manifold, and what of the steps there lies across it, (k, count, m)."""
     usable, m = observation.usable, observation.shape[1]
     tree = PointTree(observation.points[usable])
     k = min(len(usable), CANDIDATES + 1)
@@ -93,7 +108,7 @@ def _across(observation: Observation, rows: IntArray, count: int) -> Iterator[tu
         mine, theirs = _tangents(observation.whitening[own]), _tangents(observation.whitening[near])
         kept = np.einsum("nmd,nkd->nkm", mine, np.einsum("nkm,nmd->nkd", steps, mine))
         kept += np.einsum("nkmd,nkd->nkm", theirs, np.einsum("nkm,nkmd->nkd", steps, theirs))
-        yield own, steps - 0.5 * kept
+        yield own, near, steps - 0.5 * kept
 
 
 def _tangents(whitening: FloatArray) -> FloatArray:

@@ -26,7 +26,7 @@ from diffeo.observation.observation import Observation
 Arrays = dict[str, NDArray[Any]]
 # What tells how the network stretches its inputs, one of which stands beside the points.
 METRICS = ("jacobians", "bursts", "covariances", "reference")
-KNOWN = ("points", *METRICS, "scale", "dim", "layer", "neurons", "options")
+KNOWN = ("points", *METRICS, "scale", "dim", "noise", "layer", "neurons", "options")
 # A row number has fewer digits, and a line of two of them fewer characters.
 LONGEST_LINE = 1000
 # The longest header of a plain array.
@@ -41,8 +41,8 @@ def read_observation(path: str | os.PathLike[str]) -> Observation:
     ----------
     path : str or path-like
         An npz file of `points` (n, m) and one of `jacobians` (n, m, p), `bursts` (n, K, m) with their `scale`,
-        `covariances` (n, m, m) or `reference` (n, p); optionally `dim`. `points` alone, in npz or npy, is accepted for one
-        intrinsic dimension only: state ``dim=1``.
+        `covariances` (n, m, m) or `reference` (n, p); optionally `dim`, and `noise` (one
+        number, or (n,)). `points` alone, in npz or npy, is accepted for one intrinsic dimension only: state ``dim=1``.
 
     Raises
     ------
@@ -75,20 +75,23 @@ def observation_of(arrays: Arrays, name: str) -> Observation:
         raise errors.InputError(f"{name} holds {' and '.join(metrics)}: which of them counts? Keep one")
     points = arrays["points"]
     dim = None if "dim" not in arrays else integer(_single(arrays["dim"], "dim", name), "dim", 1)
+    noise = (
+        None if "noise" not in arrays else arrays["noise"].reshape(()) if arrays["noise"].size == 1 else arrays["noise"]
+    )
     metric = metrics[0] if metrics else None
     if ("scale" in arrays) != (metric == "bursts"):
         raise errors.InputError(f"{name}: bursts need their scale, and nothing else has one (found: {found})")
     if metric == "jacobians":
-        built = Observation.from_jacobians(points, arrays[metric], dim=dim)
+        built = Observation.from_jacobians(points, arrays[metric], dim=dim, noise=noise)
     elif metric == "bursts":
         scale = real(_single(arrays["scale"], "scale", name), "scale", above=0.0)
-        built = Observation.from_bursts(points, arrays[metric], scale=scale, dim=dim)
+        built = Observation.from_bursts(points, arrays[metric], scale=scale, dim=dim, noise=noise)
     elif metric == "covariances":
-        built = Observation.from_covariances(points, arrays[metric], dim=dim)
+        built = Observation.from_covariances(points, arrays[metric], dim=dim, noise=noise)
     elif metric == "reference":
-        built = Observation.from_neighbors(points, arrays[metric], dim=dim)
+        built = Observation.from_neighbors(points, arrays[metric], dim=dim, noise=noise)
     elif dim == 1:
-        built = Observation.from_neighbors(points, dim=1)
+        built = Observation.from_neighbors(points, dim=1, noise=noise)
     else:
         raise errors.InputError(
             f"{name} holds points alone (found: {found}), which do not tell how the network stretches its inputs: add "

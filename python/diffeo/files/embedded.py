@@ -86,7 +86,7 @@ def _side(chart: IsometricChart | DiffusionChart) -> Content:
 
 def _check_same(observation: Observation, other: Observation, what: str) -> None:
     same = observation.dim == other.dim and observation.points.shape == other.points.shape
-    if same and other.noise > observation.noise:  # which was taken out of the points
+    if same and other.noise > 0.0:  # which was taken out of the points
         same = bool(np.sqrt(((observation.points - other.points) ** 2).mean()) <= MOST_MOVED * other.noise)
     elif same:
         same = np.array_equal(observation.points, other.points)

@@ -20,8 +20,9 @@ def correction_content(at: str, model: LandmarkCorrection) -> Content:
     """Arrays and entries of a model, whose names begin like this."""
     known = {f"{at}errors.names": list(model.errors), f"{at}errors.values": np.array([*model.errors.values()])}
     stored = {at + name: getattr(model, name) for name in schema.CORRECTION}
-    if not model.linear.any():
-        del stored[f"{at}linear"]
+    for name in ("linear", "known"):
+        if not stored[at + name].any():
+            del stored[at + name]
     return stored | {f"{at}kinds": list(model.kinds)} | known
 
 
@@ -36,6 +37,8 @@ def build_correction(content: Content, at: str, sizes: dict[str, int], assemble:
             raise errors.InputError(f"entries are missing: {at}linear")
         scales, offset = (np.atleast_2d(content.get(at + name, 0.0)) for name in ("inverse_scales", "offset"))
         content[f"{at}linear"] = np.zeros((*scales.shape, offset.shape[1]))
+    # Nor have those by landmarks without noise of their own.
+    content.setdefault(f"{at}known", np.zeros_like(np.atleast_1d(content.get(f"{at}noise", 0.0))))
     taken, known = take(content, at, schema.CORRECTION, sizes), take(content, f"{at}errors.", schema.ERRORS, sizes)
     if not len(taken["kinds"]) == sizes["j"] <= MAX_PREDICTORS or sizes["L"] > MAX_LANDMARKS:
         raise errors.ShapeError(
@@ -46,6 +49,8 @@ def build_correction(content: Content, at: str, sizes: dict[str, int], assemble:
     amplitude, noise = taken["amplitude"], taken["noise"]
     if (amplitude < 0).any() or not (amplitude <= MAX_SIGNAL * noise).all():
         raise errors.InputError(f"{at}amplitude and {at}noise are negative or out of proportion")
+    if (taken["known"] < 0).any() or (taken["known"] > noise).any():
+        raise errors.InputError(f"{at}known is negative, or more than {at}noise")
     with np.errstate(over="ignore"):
         reach = np.abs(taken["landmarks"]).max(axis=0) * np.abs(taken["inverse_scales"])
     if not np.isfinite(reach).all():

@@ -18,6 +18,8 @@ def observation_content(at: str, observation: Observation) -> Content:
     own = fields_of(at, observation, schema.OBSERVATION)
     if observation.noise > 0.0:
         own[f"{at}noise"] = observation.noise
+    if len(observation.noise_of_points):
+        own[f"{at}noise_of_points"] = observation.noise_of_points
     return own | options_content(f"{at}options.", observation.options)
 
 
@@ -37,4 +39,11 @@ def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obser
         raise errors.InputError(f"{at}degrees_of_freedom are not all positive")
     # Of most there is none, and older files do not know any.
     noise = real(content.pop(f"{at}noise", 0.0), f"{at}noise", at_least=0.0)
-    return Observation(**taken, noise=noise, options=build_options(content, f"{at}options.", sizes))
+    of_points = np.empty(0)
+    if f"{at}noise_of_points" in content:
+        of_points = take(content, at, {"noise_of_points": "F n"}, sizes)["noise_of_points"]
+        if (of_points < 0).any():
+            raise errors.InputError(f"{at}noise_of_points are negative")
+    return Observation(
+        **taken, noise=noise, noise_of_points=of_points, options=build_options(content, f"{at}options.", sizes)
+    )

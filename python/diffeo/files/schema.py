@@ -49,7 +49,8 @@ REGISTRATION = {  # misfits are infinite for samples left out
     "n_iter": "int 0", "converged": "bool"}
 CORRECTION = {
     "landmarks": "F Lf", "kinds": "texts", "base": "F j", "inverse_scales": "F jf", "amplitude": "F j",
-    "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm", "linear": "F jfm"}
+    "noise": "F j", "offset": "F jm", "spread": "F jm", "doubt": "F jm", "dual": "F jLm", "linear": "F jfm",
+    "known": "F j"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a correction, in their order
 LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
 WRONG = {"landmarks": "I w"}  # of the landmarks given, only where there are any

@@ -33,6 +33,8 @@ MOST_TURNS = 1e12
 IMAGE_MARGIN = 3.0
 # A residual above this share of what one spacing changes in the measurements is off the manifold.
 OFF_MANIFOLD = 0.1
+# Measurements whose slopes are at most this many times their median are taken to be equally noisy, where there is noise.
+ALIKE = 10.0
 # The norm of k independent noises exceeds its usual size by this over the root of k in one of some thousand cases.
 NOISE_EXCESS = 2.5
 
@@ -98,7 +100,11 @@ class HermiteChart:
         # One measurement may be a million times another: residuals and nearest samples count in units of the root
         # mean square slope of each, and a measurement that does not respond counts for nothing.
         slope = np.sqrt((self.gradients**2).sum(axis=2).mean(axis=0))
-        units = np.where(slope > 0.0, 1.0 / np.where(slope > 0.0, slope, 1.0), 0.0)
+        responds = slope > 0.0
+        # Of equally noisy measurements those that respond strongly say more of a place: least squares as they are.
+        if self.noise > 0.0 and slope.max() <= ALIKE * np.median(slope[responds]):
+            slope = np.where(responds, np.sqrt((slope[responds] ** 2).mean()), 0.0)
+        units = np.where(responds, 1.0 / np.where(responds, slope, 1.0), 0.0)
         object.__setattr__(self, "_units", units)
         object.__setattr__(self, "_reach", (reach_of(self.nodes), reach_of(self.values, units)))
         object.__setattr__(self, "_value_tree", PointTree(self.values * units))
@@ -140,14 +146,55 @@ class HermiteChart:
         """
         return self._evaluate(self._reach[0].pulled(coordinates), n_threads)[0]
 
-    def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
-        """Which coordinates (count, d) lie outside of the sampled domain."""
+    def expansion(self, coordinates: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
+        """Measurements (count, m) at coordinates (count, d), and their derivatives there (count, m, d)."""
+        return self._evaluate(self._reach[0].pulled(coordinates), n_threads)
+
+    def left_out(self, rows: IntArray, n_threads: int) -> FloatArray:
+        """Measurements (k, m) at some of the nodes, interpolated from the others."""
+        d = self.nodes.shape[1]
+        k = min(len(self._images) - 1, nodes_of_a_cubic(d))
+        if k < 1:
+            return self.values[rows]
+        queries = np.ascontiguousarray(self.nodes[rows])
+        near = self._node_tree.query(queries, k + 1, workers=n_threads or -1)[1]
+        # Among twins a node itself may not be the first.
+        others = np.argsort(near == rows[:, None], axis=1, kind="stable")[:, :k]
+        near = np.ascontiguousarray(np.take_along_axis(near, others, 1), dtype=np.int64)
+        values, gradients = self.values[self._origin], self.gradients[self._origin]
+        found = core.local_hermite_fit(
+            queries, self._images, values, gradients, near, degree_that_fits(k, d), n_threads
+        )[0]
+        return np.where(np.isfinite(found), found, self.values[rows])
+
+    @property
+    def codim(self) -> int:
+        """How many more measurements than coordinates there are."""
+        return int(self.gradients.shape[1] - self.nodes.shape[1])
+
+    @property
+    def units(self) -> FloatArray:
+        """Of each measurement (m,), by which residuals count: one over its root-mean-square slope."""
+        return self._units
+
+    def outside(self, coordinates: FloatArray, n_threads: int, noise: float = 0.0) -> NDArray[np.bool_]:
+        """Which coordinates (count, d) lie outside of the sampled domain.
+
+        Where `noise`, of measurements in units of residuals, moves them by more than the spacings that are allowed for, by
+        more than it usually does.
+        """
         near = self._reach[0].pulled(coordinates)
         distance, node = self._node_tree.query(self.wrapped(near), workers=n_threads or -1)
         around = (
             np.abs(turns(near, self.periods)).max(axis=1, initial=0.0) if len(self.periods) else np.zeros(len(near))
         )
-        beyond: NDArray[np.bool_] = (distance > OUTSIDE * self.spacing[self._origin[node]]) | (around > MOST_TURNS)
+        node = self._origin[node]
+        allowed = OUTSIDE * self.spacing[node]
+        if noise > 0.0:
+            inverse = np.linalg.pinv(self.gradients[node] * self._units[:, None])
+            moved = noise * np.sqrt((inverse**2).sum(axis=(1, 2)))
+            allowed = np.maximum(allowed, (1.0 + NOISE_EXCESS / np.sqrt(self.nodes.shape[1])) * moved)
+        beyond: NDArray[np.bool_] = (distance > allowed) | (around > MOST_TURNS)
         return beyond
 
     def locate(self, points: FloatArray, n_threads: int) -> Located:

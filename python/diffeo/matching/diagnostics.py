@@ -12,6 +12,7 @@ from diffeo._support.threads import workers
 from diffeo._support.wording import SIDES, Names, percent, rows_text
 from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import CONTRADICTION, SCALE_TOLERANCE, Alignment
+from diffeo.alignment.noisy_landmarks import NO_NOISE, LandmarkNoise
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.problems import (
@@ -29,6 +30,8 @@ USELESS = 0.3
 # Generator eigenvalues of one domain agree within a few percent, and within about 1/sqrt(n) for small samples; beyond
 # this factor (and twice that) the domains differ.
 SPECTRUM_FACTOR = 1.25
+# Standard errors by which noise may change the scale of the landmarks.
+SCALE_ERRORS = 3.0
 # Reach of the samples over the narrowest spread of the landmarks, beyond which small errors become large ones.
 LEVERAGE = 25.0
 # Beyond this the landmarks are not used in that direction.
@@ -92,13 +95,18 @@ def diagnose_isometric(
     landmarks_b: FloatArray,
     known_unit: bool,
     names: Names = SIDES,
+    noise: LandmarkNoise = NO_NOISE,
 ) -> Diagnostics:
     """Landmarks, scale, stress, coverage and folds of a match on isometric coordinates."""
     misfit = _misfit(alignment)
     problems, reasons = list[str](), _landmark_problems(misfit, "isometric")
+    if noise.explains and reasons:
+        reasons = [noise_problem(misfit, len(landmarks_b), noise, (a, b), names)]
     if not len(b.embedding.periods_):
         reasons += _leverage_problems(landmarks_b, b.coordinates)
-    if known_unit and abs(np.log(alignment.scale)) > SCALE_TOLERANCE:
+    # Noise of landmarks changes how far apart they are, by less the more there are.
+    by_noise = SCALE_ERRORS * misfit / np.sqrt(max(len(landmarks_b), 1)) if noise.explains else 0.0
+    if known_unit and abs(np.log(alignment.scale)) > max(SCALE_TOLERANCE, by_noise):
         problems.append(
             f"the landmarks are {alignment.scale:.3f} times as far apart on {names[1]} as on {names[0]}, "
             "although both sides measure in input units: the inputs differ in scale, or a side folds"
@@ -182,6 +190,22 @@ def _landmark_problems(misfit: float, kind: str) -> list[str]:
         f"the landmarks miss their partners by {100 * misfit:.0f} % of their spread: no rigid motion joins the two "
         "embeddings; a side folds the domain, the inputs fill different domains, or landmarks are wrong"
     ]
+
+
+def noise_problem(
+    misfit: float, count: int, noise: LandmarkNoise, sides: tuple[IsometricChart, IsometricChart], names: Names
+) -> str:
+    """What noise makes of landmarks."""
+    noisy = [
+        f"{percent(deviation / float(np.sqrt(side.observation.points.var(axis=0).mean())))} on side {name}"
+        for name, deviation, side in zip(names, noise.deviations, sides, strict=True)
+        if deviation > 0.0
+    ]
+    return (
+        f"the {count} landmarks are noisy (by {' and '.join(noisy)}, in units of the spread of a measurement), and miss their "
+        f"partners by {percent(misfit)} of their own spread, as that noise makes them: the map gets better with more of them, "
+        "as one over the root of their number"
+    )
 
 
 def spectral_scale(lambda_a: FloatArray, lambda_b: FloatArray) -> float:

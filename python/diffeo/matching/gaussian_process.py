@@ -19,6 +19,8 @@ NOISE_STAGES = (1e-3, 1e-6, 1e-9, None)
 # In units of the targets' variance. Below it the covariance of some hundred landmarks has no Cholesky factor.
 NOISE_RANGE = (1e-12, 1e-1)
 AMPLITUDE_RANGE = (1e-3, 1e5)
+# Noise that is known of the targets may be this many times smaller, and larger, than it is said to be.
+KNOWN_SMALLER, KNOWN_LARGER = 2.0, 3.0
 # Length scales, in standard deviations of each input, and where the search starts.
 LENGTH_RANGE = (1e-2, 1e3)
 START_LENGTH = 3.0
@@ -70,7 +72,7 @@ class Process:
         return self.dual / precision, self.spread**2 / precision
 
 
-def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHED) -> Process:
+def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHED, known: float = 0.0) -> Process:
     """Fit a process with one length scale per input, at largest posterior density; every output shares the kernel.
 
     Parameters
@@ -79,6 +81,8 @@ def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHE
     targets : ndarray of shape (L, m)
     searched : int
         Landmarks that the search of the scales sees, evenly spaced.
+    known : float
+        Variance of the targets' noise, as far as it is known, in units of theirs.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHE
     offset, spread = targets.mean(axis=0), targets.std(axis=0)
     z, standard = (inputs - inputs.mean(axis=0)) / unit, (targets - offset) / _or_one(spread)
     seen = np.linspace(0, len(z) - 1, min(len(z), searched)).astype(np.int64)
-    amplitude, *inverse_scales, noise = np.exp(_search(z[seen], standard[seen]))
+    amplitude, *inverse_scales, noise = np.exp(_search(z[seen], standard[seen], known))
     scales = np.array(inverse_scales)
     factor = kernel_factor(z, scales, amplitude, noise)
     dual = cholesky_solve(factor, standard) * spread
@@ -151,15 +155,17 @@ def negative_log_posterior(theta: FloatArray, z: FloatArray, targets: FloatArray
     return value / targets.size, gradient / targets.size
 
 
-def _search(z: FloatArray, targets: FloatArray) -> FloatArray:
+def _search(z: FloatArray, targets: FloatArray, known: float) -> FloatArray:
     """Logarithms of amplitude, inverse scales and noise of largest posterior density, by continuation in the noise."""
+    least = max(NOISE_RANGE[0], known / KNOWN_SMALLER)
+    noise_range = least, max(NOISE_RANGE[1], KNOWN_LARGER * known)
     lengths = (1.0 / LENGTH_RANGE[1], 1.0 / LENGTH_RANGE[0])
-    bounds = np.log([AMPLITUDE_RANGE, *[lengths] * z.shape[1], NOISE_RANGE])
+    bounds = np.log([AMPLITUDE_RANGE, *[lengths] * z.shape[1], noise_range])
     theta: FloatArray = np.log(np.array([1.0, *[1.0 / START_LENGTH] * z.shape[1], NOISE_STAGES[0]]))
     for stage in NOISE_STAGES:
         limits = bounds.copy()
         if stage is not None:
-            theta[-1] = limits[-1] = np.log(stage)
+            theta[-1] = limits[-1] = np.log(max(stage, least))
         found = minimize(
             negative_log_posterior,
             theta,

@@ -10,13 +10,15 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Candidates, Side, isometric_candidates
-from diffeo.alignment.linear import Alignment, align_projection
+from diffeo.alignment.linear import Alignment, align_projection, left_out_coordinates
+from diffeo.alignment.noisy_landmarks import NO_NOISE, LandmarkNoise, landmark_noise
 from diffeo.charts.coordinates import off_chart
 from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.noisy_marks import mark_noise
 from diffeo.isometry.trust import doubt_of_stress
 from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
 from diffeo.matching.gaussian_process import SEARCHED
-from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
+from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByIsometry
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
@@ -37,10 +39,12 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
     found = _candidates(problem, a, b, (at_a, at_b), doubt)
     alignment = found.alignments[0]
-    forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt)
-    diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names)
+    noise = _noise(problem, a, b, alignment, (at_a, at_b))
+    forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt, noise)
+    diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names, noise)
     diagnostics.problems[:0] = dropped + found.problems
-    diagnostics.reasons.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
+    if not noise.explains:
+        diagnostics.reasons.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
     diagnostics = sifted.noted(diagnostics)
     used = None if problem.landmarks is None else problem.landmarks.points
     joined = ByIsometry(a, b, alignment, forward, backward)
@@ -75,6 +79,7 @@ def _taught(
     alignment: Alignment,
     located: tuple[FloatArray, FloatArray],
     doubt: float,
+    noise: LandmarkNoise,
 ) -> tuple[LandmarkCorrection | None, LandmarkCorrection | None]:
     """What the landmarks teach beyond the alignment, forward and, where there is a way back, backward."""
     if problem.landmarks is None:
@@ -84,13 +89,31 @@ def _taught(
     if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
         left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
     known: dict[str, Any] = {"doubt": doubt, "searched": SEARCHED_OF_HALF if problem.is_half else SEARCHED}
+    known["explained_by_noise"] = noise.explains
     forward = learn_correction(
-        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), **known
+        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), noise=noise.at_b, **known
     )
     if alignment.kind == "projection":
         return forward, None
     back = a.measurements(alignment.backward(at_b), n_threads)
-    return forward, learn_correction(y_b, b.features(at_b), y_a, back, **known)
+    return forward, learn_correction(y_b, b.features(at_b), y_a, back, noise=noise.at_a, **known)
+
+
+def _noise(
+    problem: MatchProblem,
+    a: IsometricChart,
+    b: IsometricChart,
+    alignment: Alignment,
+    located: tuple[FloatArray, FloatArray],
+) -> LandmarkNoise:
+    """What noise makes of the landmarks, told by how far they lie off both sides' manifolds."""
+    if problem.landmarks is None:
+        return NO_NOISE
+    of_a, of_b = (
+        mark_noise(side, marks, at, problem.n_threads)
+        for side, marks, at in zip((a, b), problem.landmarks.marks, located, strict=True)
+    )
+    return landmark_noise(of_a, of_b, alignment, located, b.embedding.periods_)
 
 
 def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.dense import cholesky_solve
-from diffeo.alignment.linear import Alignment, align_isometric
+from diffeo.alignment.noisy_landmarks import averaged, beyond
 from diffeo.matching.gaussian_process import SEARCHED, Process, explained, fit_process, kernel_factor, sections
 
 # Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
 LANDMARKS_PER_COORDINATE = 2
-# Of more landmarks than this none is left out of the alignment: by then a single one hardly bends it.
-LEFT_OUT_ONE_BY_ONE = 50
 # A variance is trusted to be in scale, before any landmark is seen, as if this many landmarks had shown it.
 PRIOR_LANDMARKS = 3.0
 # Share of the doubt of an aligned map which falls on a regression that has the coordinates among its inputs.
@@ -41,8 +37,8 @@ class LandmarkCorrection:
 
     Predictor j is ``base[j] * prediction + offset[j] + query @ linear[j] + k_j(query, landmarks) @ dual[j]`` with a
     squared-exponential kernel k_j over the f = c + m_a numbers (coordinates, points) of a query; its variance is
-    ``spread[j]**2 * (amplitude[j] + noise[j] - explained) + doubt[j]**2``. The sum of the predictions over the sum of the
-    precisions is a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be
+    ``spread[j]**2 * (amplitude[j] + noise[j] - known[j] - explained) + doubt[j]**2``. The sum of the predictions over that of
+    the precisions is a generalised product of experts (Cao and Fleet, arXiv 1410.7827). Plain arrays only, so that it can be
     stored.
 
     Attributes
@@ -62,7 +58,10 @@ class LandmarkCorrection:
         Coefficients of the inputs; 0 but for an affine predictor.
     dual : ndarray of shape (k, L, m)
     errors : dict of str to float
-        Relative error at the landmarks, each predicted from the others: of every predictor, and "combined".
+        Relative error at the landmarks, each predicted from the others, beyond their own noise: of every predictor, and
+        "combined".
+    known : ndarray of shape (k,)
+        That part of `noise` which is the landmarks' own, and no error of the prediction; 0 where none is known.
     """
 
     landmarks: FloatArray
@@ -77,9 +76,12 @@ class LandmarkCorrection:
     dual: FloatArray
     errors: dict[str, float]
     linear: FloatArray
+    known: FloatArray = field(default_factory=lambda: np.empty(0))  # none given: 0
     _factors: dict[int, FloatArray] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if len(self.known) == 0:
+            object.__setattr__(self, "known", np.zeros_like(self.noise))
         rows = zip(self.inverse_scales, self.amplitude, self.noise, strict=True)
         factors = {
             j: kernel_factor(self.landmarks, scales, amplitude, noise)
@@ -146,7 +148,7 @@ class LandmarkCorrection:
             mean += np.einsum("nf,fm->nm", np.clip(queries, 2.0 * low - high, 2.0 * high - low), self.linear[j])
         if prediction is not None:
             mean += self.base[j] * prediction
-        left = np.full(len(queries), self.noise[j])
+        left = np.full(len(queries), self.noise[j] - self.known[j])
         if j in self._factors:
             kernel = sections(queries, self.landmarks, self.inverse_scales[j], self.amplitude[j])
             mean += kernel @ self.dual[j]
@@ -163,6 +165,8 @@ def learn_correction(
     *,
     doubt: float = 0.0,
     searched: int = SEARCHED,
+    noise: FloatArray | None = None,
+    explained_by_noise: bool = False,
 ) -> LandmarkCorrection:
     """Learn from landmarks what an aligned map still misses, so that the result is the best at every number of them.
 
@@ -186,35 +190,43 @@ def learn_correction(
         not fade as landmarks accumulate: a map can be torn where none of them is.
     searched : int
         Landmarks by which length scales are sought.
+    noise : ndarray of shape (m,), optional
+        Variance of `values`, and of what the noise of `points` and `coordinates` makes of them: no predictor is to be blamed
+        for it, or trusted for following it.
+    explained_by_noise : bool
+        Whether that is all by which the aligned map misses the landmarks: then they teach nothing.
 
     Returns
     -------
     LandmarkCorrection
-        With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks.
+        With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks, and for ones
+        whose misses are noise.
     """
     seen = np.linspace(0, len(points) - 1, min(len(points), MAX_LANDMARKS)).astype(np.int64)
     landmarks, values = np.column_stack([coordinates, points])[seen], values[seen]
     c, spread = coordinates.shape[1], values.std(axis=0)
+    own = np.zeros(values.shape[1]) if noise is None else noise
     rows = []
     if prediction is not None:
         missed = values - prediction[seen]
         doubted = doubt * spread
-        rows.append(_aligned(landmarks, missed, doubted))
-        if len(np.unique(landmarks, axis=0)) >= LANDMARKS_PER_COORDINATE * (c + 1):
-            rows.append(_process("aligned + process", landmarks, slice(0, c), missed, searched, doubted))
-            rows.append(_process("process of points", landmarks, slice(c, None), values, searched))
+        rows.append(_aligned(landmarks, missed, doubted, averaged(own, c, len(missed)), own))
+        enough = len(np.unique(landmarks, axis=0)) >= LANDMARKS_PER_COORDINATE * (c + 1)
+        if enough and not explained_by_noise:
+            rows.append(_process("aligned + process", landmarks, slice(0, c), missed, searched, own, doubted))
+            rows.append(_process("process of points", landmarks, slice(c, None), values, searched, own))
             within = DOUBT_OF_INPUTS * doubted
-            rows.append(_process("process of both", landmarks, slice(0, None), values, searched, within))
+            rows.append(_process("process of both", landmarks, slice(0, None), values, searched, own, within))
     elif c == 0:
-        rows.append(_process("process of points", landmarks, slice(0, None), values, searched))
+        rows.append(_process("process of points", landmarks, slice(0, None), values, searched, own))
     else:
-        rows.append(_process("process of coordinates", landmarks, slice(0, c), values, searched))
-        rows.append(_process("process of both", landmarks, slice(0, None), values, searched))
+        rows.append(_process("process of coordinates", landmarks, slice(0, c), values, searched, own))
+        rows.append(_process("process of both", landmarks, slice(0, None), values, searched, own))
     size = float(np.linalg.norm(values - values.mean(axis=0)))
     combined = _combine([row.misses for row in rows], [row.variances for row in rows])
     processes = prediction is None or len(rows) > 1
-    if processes and len(landmarks) >= FEWEST_FOR_PLAIN and np.linalg.norm(combined) > PLAIN_ABOVE * size:
-        rows = _with_plain(rows, landmarks, c, values, searched)
+    if processes and len(landmarks) >= FEWEST_FOR_PLAIN and beyond(combined, own, c) > PLAIN_ABOVE * size:
+        rows = _with_plain(rows, landmarks, c, values, searched, own)
         combined = _combine([row.misses for row in rows], [row.variances for row in rows])
     misses = {row.kind: row.misses for row in rows} | {"combined": combined}
     return LandmarkCorrection(
@@ -229,27 +241,9 @@ def learn_correction(
         doubt=np.stack([row.doubt for row in rows]),
         dual=np.stack([row.dual for row in rows]),
         linear=np.stack([_zeros(landmarks, values) if row.linear is None else row.linear for row in rows]),
-        errors={kind: float(np.linalg.norm(miss)) / size if size > 0.0 else 0.0 for kind, miss in misses.items()},
+        errors={kind: beyond(miss, own, c) / size if size > 0.0 else 0.0 for kind, miss in misses.items()},
+        known=np.array([row.known for row in rows]),
     )
-
-
-def left_out_coordinates(
-    coordinates_a: FloatArray, coordinates_b: FloatArray, alignment: Alignment, *, known_unit: bool
-) -> FloatArray:
-    """Aligned coordinates (L, d) of landmarks, each by a rigid alignment to the others.
-
-    A few landmarks bend the alignment towards themselves, which hides what it misses elsewhere. Where the others do not
-    determine an alignment, and with many landmarks, the given one is used.
-    """
-    aligned = alignment.forward(coordinates_a)
-    if not coordinates_a.shape[1] + 2 <= len(coordinates_a) <= LEFT_OUT_ONE_BY_ONE:
-        return aligned
-    for i in range(len(coordinates_a)):
-        rest = np.arange(len(coordinates_a)) != i
-        with contextlib.suppress(errors.LandmarkError):
-            without = align_isometric(coordinates_a[rest], coordinates_b[rest], known_unit=known_unit)
-            aligned[i] = without.forward(coordinates_a[i])
-    return aligned
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,12 +261,15 @@ class _Row:
     misses: FloatArray
     variances: FloatArray
     linear: FloatArray | None = None
+    known: float = 0.0
 
 
-def _aligned(landmarks: FloatArray, missed: FloatArray, doubted: FloatArray) -> _Row:
-    """The prediction as it is: one variance everywhere."""
+def _aligned(
+    landmarks: FloatArray, missed: FloatArray, doubted: FloatArray, least: FloatArray, own: FloatArray
+) -> _Row:
+    """The prediction as it is: one variance everywhere, `least` where its misses are noise."""
     count, none = len(missed), np.zeros(missed.shape[1])
-    spread = np.sqrt((missed**2).mean(axis=0))
+    spread = np.sqrt(np.maximum((missed**2).mean(axis=0) - own, least))
     variances = np.tile(spread**2 + doubted**2, (count, 1))
     scales = np.zeros(landmarks.shape[1])
     return _Row("aligned", scales, 0.0, 1.0, none, spread, doubted, np.zeros_like(missed), missed, variances)
@@ -284,33 +281,55 @@ def _process(
     used: slice,
     targets: FloatArray,
     searched: int,
+    own: FloatArray,
     doubted: FloatArray | float = 0.0,
 ) -> _Row:
     """A process of some of the inputs."""
-    fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets, searched)
-    return _of_process(kind, landmarks, used, fitted, doubted)
+    share = _share(own, targets.std(axis=0))
+    fitted = fit_process(np.ascontiguousarray(landmarks[:, used]), targets, searched, share)
+    return _of_process(kind, landmarks, used, fitted, own, doubted)
+
+
+def _share(own: FloatArray, spread: FloatArray) -> float:
+    """Variance of the landmarks' own noise in units of the targets', which processes share; at most 1."""
+    return float(min((own[spread > 0.0] / spread[spread > 0.0] ** 2).mean(), 1.0)) if own.any() else 0.0
 
 
 def _of_process(
-    kind: str, landmarks: FloatArray, used: slice, fitted: Process, doubted: FloatArray | float = 0.0
+    kind: str, landmarks: FloatArray, used: slice, fitted: Process, own: FloatArray, doubted: FloatArray | float = 0.0
 ) -> _Row:
-    """A fitted process, its variance scaled by how large the misses are beside it."""
+    """A fitted process, its variance scaled by how large the misses are beside it, and without that of the landmarks."""
     misses, variances = fitted.left_out()
+    known = min(_share(own, fitted.spread), fitted.noise)
     ratio = misses**2 / np.where(variances > 0.0, variances, 1.0)
     scale = (PRIOR_LANDMARKS + ratio.sum(axis=0)) / (PRIOR_LANDMARKS + len(misses))
     scales = np.zeros(landmarks.shape[1])
     scales[used] = fitted.inverse_scales
     doubt = np.broadcast_to(doubted, fitted.spread.shape)
     spread = fitted.spread * np.sqrt(scale)
-    variances = variances * scale + doubt**2
+    least = averaged(own, 0, len(misses))
+    variances = np.maximum(variances * scale - known * spread**2, least) + doubt**2
     return _Row(
-        kind, scales, fitted.amplitude, fitted.noise, fitted.offset, spread, doubt, fitted.dual, misses, variances
+        kind,
+        scales,
+        fitted.amplitude,
+        fitted.noise,
+        fitted.offset,
+        spread,
+        doubt,
+        fitted.dual,
+        misses,
+        variances,
+        None,
+        known,
     )
 
 
-def _with_plain(rows: list[_Row], landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> list[_Row]:
+def _with_plain(
+    rows: list[_Row], landmarks: FloatArray, c: int, values: FloatArray, searched: int, own: FloatArray
+) -> list[_Row]:
     """The predictors with plain fits among them, without, or the best of all alone: whatever misses landmarks least."""
-    plain = [_affine(landmarks, c, values), _ridge(landmarks, c, values, searched)]
+    plain = [_affine(landmarks, c, values, own), _ridge(landmarks, c, values, searched, own)]
     options = [rows, rows + plain, *([row] for row in rows + plain)]
     missed = [
         np.linalg.norm(_combine([row.misses for row in some], [row.variances for row in some])) for some in options
@@ -318,7 +337,7 @@ def _with_plain(rows: list[_Row], landmarks: FloatArray, c: int, values: FloatAr
     return options[int(np.argmin(missed))]
 
 
-def _affine(landmarks: FloatArray, c: int, values: FloatArray) -> _Row:
+def _affine(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArray) -> _Row:
     """Ridge regression on the points, its penalty and its misses by landmarks left out, in closed form."""
     points, mean = landmarks[:, c:], values.mean(axis=0)
     centre, unit = points.mean(axis=0), points.std(axis=0)
@@ -334,7 +353,8 @@ def _affine(landmarks: FloatArray, c: int, values: FloatArray) -> _Row:
     weights = (vt.T @ ((s / (s**2 + AFFINE_PENALTIES[best]))[:, None] * along)) / unit[:, None]
     linear = _zeros(landmarks, values)
     linear[c:] = weights
-    spread = np.sqrt((fits[best] ** 2).mean(axis=0))
+    least = averaged(own, points.shape[1], count)
+    spread = np.sqrt(np.maximum((fits[best] ** 2).mean(axis=0) - own, least))
     none = np.zeros(values.shape[1])
     variances = np.tile(spread**2, (count, 1))
     return _Row(
@@ -343,7 +363,7 @@ def _affine(landmarks: FloatArray, c: int, values: FloatArray) -> _Row:
     )  # fmt: skip
 
 
-def _ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> _Row:
+def _ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int, own: FloatArray) -> _Row:
     """Kernel ridge regression on the points, with the scale and penalty that miss landmarks left out least."""
     points, offset, spread = np.ascontiguousarray(landmarks[:, c:]), values.mean(axis=0), values.std(axis=0)
     unit = points.std(axis=0)
@@ -363,7 +383,7 @@ def _ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int) -> 
     factor = kernel_factor(points, inverse, 1.0, best[2])
     dual = cholesky_solve(factor, standard) * spread
     fitted = Process(points, inverse, 1.0, best[2], offset, spread, dual)
-    return _of_process("ridge of points", landmarks, slice(c, None), fitted)
+    return _of_process("ridge of points", landmarks, slice(c, None), fitted, own)
 
 
 def _zeros(landmarks: FloatArray, values: FloatArray) -> FloatArray:

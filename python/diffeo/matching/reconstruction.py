@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, index_array
 from diffeo._support.threads import exact, thread_count
-from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric
+from diffeo.alignment.linear import SCALE_TOLERANCE, Alignment, align_isometric, left_out_coordinates
 from diffeo.charts.chart import Chart
 from diffeo.charts.coordinates import Marks, coordinates_of
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.trust import doubt_of_stress
-from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction, left_out_coordinates
+from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.observation.observation import Observation
 
 # Fewer known outputs than this per coordinate, and one more, hide how far off they are: even their left-out error does.

@@ -22,6 +22,8 @@ from diffeo.observation.folds import many_near_folds, near_folds
 
 # Samples of one domain, drawn alike, have main axes that agree within this share.
 SAME_AXES = 0.15
+# Layouts of few samples are wrong by so many times what interpolation between these misses.
+COARSE = 4.0
 # Error to suspect of diffusion coordinates, relative to their spread.
 DIFFUSION_DOUBT = 0.1
 # Fits of a process, each without the landmarks that the one before missed by so many of its own standard deviations, this
@@ -79,6 +81,7 @@ def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Si
     doubt = max(
         doubt_of_stress(a.embedding.stress_, b.embedding.stress_),
         float(np.concatenate([a.embedding.looseness_, b.embedding.looseness_, [0.0]]).max()),
+        COARSE * max(a.coarseness(problem.n_threads), b.coarseness(problem.n_threads)),
     )
 
     def agreement(there: FloatArray) -> Consensus:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
@@ -50,6 +50,7 @@ def observe(
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
+    noise: ArrayLike | None = None,
     batch_size: int = 1024,
     device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -85,6 +86,9 @@ def observe(
         Orthonormal directions of the input set at each sample, where it fills only a d-dimensional set.
     dim : int, optional
         Intrinsic dimension; see the constructors of `Observation`.
+    noise : float or array_like of shape (n,), optional
+        Standard deviation of the noise that the network's activations have (dropout left on, sensors in the loop); see
+        `Observation.from_jacobians`. Default: charts estimate it.
     batch_size, device, rng, verbose
         Samples a pass; torch device (default: the model's); seed or generator; progress bar.
 
@@ -125,7 +129,9 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
-    (found,) = observed_layers(model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, named=False).values()
+    (found,) = observed_layers(
+        model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, noise, named=False
+    ).values()
     return found
 
 
@@ -144,6 +150,7 @@ def observe_layers(
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | None = None,
     dim: int | None = None,
+    noise: ArrayLike | None = None,
     batch_size: int = 1024,
     device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -153,7 +160,7 @@ def observe_layers(
 
     Parameters
     ----------
-    model, inputs, smooth, covariances, n_bursts, scale, shrinkage, tangents, dim, batch_size, device, rng, verbose
+    model, inputs, smooth, covariances, n_bursts, scale, shrinkage, tangents, dim, noise, batch_size, device, rng, verbose
         As in `observe`.
     layers : str or iterable of str
         Names, `fnmatch` patterns ("blocks.*"), "" for the output, as in `diffeo.capture`.
@@ -185,7 +192,7 @@ def observe_layers(
         rng=rng,
         verbose=verbose,
     )
-    return observed_layers(model, inputs, layers, recipe, dim, shrinkage)
+    return observed_layers(model, inputs, layers, recipe, dim, shrinkage, noise)
 
 
 def observed_layers(
@@ -195,6 +202,7 @@ def observed_layers(
     recipe: Recipe,
     dim: int | None = None,
     shrinkage: Shrinkage = None,
+    noise: ArrayLike | None = None,
     *,
     named: bool = True,
 ) -> dict[str, Observation]:
@@ -206,7 +214,7 @@ def observed_layers(
     for name in list(measured):
         try:
             # Each is freed once it is observed: Jacobians are the largest of all.
-            found[name] = observed(measured.pop(name), dim, shrinkage)
+            found[name] = observed(measured.pop(name), dim, shrinkage, noise)
         except errors.DiffeoError as error:
             if not named:
                 raise
@@ -214,14 +222,17 @@ def observed_layers(
     return found
 
 
-def observed(measured: Measurement, dim: int | None, shrinkage: Shrinkage = None) -> Observation:
+def observed(
+    measured: Measurement, dim: int | None, shrinkage: Shrinkage = None, noise: ArrayLike | None = None
+) -> Observation:
     """The observation that a measurement makes."""
     check_measured(measured)
     if measured.jacobians is not None:
-        built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim)
+        built = Observation.from_jacobians(measured.points, measured.jacobians, dim=dim, noise=noise)
     else:
         bursts, scale = measured.with_scale()
-        built = Observation(**vars(by_bursts(measured.points, bursts, scale, dim, shrinkage, measured.directions)))
+        found = by_bursts(measured.points, bursts, scale, dim, shrinkage, measured.directions)
+        built = Observation(**vars(found.noisy(noise)))
     # A module inside may compute in single precision although the network does not: the numbers tell.
     precision = "single" if "single" in (measured.precision, built.precision) else "double"
     built = replace(built, options=replace(measured.options, shrinkage=built.options.shrinkage), precision=precision)

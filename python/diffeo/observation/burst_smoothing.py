@@ -72,6 +72,30 @@ def smoothed(observation: Observation, *, n_neighbors: int | str = "auto", n_job
     -----
     Local linear fits: Fan and Gijbels, Local polynomial modelling and its applications, 1996. Smoothing what a first
     smoothing leaves: "twicing", Tukey, Exploratory data analysis, 1977.
+
+    The error of the input recovered by `IsometricEmbedding`, in percent (``python -m bench.bench_bursts``: unit
+    square, five measurements, 10,000 samples, scale 0.0058; Jacobians 0.0002), by the metric used: "plain" has the
+    inverse of the sample covariance, "corrected" that without its bias, which is what `Observation.whitening` holds,
+    "smoothed" is this. On the right each member has noise of 0.2 times the scale, with
+    ``shrinkage="optimal"`` before the smoothing in the last column (bursts of 8 are refused there: some directions
+    drown). Without shrinkage no burst size helps against it.
+
+    ===  =====  =========  ========  =========  ========  ========
+    K    plain  corrected  smoothed  corrected  smoothed  shrunken
+    ===  =====  =========  ========  =========  ========  ========
+    8     3.66      25.64      1.21      26.58      6.09         -
+    12    1.70      14.84      0.81      17.65      4.42      0.93
+    20    0.94       8.24      0.53      11.24      3.96      0.60
+    32    0.64       5.04      0.50       8.04      4.04      0.61
+    64    0.46       2.33      0.33       5.42      3.60      0.38
+    128   0.35       1.15      0.24       4.30      3.40      0.25
+    320   0.24       0.51      0.14       3.68      3.29      0.15
+    ===  =====  =========  ========  =========  ========  ========
+
+    Edges are chosen by the smallest q, hence by the noise of it: that is why the unbiased metric alone is worse than the
+    biased one, whose errors cancel here by luck, and why smoothing repairs both. The finite size of a burst adds an
+    error that grows like scale^2: smoothed bursts of 128 were off by 0.4 % up to a scale of 0.04 of the side of
+    the square, by 0.8 % at 0.08 and 2.9 % at 0.16 (3,000 samples).
     """
     n_threads = thread_count(n_jobs)
     rows = observation.usable

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from diffeo import errors
+from diffeo.observation.noise import usual_noise
 from diffeo.observation.observation import Observation
 
 
@@ -55,15 +56,18 @@ def concatenate(observations: Iterable[Observation]) -> Observation:
     for i, part in enumerate(parts[1:], 1):
         differing = [f"options.{name}" for name in first.options.differences(part.options)]
         differing += [name for name in ("dim", "source", "known_unit") if getattr(first, name) != getattr(part, name)]
+        if bool(len(first.noise_of_points)) != bool(len(part.noise_of_points)):
+            differing.append("whether their noise is known")
         if first.shape[1] != part.shape[1]:
             differing.insert(0, "the number of measurements")
         if differing:
             raise errors.InputError(
                 f"observations[0] and observations[{i}] differ in {', '.join(differing)}: they are not samples of the same "
-                "measurements; observe both alike (give dim= and scale= where these were found from the data)"
+                "measurements; observe both alike (give dim=, scale= and noise= where these were found from the data)"
             )
     starts = np.cumsum([0, *(len(part) for part in parts)])
     # Beyond the smallest number of them the singular values of all are not known.
+    noise = np.concatenate([part.noise_of_points for part in parts])
     rank = min(part.singular_values.shape[1] for part in parts)
     return replace(
         first,
@@ -72,6 +76,7 @@ def concatenate(observations: Iterable[Observation]) -> Observation:
         singular_values=np.concatenate([part.singular_values[:, :rank] for part in parts]),
         deficient=np.concatenate([part.deficient + start for part, start in zip(parts, starts[:-1], strict=True)]),
         degrees_of_freedom=np.concatenate([part.degrees_of_freedom for part in parts]),
-        noise=max(part.noise for part in parts),
+        noise=usual_noise(noise) if len(noise) else max(part.noise for part in parts),
+        noise_of_points=noise,
         precision="single" if any(part.precision == "single" for part in parts) else "double",
     )

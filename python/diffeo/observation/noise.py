@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from diffeo._support.arrays import FloatArray
+from diffeo import errors
+from diffeo._support.arrays import FloatArray, float_array, real
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
+from diffeo._support.wording import rows_text
 
 # Rounding of a measurement by a network in single precision, in units of the machine epsilon times its largest value:
 # root mean squares of 0.6 to 1.4 were measured over hidden layers of three networks (2 to 5 layers, 24 to 256 wide).
@@ -17,6 +19,32 @@ SINGLE_ROUNDING = 1.0
 SINGLE_TYPES = ("float16", "bfloat16", "float32", ">f4", "<f4")
 # Samples, and neighbours of each, from which the usual length of an edge is estimated.
 TRIAL_SAMPLES, TRIAL_NEIGHBORS = 500, 8
+
+
+def noise_of_points(noise: Any, n: int) -> FloatArray:
+    """Standard deviations (n,) that an argument `noise` means, a number or one for each of n points; none given: empty.
+
+    Raises
+    ------
+    ShapeError, NonFiniteError, DataTypeError, ParameterError
+        What is neither, and negative numbers.
+    """
+    if noise is None:
+        return np.empty(0)
+    if np.ndim(noise) == 0:
+        return np.full(n, real(noise, "noise", at_least=0.0))
+    given = float_array(noise, "noise", 1, shape=(n,), axes="(n,)")
+    negative = np.flatnonzero(given < 0.0)
+    if len(negative):
+        raise errors.ParameterError(
+            f"noise is negative at {len(negative)} of {n} points ({rows_text(negative)}); it is a standard deviation"
+        )
+    return given
+
+
+def usual_noise(deviations: FloatArray) -> float:
+    """Root mean square of standard deviations, 0 of none."""
+    return float(np.sqrt((deviations**2).mean())) if len(deviations) else 0.0
 
 
 def single_precision(values: FloatArray) -> bool:

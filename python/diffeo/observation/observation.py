@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
-from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths
+from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, usual_noise
 from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
 from diffeo.observation.whitening import warn_of_constants
@@ -57,6 +57,8 @@ class Observation:
         "single" if the measurements are numbers of single precision (a float32 network's), else "double".
     noise : float
         Standard deviation of the noise of each measurement, which charts take out of `points`; 0 where none is known.
+    noise_of_points : ndarray of shape (n,), float64
+        That of each sample, as it was given; empty where charts have to estimate it.
 
     Notes
     -----
@@ -75,6 +77,7 @@ class Observation:
     degrees_of_freedom: FloatArray = field(default_factory=lambda: np.empty(0))  # none given: infinite
     precision: str = "double"
     noise: float = 0.0
+    noise_of_points: FloatArray = field(default_factory=lambda: np.empty(0))
     _usable: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -90,8 +93,7 @@ class Observation:
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of samples and of measurements, (n, m)."""
-        n, m = self.points.shape
-        return n, m
+        return self.points.shape[0], self.points.shape[1]
 
     # Neither a sequence of its rows nor an array: what would take it for one gets an error that says so.
     __iter__ = None
@@ -140,6 +142,7 @@ class Observation:
             Rows that are no integers, and masks of another length.
         """
         chosen = chosen_rows(rows, len(self))
+        own = self.noise_of_points[chosen] if len(self.noise_of_points) else self.noise_of_points
         return replace(
             self,
             points=self.points[chosen],
@@ -147,6 +150,8 @@ class Observation:
             singular_values=self.singular_values[chosen],
             deficient=np.flatnonzero(np.isin(chosen, self.deficient)),
             degrees_of_freedom=self.degrees_of_freedom[chosen],
+            noise=usual_noise(own) if len(own) else self.noise,
+            noise_of_points=own,
         )
 
     def select(self, neurons: ArrayLike | Chosen) -> Observation:
@@ -256,7 +261,9 @@ class Observation:
         return rounding_of_lengths(self.points[rows], self.whitening[rows], self.precision)
 
     @classmethod
-    def from_jacobians(cls, points: ArrayLike, jacobians: ArrayLike, *, dim: int | None = None) -> Observation:
+    def from_jacobians(
+        cls, points: ArrayLike, jacobians: ArrayLike, *, dim: int | None = None, noise: ArrayLike | None = None
+    ) -> Observation:
         """Build from measurements and their Jacobians with respect to the common inputs.
 
         Parameters
@@ -268,6 +275,9 @@ class Observation:
         dim : int, optional
             Intrinsic dimension. Default: the largest d with s_d above 1e-6 of s_1 (or of its median, whichever is
             larger) on 99 % of the samples; or on 90 %, with a `RankWarning` that names the others.
+        noise : float or array_like of shape (n,), optional
+            Standard deviation of the noise of the points, of all or of each, in units of the measurements: the same in every
+            measurement, and independent. Default: charts estimate it from what lies across the manifold. 0: there is none.
 
         Raises
         ------
@@ -276,7 +286,7 @@ class Observation:
         RankError
             More than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
         """
-        return cls(**vars(by_jacobians(points, jacobians, dim)))
+        return cls(**vars(by_jacobians(points, jacobians, dim).noisy(noise)))
 
     @classmethod
     def from_bursts(
@@ -287,6 +297,7 @@ class Observation:
         scale: float = 1.0,
         dim: int | None = None,
         shrinkage: Shrinkage = None,
+        noise: ArrayLike | None = None,
     ) -> Observation:
         """Build from measurements of bursts of nearby inputs around each sample.
 
@@ -307,6 +318,8 @@ class Observation:
             from the eigenvalues of C_i (spiked model, see `diffeo.observation.shrinkage.shrunken`). A number is the standard
             deviation of that noise, in units of the measurements; "optimal" estimates it from the eigenvalues beyond the d-th,
             so it needs more measurements than dimensions. Directions that drown in the noise get the singular value 0.
+        noise
+            Of `points`, as in `from_jacobians`.
 
         Raises
         ------
@@ -315,36 +328,16 @@ class Observation:
         ShapeError, NonFiniteError, DataTypeError, ParameterError, RankError
             As in `from_jacobians`.
 
-        Notes
-        -----
-        The error of the input recovered by `IsometricEmbedding`, in percent (``python -m bench.bench_bursts``: unit
-        square, five measurements, 10,000 samples, scale 0.0058; Jacobians 0.0002), by the metric used: "plain" has the
-        inverse of the sample covariance, "corrected" that without its bias, which is what `whitening` holds, "smoothed"
-        is `diffeo.observation.burst_smoothing.smoothed`. On the right each member has noise of 0.2 times the scale, with
-        ``shrinkage="optimal"`` before the smoothing in the last column (bursts of 8 are refused there: some directions
-        drown). Without shrinkage no burst size helps against it.
-
-        ===  =====  =========  ========  =========  ========  ========
-        K    plain  corrected  smoothed  corrected  smoothed  shrunken
-        ===  =====  =========  ========  =========  ========  ========
-        8     3.66      25.64      1.21      26.58      6.09         -
-        12    1.70      14.84      0.81      17.65      4.42      0.93
-        20    0.94       8.24      0.53      11.24      3.96      0.60
-        32    0.64       5.04      0.50       8.04      4.04      0.61
-        64    0.46       2.33      0.33       5.42      3.60      0.38
-        128   0.35       1.15      0.24       4.30      3.40      0.25
-        320   0.24       0.51      0.14       3.68      3.29      0.15
-        ===  =====  =========  ========  =========  ========  ========
-
-        Edges are chosen by the smallest q, hence by the noise of it: that is why the unbiased metric alone is worse than the
-        biased one, whose errors cancel here by luck, and why smoothing repairs both. The finite size of a burst adds an
-        error that grows like scale^2: smoothed bursts of 128 were off by 0.4 % up to a scale of 0.04 of the side of
-        the square, by 0.8 % at 0.08 and 2.9 % at 0.16 (3,000 samples).
+        See Also
+        --------
+        diffeo.observation.burst_smoothing.smoothed : Smooths bursts before they are embedded; figures by their size.
         """
-        return cls(**vars(by_bursts(points, bursts, scale, dim, shrinkage)))
+        return cls(**vars(by_bursts(points, bursts, scale, dim, shrinkage).noisy(noise)))
 
     @classmethod
-    def from_covariances(cls, points: ArrayLike, covariances: ArrayLike, *, dim: int | None = None) -> Observation:
+    def from_covariances(
+        cls, points: ArrayLike, covariances: ArrayLike, *, dim: int | None = None, noise: ArrayLike | None = None
+    ) -> Observation:
         """Build from measurements and given local covariances per unit of input covariance.
 
         Parameters
@@ -353,7 +346,7 @@ class Observation:
         covariances : array_like of shape (n, m, m)
             Symmetric and positive semi-definite C_i = J_i J_i^T. In single precision (numbers that are its multiples) they
             resolve singular values down to 1e-3 of the largest only.
-        dim : int, optional
+        dim, noise
             As in `from_jacobians`.
 
         Raises
@@ -362,11 +355,17 @@ class Observation:
             Covariances that are not symmetric (to 1e-8 of the largest entry, 1e-6 in single precision) or have negative
             eigenvalues.
         """
-        return cls(**vars(by_covariances(points, covariances, dim)))
+        return cls(**vars(by_covariances(points, covariances, dim).noisy(noise)))
 
     @classmethod
     def from_neighbors(
-        cls, points: ArrayLike, reference: ArrayLike | None = None, *, n_neighbors: int = 32, dim: int | None = None
+        cls,
+        points: ArrayLike,
+        reference: ArrayLike | None = None,
+        *,
+        n_neighbors: int = 32,
+        dim: int | None = None,
+        noise: ArrayLike | None = None,
     ) -> Observation:
         """Build from measurements and reference coordinates in which nearby samples are known.
 
@@ -376,21 +375,23 @@ class Observation:
         ----------
         points : array_like of shape (n, m)
         reference : array_like of shape (n, p), optional
-            Inputs, time along a trajectory, a physical state. Without it nearest samples in `points` itself are used,
-            which tell nothing of the stretch: accepted only for ``dim=1``, and the unit of length stays unknown.
+            Inputs, time along a smooth trajectory, a physical state; fits are along the tangents of a curved set, as (cos, sin)
+            of an angle. Without it, nearest samples in `points` are used, which tell nothing of the stretch: accepted only
+            for ``dim=1``, and the unit of length stays unknown.
         n_neighbors : int
             Samples in each neighbourhood, the sample itself included; at least p + 2.
         dim : int, optional
             As in `from_bursts`; required (as 1) without a reference.
+        noise
+            As in `from_jacobians`.
 
         Raises
         ------
-        SampleSizeError
-            Fewer samples than `n_neighbors`.
-        RankError
-            Neighbours that do not span the reference space.
+        SampleSizeError, RankError, InputError
+            Fewer samples than `n_neighbors`; neighbours that do not span the reference space; time as reference of a path that
+            noise drives.
         """
-        return cls(**vars(by_neighbors(points, reference, n_neighbors, dim)))
+        return cls(**vars(by_neighbors(points, reference, n_neighbors, dim).noisy(noise)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to one safetensors file (atomically); read it back with `diffeo.load`."""
