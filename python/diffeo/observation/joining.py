@@ -73,5 +73,6 @@ def concatenate(observations: Iterable[Observation]) -> Observation:
         deficient=np.concatenate([part.deficient + start for part, start in zip(parts, starts[:-1], strict=True)]),
         degrees_of_freedom=np.concatenate([part.degrees_of_freedom for part in parts]),
         noise=max(part.noise for part in parts),
+        options=replace(first.options, added_inputs=None, resolved=None),
         precision="single" if any(part.precision == "single" for part in parts) else "double",
     )
