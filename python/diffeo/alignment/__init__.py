@@ -1,5 +1,5 @@
 """One sample laid on another, in coordinates: an `Alignment`, or several that cannot be told apart.
 
-In order: linear, motion -> shape, observables, borders -> motion_search, lattices -> robust,
+In order: linear, motion, evening -> shape, observables, borders -> motion_search, lattices -> robust,
 candidates -> curved.
 """

@@ -12,6 +12,8 @@ from diffeo.screening.spectra import Fingerprints
 # Spectra that differ by less than this (root mean square of the logarithm; 1 % in length) may do so by what the kernel
 # makes of the curvature of the measurements, however many samples there are.
 SPECTRUM_FLOOR = 0.02
+# The same where the samples are not drawn alike: the bias of a spectrum depends on the density.
+UNEVEN_FLOOR = 0.25
 # The same of densities, in which noise of the local metric shows more.
 DENSITY_FLOOR = 0.05
 # Samples that come back from the other side with an error above this were somewhere else: the default margin.
@@ -34,9 +36,10 @@ def bent(found: Fingerprints) -> list[str]:
 
 
 def spectral_differences(found: Fingerprints, significance: float) -> list[str]:
-    """Spectra that chance and the kernel do not explain; whether they are those of one shape in two units."""
+    """Spectra that chance, the kernel and densities do not explain; whether they are those of one shape in two units."""
     spectra = found.spectra
-    if spectra.p_value >= significance or spectra.difference <= SPECTRUM_FLOOR:
+    floor = UNEVEN_FLOOR if density_problems(found, significance) else SPECTRUM_FLOOR
+    if spectra.p_value >= significance or spectra.difference <= floor:
         return []
     by = f"{spectra.distance:.1f} times what chance makes, p = {spectra.p_value:.1g}"
     if found.shapes.p_value >= significance and found.shapes.difference <= SAME_SHAPE * spectra.difference:
