@@ -31,7 +31,9 @@ def test_an_even_sample_is_left_of_an_uneven_one():
 @pytest.fixture(scope="module")
 def sides():
     net_a, net_b = smooth_map(2, 5, 3), smooth_map(2, 5, 4)
-    return Observation.from_jacobians(*net_a(crowded(700, 700, 0))), Observation.from_jacobians(*net_b(rectangle(1000, 5)))
+    return Observation.from_jacobians(*net_a(crowded(700, 700, 0))), Observation.from_jacobians(
+        *net_b(rectangle(1000, 5))
+    )
 
 
 def test_uneven_samples_are_matched_without_landmarks(sides):

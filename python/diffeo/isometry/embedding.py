@@ -19,8 +19,9 @@ from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, pieces
 from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
 from diffeo.isometry.stress import untangle
-from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted
+from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.estimator_input import checked_input
 from diffeo.observation.observation import Observation
 
@@ -88,7 +89,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     converged_ : bool
         Whether its last round settled within the allowed steps.
     left_out_ : ndarray of int64
-        Samples without full rank, without neighbours, or equal to an earlier one; they are placed by `transform`.
+        Samples without full rank, outside of the largest piece of the graph, or equal to an earlier one; they are placed by
+        `transform`.
 
     Examples
     --------
@@ -126,7 +128,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         SampleSizeError
             Fewer than two samples of full rank.
         DisconnectedError
-            The graph of an observation falls into pieces (pieces of an array are joined, with a warning).
+            The graph of an observation falls into pieces of which none holds two thirds of the samples; its ``rows`` are
+            those of each (pieces of an array are joined, with a warning).
 
         Warns
         -----
@@ -224,6 +227,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._scatter(whole, found, n_threads)
         if not is_array:
             _warn_of_distortion(found, observation)
+            apart = np.setdiff1d(observation.usable, found.graph.rows)
+            if too_many_strays(len(apart), len(whole)):
+                errors.warn(
+                    f"{percent(len(apart) / len(whole))} of the samples ({rows_text(apart)}) hang together with the others by no "
+                    f"edge, and were left out; {SUGGESTED}",
+                    errors.DisconnectedWarning,
+                )
             for said in loose_texts(self.loose_part_, self.looseness_):
                 errors.warn(said, errors.DistortionWarning)
 
@@ -289,7 +299,7 @@ def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
         f"no isometric chart: stress {found.stress:.2g} (below {DISTORTED:g} where there is one), "
         f"{100 * found.overlap:.0f} % of the samples lie on others that are not near them; either the domain is curved or "
         "closed up with a twist (use DiffusionMap), or the measurements do not embed it (add neurons), or bend too "
-        "sharply for this many samples (add samples); misfit_ says where",
+        f"sharply for this many samples (add some: {SUGGESTED}); misfit_ says where",
         errors.DistortionWarning,
     )
 

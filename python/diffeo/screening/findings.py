@@ -6,6 +6,7 @@ import numpy as np
 
 from diffeo.alignment.candidates import BORDERS_MISS
 from diffeo.charts.problems import SUSPICIOUS_GATED_SHARE
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.screening.overlay import Overlay
 from diffeo.screening.spectra import Fingerprints
 
@@ -29,7 +30,7 @@ def bent(found: Fingerprints) -> list[str]:
     """Sides whose kernel the gates cut so far that its spectrum cannot be compared."""
     return [
         f"on side {name} {100 * share:.0f} % of the near pairs fail the gates, so that the spectra were not judged: the "
-        "measurements bend sharply or pass near themselves; add samples, or neurons"
+        "measurements bend sharply or pass near themselves; add neurons, or samples: " + SUGGESTED
         for name, share in zip("AB", found.gated_share, strict=True)
         if share > SUSPICIOUS_GATED_SHARE
     ]

@@ -16,6 +16,7 @@ from diffeo._support.progress import stage
 from diffeo._support.threads import thread_count
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.kernel import automatic_epsilon
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.observation import Observation
 
 # Samples of each side that are looked at: beyond them only the noise shrinks, and the cost of a screen grows.
@@ -219,7 +220,8 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
             sizes = fitted.kernel_.component_sizes()
             raise errors.DisconnectedError(
                 f"the kernel graph of {name} falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:4]))}"
-                f"{', ...' if len(sizes) > 4 else ''} of {len(obs)} samples: use more samples, or neurons that bend less"
+                f"{', ...' if len(sizes) > 4 else ''} of {len(obs)} samples: use neurons that bend less, or more samples: {SUGGESTED}",
+                fitted.kernel_.pieces(),
             )
         kept = np.setdiff1d(np.arange(len(obs)), strays)
         fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs[kept])
