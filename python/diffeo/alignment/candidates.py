@@ -127,9 +127,10 @@ def _open(
     rng: np.random.Generator,
     n_threads: int,
 ) -> tuple[list[Motion], list[str]]:
-    """Motions between open domains, and what is to be said of them; if the two samples are not drawn alike, of what is left of them at an even density.
+    """Motions between open domains, and what is to be said of them.
 
-    Samples to which more were added where the measurements bend (`diffeo.suggest_inputs`) are denser there.
+    If the two samples are not drawn alike, they are those of what is left of both at an even density: samples to which more
+    were added where the measurements bend (`diffeo.suggest_inputs`) are denser there.
     """
     failure, found = None, list[Motion]()
     try:

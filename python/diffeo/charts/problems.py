@@ -80,10 +80,11 @@ def left_out_problems(where: str, rows: IntArray, observation: Observation) -> l
             f"{where}{count} are rank-deficient or have no neighbours that pass the gates ({where_in}); they were left out of "
             "the graph: the measurements fold or bend sharply there"
         ]
+    beside = rows_text(_next_to(apart, rows, observation))
     return [
-        f"{where}{count} ({where_in}) do not hang together with the others, next to {rows_text(_next_to(apart, rows, observation))}; they "
-        "were left out, and coordinates say nothing of them: the measurements fold or bend sharply in between, or samples are "
-        f"missing there; {SUGGESTED}"
+        f"{where}{count} ({where_in}) do not hang together with the others, next to {beside}; they were left out, and "
+        "coordinates say nothing of them: the measurements fold or bend sharply in between, or samples are missing there; "
+        f"{SUGGESTED}"
     ]
 
 
@@ -94,7 +95,8 @@ def _next_to(apart: IntArray, left_out: IntArray, observation: Observation) -> I
     inside = np.setdiff1d(np.arange(len(points)), left_out)
     distance, near = cKDTree(points[inside]).query(points[apart], workers=workers())
     nearest = inside[near[np.argsort(distance, kind="stable")]]
-    return nearest[np.sort(np.unique(nearest, return_index=True)[1])]
+    found: IntArray = nearest[np.sort(np.unique(nearest, return_index=True)[1])]
+    return found
 
 
 def fold_problems(where: str, observation: Observation) -> list[str]:

@@ -230,8 +230,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             apart = np.setdiff1d(observation.usable, found.graph.rows)
             if too_many_strays(len(apart), len(whole)):
                 errors.warn(
-                    f"{percent(len(apart) / len(whole))} of the samples ({rows_text(apart)}) hang together with the others by no "
-                    f"edge, and were left out; {SUGGESTED}",
+                    f"{percent(len(apart) / len(whole))} of the samples ({rows_text(apart)}) hang together with the others by "
+                    f"no edge, and were left out; {SUGGESTED}",
                     errors.DisconnectedWarning,
                 )
             for said in loose_texts(self.loose_part_, self.looseness_):

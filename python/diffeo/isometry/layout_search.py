@@ -281,7 +281,7 @@ def _second_look(
     else:
         strays = np.setdiff1d(observation.usable, rows)
         # A piece that hangs together has no place in this layout: it would be spread along its border.
-        if 0 < len(strays) and not too_many_strays(len(strays), len(observation)):
+        if len(strays) > 0 and not too_many_strays(len(strays), len(observation)):
             located = found.chart(observation).locate(np.ascontiguousarray(observation.points[strays]), n_threads)
             rows, layout = np.concatenate([rows, strays]), np.concatenate([layout, located.coordinates])
         graph = layout_graph(observation, rows, layout, n_neighbors, n_threads)
