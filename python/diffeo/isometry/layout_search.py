@@ -125,7 +125,7 @@ def _unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, b
     """As `untangle`, Gauss-Newton steps after it in any case."""
     layout, steps, _ = untangle(graph, start)
     weights = edge_weights(graph.lengths)
-    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings)
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings, graph.rows)
     settled = SETTLED * float(np.median(graph.lengths))
     layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
     return layout, steps + iterations, converged

@@ -220,8 +220,8 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
             sizes = fitted.kernel_.component_sizes()
             listed = f"{', '.join(map(str, sizes[:4]))}{', ...' if len(sizes) > 4 else ''}"
             raise errors.DisconnectedError(
-                f"the kernel graph of {name} falls into {len(sizes)} pieces of {listed} of {len(obs)} samples: use neurons that "
-                f"bend less, or more samples: {SUGGESTED}",
+                f"the kernel graph of {name} falls into {len(sizes)} pieces of {listed} of {len(obs)} samples: use neurons "
+                f"that bend less, or more samples: {SUGGESTED}",
                 fitted.kernel_.pieces(),
             )
         kept = np.setdiff1d(np.arange(len(obs)), strays)
