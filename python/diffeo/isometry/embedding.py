@@ -12,13 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, check_units, float_array, integer
+from diffeo._support.memory import memory_limit
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import thread_count, working
 from diffeo._support.wording import percent, rows_text
-from diffeo.isometry.graph import array_graph, joined, pieces
-from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
-from diffeo.isometry.stress import untangle
+from diffeo.isometry.graph import array_graph, joined, overlap, pieces
+from diffeo.isometry.layout_search import Unfolding, check_lengths, pieces_text, unfold
+from diffeo.isometry.stress import relative_stress, untangle
 from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.curvature import SUGGESTED
@@ -197,7 +198,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return checked, False
         check_units(checked, "points")
         n, m = checked.shape
-        identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (n, m, m)))
+        if n * m * m * 8 > memory_limit():
+            raise errors.MemoryLimitError(
+                f"{m} columns have derivatives of {n} x {m} x {m} numbers, above the limit: the coordinates of an array are those "
+                "of the array up to a motion, so reduce it first (of n rows n - 1 principal components hold everything), or "
+                "set the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
+            )
+        identity = np.broadcast_to(np.eye(m), (n, m, m))
         none = np.empty(0, dtype=np.int64)
         return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
 
@@ -248,7 +255,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
             graph = joined(graph, observation.points[graph.rows], labels)
         check_lengths(graph.lengths)
-        return corrected(observation, graph, *untangle(graph, observation.points[graph.rows]), rounds=0)
+        layout, steps, settled = untangle(graph, observation.points[graph.rows])
+        # It started where it ends, but for a shift: coordinates are the columns, and so are the derivatives.
+        gradients = observation.whitening[graph.rows]
+        stress, overlapping = relative_stress(graph, layout), overlap(graph, layout)
+        return Unfolding(graph, layout, gradients, stress, overlapping, steps, settled)
 
     def _scatter(self, observation: Observation, found: Unfolding, n_threads: int) -> None:
         """Results in the caller's order; samples outside of the graph are placed by extension."""
@@ -307,7 +318,7 @@ def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
 def _without_repeats(observation: Observation) -> Observation:
     """Samples equal to an earlier one, metric included, are left out: a crowd of them would fill neighbourhoods."""
     rows = observation.usable
-    points, whitening = observation.points[rows], observation.whitening[rows]
+    points, whitening = observation.points[rows], observation.whitening
     # Equal up to the rounding of a matrix product.
     unit = np.maximum(TWIN * np.ptp(points, axis=0), 4.0 * np.finfo(float).eps * np.abs(points).max(axis=0))
     grid = np.round((points - points.mean(axis=0)) / np.maximum(unit, np.finfo(float).tiny))
@@ -324,7 +335,7 @@ def _without_repeats(observation: Observation) -> Observation:
         twin[alike] = alike[first[place.ravel()]]
     repeats = np.flatnonzero(twin != np.arange(len(rows)))
     # Two sheets can cross in one point: the metrics, compared free of their gauge, tell.
-    own, other = (whitening[i] @ whitening[i].transpose(0, 2, 1) for i in (repeats, twin[repeats]))
+    own, other = (whitening[i] @ whitening[i].transpose(0, 2, 1) for i in (rows[repeats], rows[twin[repeats]]))
     size = np.abs(other).max(axis=(1, 2), initial=0.0)
     repeats = rows[repeats[np.abs(own - other).max(axis=(1, 2), initial=0.0) <= 1e-6 * size]]
     if len(repeats) == 0:
