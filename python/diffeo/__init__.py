@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from diffeo.networks.reduction import RandomProjection as RandomProjection
     from diffeo.observation.joining import concatenate as concatenate
     from diffeo.observation.observation import Observation as Observation
+    from diffeo.observation.sampling.input_suggestions import SuggestedInputs as SuggestedInputs
+    from diffeo.observation.sampling.input_suggestions import suggest_inputs as suggest_inputs
     from diffeo.screening.screen_observations import Screening as Screening
     from diffeo.screening.screen_observations import screen as screen
     from diffeo.verdict.assess_transformation import assess as assess
@@ -72,6 +74,7 @@ _HOME = {
     "Reconstruction": "matching.reconstruction",
     "Report": "verdict.report",
     "Screening": "screening.screen_observations",
+    "SuggestedInputs": "observation.sampling.input_suggestions",
     "Transformation": "matching.transformation",
     "assess": "verdict.assess_transformation",
     "capture": "networks.capture_activations",
@@ -89,6 +92,7 @@ _HOME = {
     "reconstruct": "matching.reconstruction",
     "relative_error": "verdict.error_bounds",
     "screen": "screening.screen_observations",
+    "suggest_inputs": "observation.sampling.input_suggestions",
     "suggest_neurons": "networks.neuron_choice",
 }
 _MODULES = ("errors", "reference")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -78,7 +78,17 @@ class RankError(InputError):
 
 
 class DisconnectedError(InputError):
-    """The kernel graph falls into pieces, so that no common coordinates exist."""
+    """A neighbour or kernel graph falls into pieces, so that no common coordinates exist.
+
+    Attributes
+    ----------
+    rows : list of ndarray of int64
+        Rows of the samples in each piece, the largest first; empty where they are not known.
+    """
+
+    def __init__(self, message: str = "", rows: Iterable[ArrayLike] = ()) -> None:
+        super().__init__(message)
+        self.rows: list[NDArray[np.int64]] = [np.array(piece, dtype=np.int64) for piece in rows]
 
 
 class DimensionMismatchError(InputError):

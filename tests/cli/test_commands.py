@@ -268,3 +268,30 @@ def test_observation_is_what_python_gives(folder):
     from diffeo.files.arrays import read_observation
 
     assert_same(Observation.from_jacobians(points, jacobians), read_observation("A.npz"))
+
+
+def test_observe_refines_and_writes_the_inputs_that_were_added(tmp_path, monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "steep.py").write_text(
+        "import torch\n\n\ndef make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 5)).double()\n"
+    )
+    torch.manual_seed(0)
+    import steep
+
+    net = steep.make()
+    with torch.no_grad():
+        net[0].weight *= 8
+    safetensors.save_model(net, "w.safetensors")
+    np.save("x.npy", square(300, 2, 1))
+    command = "observe steep:make --weights w.safetensors --inputs x.npy --refine 120 --added more.npy -o A.npz"
+    assert parser.main(command.split()) == 0
+    said = capsys.readouterr().out
+    added = np.load("more.npy")
+    assert f"{len(added)} inputs added" in said
+    assert np.load("A.npz")["points"].shape == (300 + len(added), 5)
+    assert parser.main(command.replace("--refine 120 ", "").split()) == 2
+    assert "--refine" in capsys.readouterr().err

@@ -154,3 +154,17 @@ def test_data_that_cannot_be_used(data):
     for use in (IsometricEmbedding().fit, fitted.transform, fitted.inverse_transform):
         with pytest.raises(errors.DiffeoError):
             use(data)
+
+
+def test_an_array_of_many_columns_is_its_own_coordinates():
+    x = np.random.default_rng(0).normal(size=(60, 400))
+    fitted = IsometricEmbedding().fit(x)
+    np.testing.assert_allclose(fitted.embedding_, x - x.mean(axis=0), atol=1e-12)
+    np.testing.assert_array_equal(fitted.jacobians_[7], np.eye(400))
+    assert fitted.stress_ < 1e-12
+
+
+def test_an_array_of_too_many_columns_is_refused_with_their_number(monkeypatch):
+    monkeypatch.setenv("DIFFEO_MEMORY_LIMIT", "1e6")
+    with pytest.raises(errors.MemoryLimitError, match="100 columns"):
+        IsometricEmbedding().fit(np.random.default_rng(0).normal(size=(60, 100)))

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo.alignment.evening import evened
 from diffeo.alignment.lattices import closed_motions, closed_motions_by_observables
 from diffeo.alignment.linear import Alignment, align_isometric
-from diffeo.alignment.motion import Motion, freedom
+from diffeo.alignment.motion import Freedom, Motion, freedom
 from diffeo.alignment.motion_search import motions, refined_by_observables
 from diffeo.alignment.observables import fewest_neighbors
 from diffeo.alignment.shape import DRAWN_ALIKE
@@ -96,7 +97,8 @@ def isometric_candidates(
         free = freedom(scaled.samples, b.samples, scaled.landmarks, b.landmarks, open_below)
         if free.n_open == 0 and len(a.landmarks) > a.landmarks.shape[1]:
             return Candidates([align_isometric(a.landmarks, b.landmarks, known_unit=known_unit)], problems)
-        found = motions(scaled.samples, b.samples, free, observables, rng, n_threads)
+        found, unevenly = _open(scaled, b, free, open_below, observables, rng, n_threads)
+        problems += unevenly
         source = "the observables" if observables is not None else "the shape and density of the samples"
         if free.n_open and len(a.landmarks) > a.landmarks.shape[1]:
             problems.append(
@@ -114,6 +116,46 @@ def isometric_candidates(
             f"{'; '.join(names[1:])}; all are in t.candidates; a landmark away from the symmetry, or observables, decide",
         )
     return Candidates(alignments, problems)
+
+
+def _open(
+    a: Side,
+    b: Side,
+    free: Freedom,
+    open_below: float,
+    observables: tuple[FloatArray, FloatArray] | None,
+    rng: np.random.Generator,
+    n_threads: int,
+) -> tuple[list[Motion], list[str]]:
+    """Motions between open domains, and what is to be said of them.
+
+    If the two samples are not drawn alike, they are those of what is left of both at an even density: samples to which more
+    were added where the measurements bend (`diffeo.suggest_inputs`) are denser there.
+    """
+    failure, found = None, list[Motion]()
+    try:
+        found = motions(a.samples, b.samples, free, observables, rng, n_threads)
+    except errors.DomainMismatchError as error:
+        failure = error
+    if observables is not None or (found and found[0].density <= DRAWN_ALIKE):
+        if failure is not None:
+            raise failure
+        return found, []
+    even_a, even_b = a.samples[evened(a.samples, rng)], b.samples[evened(b.samples, rng)]
+    even_free = freedom(even_a, even_b, a.landmarks, b.landmarks, open_below)
+    try:
+        even = motions(even_a, even_b, even_free, None, rng, n_threads)
+    except errors.DiffeoError:
+        even = []
+    if even and (not found or even[0].density < found[0].density):
+        said = (
+            "the two samples are not drawn alike: what is left of them at an even density was laid over each other, by shape "
+            "alone; draw the inputs of both sides alike, or give d + 1 landmarks, to be sure"
+        )
+        return even, [said]
+    if failure is not None:
+        raise failure
+    return found, []
 
 
 def _unit(a: Side, b: Side) -> float:

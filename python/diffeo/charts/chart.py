@@ -177,12 +177,12 @@ class Chart:
     def isometric(self) -> IsometricChart | None:
         """The isometric layout, whether or not it is a chart; None where the graph falls into pieces."""
         if "isometric" not in self._made:
-            layout, reason = None, ""
+            layout, reason, apart = None, "", list[IntArray]()
             try:
                 layout = isometric_chart(self.measured, self.n_jobs)
             except errors.DisconnectedError as error:
-                reason = str(error)
-            self._made.update(disconnected=reason, isometric=layout)
+                reason, apart = str(error), error.rows
+            self._made.update(disconnected=reason, pieces=apart, isometric=layout)
         found: IsometricChart | None = self._made["isometric"]
         return found
 
@@ -192,6 +192,13 @@ class Chart:
         self.isometric()
         reason: str = self._made["disconnected"]
         return reason
+
+    @property
+    def pieces(self) -> list[IntArray]:
+        """Rows of the pieces into which the graph falls where there is no isometric layout; else empty."""
+        self.isometric()
+        rows: list[IntArray] = self._made.get("pieces", [])
+        return rows
 
     @property
     def epsilon(self) -> float:
@@ -296,7 +303,9 @@ class Chart:
         else:
             layout = self._own_diffusion()
         if layout is None:
-            raise errors.DisconnectedError(f"this observation has no coordinates: {'; '.join(self.problems)}")
+            raise errors.DisconnectedError(
+                f"this observation has no coordinates: {'; '.join(self.problems)}", self.pieces
+            )
         return layout
 
 
@@ -361,7 +370,7 @@ def embed(
     chart = Chart(observation, coordinates, seed(random_state), n_jobs)
     with showing(verbose), working(n_jobs):
         if coordinates == "isometric" and chart.isometric() is None:
-            raise errors.DisconnectedError(f"the observation: {chart.disconnected}")
+            raise errors.DisconnectedError(f"the observation: {chart.disconnected}", chart.pieces)
         # Makes what is missing.
         _ = chart.kind if coordinates == "auto" else chart.coordinates
     return chart

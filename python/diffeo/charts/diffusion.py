@@ -16,6 +16,7 @@ from diffeo._support.wording import rows_text
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.independent import IndependentCoordinates, independent_coordinates
 from diffeo.isometry.trust import too_many_strays
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.observation import Observation
 
 # Eigenvectors tried before the search for d independent coordinates gives up.
@@ -112,7 +113,7 @@ def diffusion_chart(
         observation = _without_strays(fitted, observation, name)
         fitted = _fit(observation, name, N_COMPONENTS[0], epsilon, seed_value, n_jobs)
         if fitted.n_connected_components_ > 1:
-            raise errors.DisconnectedError(_pieces(fitted, name))
+            raise errors.DisconnectedError(_pieces(fitted, name), fitted.kernel_.pieces())
     # A closed domain of dimension d embeds in 2d coordinates, as the flat torus does.
     selection = independent_coordinates(fitted, 2 * observation.dim)
     for n_components in N_COMPONENTS[1:]:
@@ -160,7 +161,7 @@ def _pieces(fitted: DiffusionMap, name: str) -> str:
         f"the kernel graph of {name} falls into {len(sizes)} pieces of "
         f"{', '.join(map(str, sizes[:6]))}{', ...' if len(sizes) > 6 else ''} samples "
         f"({fitted.kernel_.n_gated} pairs failed the gates): the measurements fold or bend too sharply for this "
-        "many samples, or do not cover the domain; add neurons, or samples"
+        f"many samples, or do not cover the domain; add neurons, or samples: {SUGGESTED}"
     )
 
 
@@ -168,5 +169,6 @@ def _without_strays(fitted: DiffusionMap, obs: Observation, name: str) -> Observ
     """The observation with the few samples outside of the largest piece of its graph marked as left out."""
     strays = fitted.kernel_.stray_rows()
     if too_many_strays(len(strays), len(obs)):
-        raise errors.DisconnectedError(_pieces(fitted, name) + f" (outside of the largest piece: {rows_text(strays)})")
+        said = _pieces(fitted, name) + f" (outside of the largest piece: {rows_text(strays)})"
+        raise errors.DisconnectedError(said, fitted.kernel_.pieces())
     return replace(obs, deficient=np.union1d(obs.deficient, strays))

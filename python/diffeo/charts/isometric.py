@@ -107,6 +107,6 @@ def isometric_chart(observation: Observation, n_jobs: int | None) -> IsometricCh
     """
     observation = smoothed(observation, n_jobs=n_jobs)
     # The diagnostics of a match, and the problems of a chart, say it.
-    with errors.unsaid(errors.DistortionWarning):
+    with errors.unsaid(errors.DistortionWarning, errors.DisconnectedWarning):
         fitted = IsometricEmbedding(n_jobs=n_jobs).fit(observation)
     return IsometricChart(observation, fitted, fitted.embedding_)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from diffeo._support.arrays import IntArray
-from diffeo._support.wording import rows_text
+from diffeo._support.point_tree import PointTree
+from diffeo._support.threads import workers
+from diffeo._support.wording import percent, rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.embedding import loose_texts
-from diffeo.isometry.trust import OVERLAPPING, TURNED, UNSETTLED, is_suspicious
-from diffeo.observation.curvature import or_samples
+from diffeo.isometry.trust import OVERLAPPING, TURNED, UNSETTLED, is_suspicious, too_many_strays
+from diffeo.observation.curvature import SUGGESTED, or_samples
 from diffeo.observation.folds import many_near_folds, near_folds
 from diffeo.observation.observation import Observation
 
@@ -34,9 +36,9 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
     elif not chart.embedding.converged_ and stress > UNSETTLED:
         problems.append(
             f"{where}the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
-            f"{stress:.4f}): a thin or sparse domain; use more samples"
+            f"{stress:.4f}): a thin or sparse domain; use more samples: {SUGGESTED}"
         )
-    problems += left_out_problems(where, chart.left_out)
+    problems += left_out_problems(where, chart.left_out, chart.observation)
     problems += fold_problems(where, chart.observation)
     if chart.embedding.overlap_ > OVERLAPPING:
         problems.append(
@@ -60,19 +62,41 @@ def kernel_problems(where: str, chart: DiffusionChart) -> list[str]:
     if share > SUSPICIOUS_GATED_SHARE:
         problems.append(
             f"{where}{100 * share:.0f} % of the near pairs fail the gates: the measurements bend sharply or "
-            "cross themselves; add neurons, or samples"
+            f"cross themselves; add neurons, or samples: {SUGGESTED}"
         )
-    return problems + left_out_problems(where, chart.left_out) + fold_problems(where, chart.observation)
+    return (
+        problems + left_out_problems(where, chart.left_out, chart.observation) + fold_problems(where, chart.observation)
+    )
 
 
-def left_out_problems(where: str, rows: IntArray) -> list[str]:
-    """Samples that are not in the graph."""
+def left_out_problems(where: str, rows: IntArray, observation: Observation) -> list[str]:
+    """Samples that are not in the graph: how many, which, and next to what."""
     if len(rows) == 0:
         return []
+    count, where_in = f"{len(rows)} samples", f"{percent(len(rows) / len(observation))}; {rows_text(rows)}"
+    apart = np.setdiff1d(rows, observation.deficient)
+    if not too_many_strays(len(apart), len(observation)):
+        return [
+            f"{where}{count} are rank-deficient or have no neighbours that pass the gates ({where_in}); they were left out of "
+            "the graph: the measurements fold or bend sharply there"
+        ]
+    beside = rows_text(_next_to(apart, rows, observation))
     return [
-        f"{where}{len(rows)} samples are rank-deficient or have no neighbours that pass the gates "
-        f"({rows_text(rows)}); they were left out of the graph: the measurements fold or bend sharply there"
+        f"{where}{count} ({where_in}) do not hang together with the others, next to {beside}; they were left out, and "
+        "coordinates say nothing of them: the measurements fold or bend sharply in between, or samples are missing there; "
+        f"{SUGGESTED}"
     ]
+
+
+def _next_to(apart: IntArray, left_out: IntArray, observation: Observation) -> IntArray:
+    """The samples of the graph that come nearest to those that are apart, nearest first."""
+    spread = observation.points.std(axis=0)
+    points = observation.points / np.where(spread > 0.0, spread, 1.0)
+    inside = np.setdiff1d(np.arange(len(points)), left_out)
+    distance, near = PointTree(points[inside]).query(points[apart], workers=workers())
+    nearest = inside[near[np.argsort(distance, kind="stable")]]
+    found: IntArray = nearest[np.sort(np.unique(nearest, return_index=True)[1])]
+    return found
 
 
 def fold_problems(where: str, observation: Observation) -> list[str]:

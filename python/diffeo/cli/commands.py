@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
+from diffeo._support.wording import percent
 from diffeo.cli.pair_commands import by_pairs
 from diffeo.cli.reading import check_folder, digest, read_inputs
-from diffeo.files.arrays import Arrays, read_observation, read_pairs, write_arrays
+from diffeo.files.arrays import Arrays, read_observation, read_pairs, write_array, write_arrays
 from diffeo.files.how_measured import options_text
 from diffeo.files.saved import write_text
 from diffeo.matching.pairs import Pairs, as_pairs
@@ -31,13 +32,16 @@ LANDMARKS_A_DIMENSION = 2
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
     from diffeo.networks.measurement import Recipe, measured_layers, one_layer
-    from diffeo.networks.observe_networks import observed
+    from diffeo.networks.observe_networks import observed, refined
     from diffeo.networks.saved import load_network
 
     output = str(options.output)
     if not output.endswith((".npz", ".safetensors")):
         raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
     check_folder(output)
+    check_folder(options.added)
+    if options.added is not None and options.refine is None:
+        raise errors.ParameterError("--added is for --refine N: nothing is added without it")
     inputs = read_inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
     network = load_network(options.network, options.weights, options.dtype)
@@ -54,9 +58,12 @@ def observe(options: Any) -> str:
         rng=options.seed,
         verbose=options.verbose,
     )
-    (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
     # Before anything is written, so that what is written can be used.
-    built = observed(measured, options.dim, None)
+    if options.refine is None:
+        (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
+        built = observed(measured, options.dim, None)
+    else:
+        measured, built = refined(network, inputs, options.layer, recipe, options.dim, None, None, options.refine, None)
     arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
     for name in ("jacobians", "bursts", "scale", "layer"):
         if getattr(measured, name) is not None:
@@ -66,7 +73,14 @@ def observe(options: Any) -> str:
         write_arrays(output, arrays)
     else:
         built.save(output)
-    return f"{built!r}\nwrote {output}"
+    lines = [repr(built)]
+    if built.options.added_inputs is not None:
+        added = built.options.added_inputs
+        lines.append(f"{len(added)} inputs added; {percent(built.options.resolved or 0.0)} of the steps are resolved")
+        if options.added is not None:
+            write_array(options.added, added)
+            lines.append(f"wrote {options.added}")
+    return "\n".join([*lines, f"wrote {output}"])
 
 
 def compare(options: Any, arguments: Sequence[str], warned: list[str]) -> tuple[str, int]:

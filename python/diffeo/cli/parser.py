@@ -47,6 +47,8 @@ examples:
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --smooth 0.02 -o A.npz
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --covariances bursts --bursts 64 \\
         --scale 0.01 -o A.npz
+  a network with cliffs: 1,500 more inputs where it is sampled too thinly
+    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --refine 1500 --added more.npy -o A.npz
   images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --tangents t_a.npy -o A.npz
 """
@@ -187,6 +189,8 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--scale", type=float, help="their standard deviation, in input units (default: 0.02 of the spread)")
     add("--tangents", metavar="T.npy", help="orthonormal tangents (n, ..., d) of inputs that fill d dimensions only")
     add("--dim", type=int, metavar="D", help="intrinsic dimension (default: found)")
+    add("--refine", type=int, metavar="N", help="add up to N inputs where the sample is too thin for the curvature")
+    add("--added", metavar="X.npy", help="where to write the inputs that were added, in their order")
     add("--dtype", choices=("float32", "float64"), help="precision of the network (default: that of the weights)")
     add("--seed", type=int, default=0, help="for neurons and bursts (default: 0)")
     add("-o", "--output", required=True, metavar="A.npz", help="where to write (.npz arrays, or .safetensors)")

@@ -137,6 +137,11 @@ class Kernel:
         sizes: IntArray = np.sort(np.bincount(self.component_labels))[::-1].astype(np.int64)
         return sizes
 
+    def pieces(self) -> list[IntArray]:
+        """Rows of each connected component, the largest first."""
+        order = np.argsort(-np.bincount(self.component_labels), kind="stable")
+        return [np.sort(self.rows[self.component_labels == label]) for label in order]
+
     def stray_rows(self) -> IntArray:
         """The caller's rows outside of the largest piece, ascending."""
         largest = np.bincount(self.component_labels).argmax()

@@ -268,6 +268,15 @@ def write_arrays(path: str | os.PathLike[str], arrays: Arrays) -> None:
         write(buffer.getvalue(), name)
 
 
+def write_array(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write an npy file in one step; errors as of `write_arrays`."""
+    name = os.fsdecode(path)
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    with _reading(name, " was not written"):
+        write(buffer.getvalue(), name)
+
+
 def _starts(name: str) -> bytes:
     """The first bytes of a file, whose suffix may be anything."""
     with _reading(name):

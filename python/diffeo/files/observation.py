@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import real
+from diffeo._support.arrays import float_array, real
 from diffeo.files import schema
 from diffeo.files.container import Content
 from diffeo.files.how_measured import build_options, options_content
@@ -20,6 +22,8 @@ def observation_content(at: str, observation: Observation) -> Content:
         own[f"{at}noise"] = observation.noise
     if len(observation.noise_of_points):
         own[f"{at}noise_of_points"] = observation.noise_of_points
+    if observation.options.added_inputs is not None:
+        own[f"{at}added_inputs"], own[f"{at}resolved"] = observation.options.added_inputs, observation.options.resolved
     return own | options_content(f"{at}options.", observation.options)
 
 
@@ -44,6 +48,12 @@ def build_observation(content: Content, at: str, sizes: dict[str, int]) -> Obser
         of_points = take(content, at, {"noise_of_points": "F n"}, sizes)["noise_of_points"]
         if (of_points < 0).any():
             raise errors.InputError(f"{at}noise_of_points are negative")
-    return Observation(
-        **taken, noise=noise, noise_of_points=of_points, options=build_options(content, f"{at}options.", sizes)
-    )
+    options = build_options(content, f"{at}options.", sizes)
+    if f"{at}added_inputs" in content:
+        found = content.pop(f"{at}added_inputs")
+        added = float_array(found, f"{at}added_inputs", np.ndim(found))
+        resolved = real(content.pop(f"{at}resolved", None), f"{at}resolved", at_least=0.0)
+        if added.ndim < 2 or resolved > 1.0:
+            raise errors.InputError(f"{at}added_inputs or {at}resolved are none")
+        options = replace(options, added_inputs=added, resolved=resolved)
+    return Observation(**taken, noise=noise, noise_of_points=of_points, options=options)

@@ -12,15 +12,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, check_units, float_array, integer
+from diffeo._support.memory import memory_limit
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
-from diffeo.isometry.graph import array_graph, joined, pieces
-from diffeo.isometry.layout_search import Unfolding, check_lengths, corrected, pieces_text, unfold
-from diffeo.isometry.stress import untangle
-from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted
+from diffeo.isometry.graph import array_graph, joined, overlap, pieces
+from diffeo.isometry.layout_search import Unfolding, check_lengths, pieces_text, unfold
+from diffeo.isometry.stress import relative_stress, untangle
+from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.estimator_input import all_or_nothing, checked_input
 from diffeo.observation.observation import Observation
 
@@ -88,7 +90,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     converged_ : bool
         Whether its last round settled within the allowed steps.
     left_out_ : ndarray of int64
-        Samples without full rank, without neighbours, or equal to an earlier one; they are placed by `transform`.
+        Samples without full rank, outside of the largest piece of the graph, or equal to an earlier one; they are placed by
+        `transform`.
 
     Examples
     --------
@@ -127,7 +130,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         SampleSizeError
             Fewer than two samples of full rank.
         DisconnectedError
-            The graph of an observation falls into pieces (pieces of an array are joined, with a warning).
+            The graph of an observation falls into pieces of which none holds two thirds of the samples; its ``rows`` are
+            those of each (pieces of an array are joined, with a warning).
 
         Warns
         -----
@@ -197,7 +201,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return checked, False
         check_units(checked, "points")
         n, m = checked.shape
-        identity = np.ascontiguousarray(np.broadcast_to(np.eye(m), (n, m, m)))
+        if n * m * m * 8 > memory_limit():
+            raise errors.MemoryLimitError(
+                f"{m} columns have derivatives of {n} x {m} x {m} numbers, above the limit: the coordinates of an array are "
+                "those of the array up to a motion, so reduce it first (of n rows n - 1 principal components hold everything), "
+                "or set the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
+            )
+        identity = np.broadcast_to(np.eye(m), (n, m, m))
         none = np.empty(0, dtype=np.int64)
         return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
 
@@ -227,6 +237,13 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self._scatter(whole, found, n_threads)
         if not is_array:
             _warn_of_distortion(found, observation)
+            apart = np.setdiff1d(observation.usable, found.graph.rows)
+            if too_many_strays(len(apart), len(whole)):
+                errors.warn(
+                    f"{percent(len(apart) / len(whole))} of the samples ({rows_text(apart)}) hang together with the others by "
+                    f"no edge, and were left out; {SUGGESTED}",
+                    errors.DisconnectedWarning,
+                )
             for said in loose_texts(self.loose_part_, self.looseness_):
                 errors.warn(said, errors.DistortionWarning)
 
@@ -241,7 +258,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
             graph = joined(graph, observation.points[graph.rows], labels)
         check_lengths(graph.lengths)
-        return corrected(observation, graph, *untangle(graph, observation.points[graph.rows]), rounds=0)
+        layout, steps, settled = untangle(graph, observation.points[graph.rows])
+        # It started where it ends, but for a shift: coordinates are the columns, and so are the derivatives.
+        gradients = observation.whitening[graph.rows]
+        stress, overlapping = relative_stress(graph, layout), overlap(graph, layout)
+        return Unfolding(graph, layout, gradients, stress, overlapping, steps, settled)
 
     def _scatter(self, observation: Observation, found: Unfolding, n_threads: int) -> None:
         """Results in the caller's order; samples outside of the graph are placed by extension."""
@@ -292,7 +313,7 @@ def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
         f"no isometric chart: stress {found.stress:.2g} (below {DISTORTED:g} where there is one), "
         f"{100 * found.overlap:.0f} % of the samples lie on others that are not near them; either the domain is curved or "
         "closed up with a twist (use DiffusionMap), or the measurements do not embed it (add neurons), or bend too "
-        "sharply for this many samples (add samples); misfit_ says where",
+        f"sharply for this many samples (add some: {SUGGESTED}); misfit_ says where",
         errors.DistortionWarning,
     )
 
@@ -300,7 +321,7 @@ def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
 def _without_repeats(observation: Observation) -> Observation:
     """Samples equal to an earlier one, metric included, are left out: a crowd of them would fill neighbourhoods."""
     rows = observation.usable
-    points, whitening = observation.points[rows], observation.whitening[rows]
+    points, whitening = observation.points[rows], observation.whitening
     # Equal up to the rounding of a matrix product.
     unit = np.maximum(TWIN * np.ptp(points, axis=0), 4.0 * np.finfo(float).eps * np.abs(points).max(axis=0))
     grid = np.round((points - points.mean(axis=0)) / np.maximum(unit, np.finfo(float).tiny))
@@ -317,7 +338,7 @@ def _without_repeats(observation: Observation) -> Observation:
         twin[alike] = alike[first[place.ravel()]]
     repeats = np.flatnonzero(twin != np.arange(len(rows)))
     # Two sheets can cross in one point: the metrics, compared free of their gauge, tell.
-    own, other = (whitening[i] @ whitening[i].transpose(0, 2, 1) for i in (repeats, twin[repeats]))
+    own, other = (whitening[i] @ whitening[i].transpose(0, 2, 1) for i in (rows[repeats], rows[twin[repeats]]))
     size = np.abs(other).max(axis=(1, 2), initial=0.0)
     repeats = rows[repeats[np.abs(own - other).max(axis=(1, 2), initial=0.0) <= 1e-6 * size]]
     if len(repeats) == 0:

@@ -230,7 +230,7 @@ def _agreeing(sums: FloatArray, one: FloatArray) -> tuple[NDArray[np.bool_], Flo
 
 def _poisson(graph: NeighborGraph, steps: FloatArray) -> FloatArray:
     """Layout (n + k, d) whose steps are nearest to the given ones, by least squares."""
-    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, np.ones(len(graph.i)), graph.windings)
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, np.ones(len(graph.i)), graph.windings, graph.rows)
     return laplacian.solve(graph.incidence().T @ steps)
 
 

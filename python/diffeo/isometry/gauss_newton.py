@@ -23,6 +23,9 @@ ENOUGH_ITERATIONS = 1000
 DAMPING = 0.1
 HALVED, LOWERED, RAISED = 0.2, 0.5, 5.0
 LEAST_DAMPING, MOST_DAMPING = 1e-5, 10.0
+# After so many steps, those that together gain less than this share of the stress over so many are the last: where false
+# lengths leave stress, layouts wander on its floor. They have settled if the last move was below so many of the tolerance.
+PATIENCE, FLOOR_STEPS, FLOOR_GAIN, FLOOR_SETTLED = 12, 6, 1e-4, 100.0
 # A stress that grows by less than this share has not grown: rounding.
 ROUNDING = 1e-12
 
@@ -65,6 +68,7 @@ def bend(
     damping, total = DAMPING, 0
     unit, miss = _directions(graph, layout)
     stress = float((weights * miss**2).sum())
+    history = [stress]
     for _ in range(MAX_STEPS):
         right = -(transposed @ (unit * (weights * miss)[:, None]))
         step, iterations = _step(right, unit, weights, incidence, transposed, laplacian.correct, damping)
@@ -80,6 +84,10 @@ def bend(
             damping = max((HALVED if halved else LOWERED) * damping, LEAST_DAMPING)
         else:
             damping *= RAISED
+        history.append(stress)
+        gain = history[max(0, len(history) - 1 - FLOOR_STEPS)] - stress
+        if len(history) > PATIENCE and gain <= FLOOR_GAIN * stress:
+            return layout, total, bool(np.abs(step).max(initial=0.0) <= FLOOR_SETTLED * settled)
         if damping > MOST_DAMPING or total > ENOUGH_ITERATIONS:
             break
     return layout, total, False
@@ -121,8 +129,9 @@ def _step(
 
     def stiffness(move: FloatArray) -> FloatArray:
         change = incidence @ move
-        pull = unit * (unit * change).sum(axis=1)[:, None] + damping * change
-        product: FloatArray = transposed @ (weights[:, None] * pull)
+        pull = unit * np.einsum("ed,ed->e", unit, change)[:, None] + damping * change
+        pull *= weights[:, None]
+        product: FloatArray = transposed @ pull
         return product
 
     step = np.zeros_like(right)

@@ -7,12 +7,14 @@ from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
+from diffeo._support.wording import rows_text
 
 Solve = Callable[[FloatArray], FloatArray]
 
@@ -23,6 +25,8 @@ DIRECT_SIZE = 5_000
 FULL, SOLVED = 1e-10, 1e-7
 ROUGH = 1e-6
 MAX_ITERATIONS = 200
+# Entries below this share of their diagonals tie nothing: rounding.
+TIED = 1e-13
 
 
 class GraphLaplacian(Protocol):
@@ -36,22 +40,35 @@ class GraphLaplacian(Protocol):
     def correct(self, right: FloatArray) -> FloatArray: ...  # noqa: D102
 
 
-def graph_laplacian(n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray) -> GraphLaplacian:
+def graph_laplacian(
+    n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray, rows: IntArray | None = None
+) -> GraphLaplacian:
     """The Laplacian of edges (e,) between n samples, which wind (e, k) times around each of k periods.
 
-    The weights are positive and the graph is in one piece. RuntimeError where the matrix is singular beyond that.
+    The weights are positive and the graph is in one piece. ConvergenceError where the matrix is singular all the same, with
+    the part of the graph that nothing holds; `rows` (n,) are what the samples are called there.
     """
     if n <= DIRECT_SIZE:
-        return HeldLaplacian(n, i, j, weights, windings)
+        # The first sample is held, and has no unknown.
+        names = None if rows is None else np.concatenate([rows[1:], np.full(windings.shape[1], -1)])
+        return HeldLaplacian(n, i, j, weights, windings, names)
     return MultigridLaplacian(n, i, j, weights, windings)
 
 
 class HeldLaplacian:
     """The first sample is held at the origin, which makes the matrix positive definite, and the rest is factored."""
 
-    def __init__(self, n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray) -> None:
+    def __init__(
+        self,
+        n: int,
+        i: IntArray,
+        j: IntArray,
+        weights: FloatArray,
+        windings: FloatArray,
+        names: IntArray | None = None,
+    ) -> None:
         incidence = incidence_matrix(n, i, j, windings)
-        self._solve = factored((incidence.T @ diagonal_matrix(weights) @ incidence).tocsc()[1:, 1:])
+        self._solve = factored((incidence.T @ diagonal_matrix(weights) @ incidence).tocsc()[1:, 1:], names)
 
     def solve(self, right: FloatArray) -> FloatArray:
         """Solution (n + k, b), zero at the first sample."""
@@ -110,10 +127,13 @@ def anchored_solution(
 
 
 def full_solution(solver: core.LaplacianSolver, right: FloatArray) -> FloatArray:
-    """By conjugate gradients to `FULL`; RuntimeError where these do not get near."""
+    """By conjugate gradients to `FULL`; ConvergenceError where these do not get near."""
     solution, iterations, residual = solver.solve(right, FULL, MAX_ITERATIONS)
     if not residual <= SOLVED:
-        raise RuntimeError(f"a graph Laplacian was not solved: residual {residual:.1e} after {iterations} iterations")
+        raise errors.ConvergenceError(
+            f"places of the samples in their neighbour graph were not found: residual {residual:.1e} after {iterations} "
+            "iterations; lengths between neighbouring samples differ by too many orders of magnitude"
+        )
     return solution
 
 
@@ -126,12 +146,31 @@ def incidence_matrix(n: int, i: IntArray, j: IntArray, windings: FloatArray) -> 
     return sp.hstack([within, sp.csr_array(windings)], format="csr") if windings.shape[1] else within
 
 
+def _unheld(matrix: sp.csc_array) -> IntArray:
+    """The unknowns that leave a symmetric matrix singular: NaN, or the smallest part tied to nothing but itself."""
+    entries = matrix.tocoo()
+    row, column = entries.coords if hasattr(entries, "coords") else (entries.row, entries.col)
+    wild = np.unique(row[~np.isfinite(entries.data)])
+    if len(wild):
+        return np.asarray(wild, dtype=np.int64)
+    size = np.abs(matrix.diagonal())
+    tied = np.abs(entries.data) > TIED * np.sqrt(size[row] * size[column])
+    ties = sp.coo_array((np.ones(int(tied.sum())), (row[tied], column[tied])), shape=matrix.shape)
+    count, label = connected_components(ties.tocsr(), directed=False)
+    # A part whose rows sum up to nothing beside their sizes is tied to nothing outside of it.
+    total = np.bincount(label, np.asarray(matrix.sum(axis=1)).ravel(), minlength=count)
+    open_parts = np.abs(total) <= TIED * np.bincount(label, size, minlength=count)
+    members = np.bincount(label, minlength=count)
+    smallest = int(np.where(open_parts if open_parts.any() else True, members, members.max() + 1).argmin())
+    return np.flatnonzero(label == smallest)
+
+
 def diagonal_matrix(values: FloatArray) -> sp.dia_array:
     """The matrix (n, n) with these values on its diagonal: `scipy.sparse.diags_array`, which SciPy has from 1.12 on only."""
     return sp.dia_array((values[None], [0]), shape=(len(values), len(values)))
 
 
-def factored(matrix: sp.csc_array) -> Solve:
+def factored(matrix: sp.csc_array, names: IntArray | None = None) -> Solve:
     """The map b -> x with ``matrix @ x = b``, for right sides (n,) or (n, d) and a symmetric positive definite matrix (n, n).
 
     The matrix is factored once, without pivoting, in the order of least degree of its own pattern, which keeps the
@@ -140,16 +179,20 @@ def factored(matrix: sp.csc_array) -> Solve:
     Raises
     ------
     ConvergenceError
-        The matrix is singular, or holds NaN.
+        The matrix is singular, or holds NaN. The message has the part of the graph that nothing holds: `names` (n,) are the
+        rows of the samples to which the unknowns belong (-1: none).
     """
     if matrix.shape[0] == 0:
         return lambda right: right
     try:
         factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     except RuntimeError as error:
+        rows = _unheld(matrix) if names is None else np.unique(names[_unheld(matrix)])
+        what = "unknowns" if names is None else "samples"
         raise errors.ConvergenceError(
-            f"a sparse system of {matrix.shape[0]} unknowns is singular ({error}): lengths between neighbouring samples are "
-            "degenerate; the measurements do not embed the input, or are too noisy"
+            f"{len(rows)} {what} of the neighbour graph ({rows_text(rows[rows >= 0])}) are held by no length to the others, so "
+            "that their places are open: lengths between neighbouring samples vanish or overflow there; the measurements do "
+            "not embed the input at these samples, or are too noisy: leave them out, or add neurons"
         ) from error
     solve: Solve = factors.solve
     return solve

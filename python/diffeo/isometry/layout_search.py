@@ -25,7 +25,7 @@ from diffeo.isometry.stress import (
     start_layout,
     untangle,
 )
-from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, SECOND_LOOK, STRAYS, is_doubtful, too_many_strays
+from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, SECOND_LOOK, holds_most, is_doubtful, too_many_strays
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -83,7 +83,7 @@ class Unfolding:
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
-    """Lay out an observation; raises DisconnectedError where its graph falls into pieces."""
+    """Lay out the largest piece of an observation's graph; raises DisconnectedError where no piece holds most of it."""
     graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
     graph = _largest_piece(graph, observation)
     check_lengths(graph.lengths)
@@ -127,7 +127,7 @@ def _unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, b
     """As `untangle`, Gauss-Newton steps after it in any case."""
     layout, steps, _ = untangle(graph, start)
     weights = edge_weights(graph.lengths)
-    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings)
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings, graph.rows)
     settled = SETTLED * float(np.median(graph.lengths))
     layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
     return layout, steps + iterations, converged
@@ -302,7 +302,8 @@ def _second_look(
         graph = found.graph
     else:
         strays = np.setdiff1d(observation.usable, rows)
-        if len(strays):
+        # A piece that hangs together has no place in this layout: it would be spread along its border.
+        if len(strays) > 0 and not too_many_strays(len(strays), len(observation)):
             located = found.chart(observation).locate(np.ascontiguousarray(observation.points[strays]), n_threads)
             rows, layout = np.concatenate([rows, strays]), np.concatenate([layout, located.coordinates])
         graph = layout_graph(observation, rows, layout, n_neighbors, n_threads)
@@ -310,7 +311,7 @@ def _second_look(
         if count > 1:
             keep = labels == np.bincount(labels).argmax()
             # A layout that is wrong loses most of its edges here: then it is left as it was.
-            if keep.sum() < n - STRAYS * len(observation):
+            if too_many_strays(int(n - keep.sum()), len(observation)):
                 return None
             graph, layout = graph.restricted(keep), layout[keep]
     if hinges is not None:
@@ -320,15 +321,18 @@ def _second_look(
 
 
 def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGraph:
-    """The graph in one piece, a few strays left out; raises where they are many."""
+    """The graph of its largest piece; raises where that does not hold most of the samples."""
     count, labels = pieces(graph)
     if count == 1:
         return graph
     keep = labels == np.bincount(labels).argmax()
-    if too_many_strays(int((~keep).sum()), len(observation)):
+    if not holds_most(int(keep.sum()), len(observation)):
+        order = np.argsort(-np.bincount(labels), kind="stable")
         raise errors.DisconnectedError(
             f"the neighbour graph falls into {pieces_text(labels)} samples: the measurements fold or bend too "
-            f"sharply for this many samples, or do not cover the domain; add neurons{or_samples(observation)}"
+            f"sharply for this many samples, or do not cover the domain; add neurons{or_samples(observation)} (the rows of "
+            "each piece are in this error's .rows)",
+            [np.sort(graph.rows[labels == label]) for label in order],
         )
     return graph.restricted(keep)
 

@@ -90,7 +90,7 @@ def refine(
     """
     n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
-    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows)
     forces = core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
 
     def centred(x: FloatArray) -> FloatArray:

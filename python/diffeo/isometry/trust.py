@@ -40,8 +40,10 @@ LOOSE = 0.004
 # From here on the part may be mirrored, or turned away.
 TURNED = 1.0
 
-# Samples in small pieces of a graph, up to this share in all, are left out; more than that is an error.
+# Samples in small pieces of a graph, up to this share in all, are strays, which a layout may find a place for; ...
 STRAYS = 0.01
+# ... and a piece that holds at least this share gets a chart of its own: what is left out of it is said. Below, no piece does.
+MOST = 2.0 / 3.0
 
 # Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
 # factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.
@@ -86,6 +88,11 @@ def is_isometry(stress: float, length_noise: float) -> bool:
 def too_many_strays(count: int, n_samples: int) -> bool:
     """Whether so many samples outside of the largest piece of a graph are too many to leave out."""
     return count > STRAYS * n_samples
+
+
+def holds_most(count: int, n_samples: int) -> bool:
+    """Whether a piece of so many samples may stand for the whole sample, the others named."""
+    return count >= MOST * n_samples
 
 
 def doubt_of_stress(*stresses: float) -> float:

@@ -281,7 +281,7 @@ def diagnose_registered(
     spectra = [chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b)]
     shared = min(len(spectrum) for spectrum in spectra)
     for name, chart in zip(names, (a, b), strict=True):
-        reasons += left_out_problems(f"on side {name} ", chart.left_out)
+        reasons += left_out_problems(f"on side {name} ", chart.left_out, chart.observation)
         reasons += fold_problems(f"on side {name} ", chart.observation)
     if a.observation.known_unit and b.observation.known_unit and abs(registration.scale - 1.0) > SCALE_TOLERANCE:
         problems.append(

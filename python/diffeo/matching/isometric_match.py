@@ -15,7 +15,7 @@ from diffeo.alignment.noisy_landmarks import NO_NOISE, LandmarkNoise, landmark_n
 from diffeo.charts.coordinates import off_chart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.noisy_marks import mark_noise
-from diffeo.isometry.trust import doubt_of_stress
+from diffeo.isometry.trust import doubt_of_stress, too_many_strays
 from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
 from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
@@ -119,7 +119,8 @@ def _noise(
 def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:
     """The problem without the few of many landmarks that lie off a side's manifold, and a sentence on these.
 
-    Where a side does not embed everywhere, a hundred landmarks are not to be refused for the sake of one.
+    Where a side does not embed everywhere, a hundred landmarks are not to be refused for the sake of one. Where pieces of a
+    side were left out of its chart, the landmarks in these are, too.
     """
     if problem.landmarks is None:
         return problem, []
@@ -127,7 +128,9 @@ def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart)
         off_chart(side, marks, problem.n_threads) for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
     stray, count = np.union1d(*off), problem.count
-    if not 0 < len(stray) <= STRAY_LANDMARKS * count or count - len(stray) < a.observation.dim + MORE_THAN_DIMENSION:
+    pieces = any(too_many_strays(len(side.left_out), len(side.observation)) for side in (a, b))
+    most = count if pieces else STRAY_LANDMARKS * count
+    if not 0 < len(stray) <= most or count - len(stray) < a.observation.dim + MORE_THAN_DIMENSION:
         return problem, []
     rows = rows_text(problem.numbered(stray))
     said = (

@@ -84,7 +84,7 @@ def match(
     Raises
     ------
     DisconnectedError
-        A neighbour graph falls into pieces; the message gives their sizes.
+        A neighbour graph falls into pieces of which none holds two thirds of the samples; its ``rows`` are those of each.
     DimensionMismatchError
         A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
     DomainMismatchError
@@ -211,7 +211,7 @@ class _Layouts:
                 continue
             reason = f"observation {name}: {chart.disconnected}"
             if problem.coordinates == "isometric":
-                raise errors.DisconnectedError(reason)
+                raise errors.DisconnectedError(reason, chart.pieces)
             self.reasons.append(f"no isometric coordinates: {reason}")
             if not learnable:
                 break

@@ -59,6 +59,13 @@ class Measurement:
         if (self.scale is None) != (self.bursts is None):
             raise errors.InputError("bursts need the scale of their perturbations, and Jacobians have none")
 
+    def joined(self, more: Measurement) -> Measurement:
+        """Both this and what was measured alike at further samples."""
+        around = None if self.jacobians is None else np.concatenate([self.jacobians, _there(more.jacobians)])
+        bursts = None if self.bursts is None else np.concatenate([self.bursts, _there(more.bursts)])
+        points = np.concatenate([self.points, more.points])
+        return replace(self, points=points, jacobians=around, bursts=bursts)
+
     def with_scale(self) -> tuple[FloatArray, float]:
         """Bursts and their scale, of a measurement that has them."""
         if self.bursts is None or self.scale is None:
@@ -79,6 +86,12 @@ class Measurement:
     def scale(self) -> float | None:
         """Standard deviation of the perturbation per direction, in input units; None with Jacobians."""
         return self.options.scale
+
+
+def _there(values: FloatArray | None) -> FloatArray:
+    if values is None:
+        raise errors.InputError("one measurement has derivatives, and the other bursts")
+    return values
 
 
 CovarianceKind = Literal["jacobians", "bursts"]
@@ -158,9 +171,10 @@ def measure(
     scale : float, optional
         Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the
         total variance of the inputs, p the number of directions (p = input size: 0.02 of the rms spread).
-    tangents : ndarray or torch.Tensor (n, ..., d), optional
+    tangents : ndarray or torch.Tensor (n, ..., d), or callable, optional
         Orthonormal directions T_i (input shape, then d) of each sample: Jacobians are (dy/dx_i) T_i, bursts
-        y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64).
+        y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64). A callable makes them
+        of the inputs.
     batch_size : int
         Rows per pass. Perturbations do not depend on it.
     device : torch device, optional
@@ -232,7 +246,7 @@ def measured_layers(
     scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)
     check_reduce(recipe.reduce, [target.name for target in targets])
-    samples = Samples(inputs, recipe.tangents)
+    samples = Samples(inputs, recipe.tangents(inputs) if callable(recipe.tangents) else recipe.tangents)
     check_samples(samples, recipe.covariances, batch_size)
     if smooth is not None:
         batch_size = max(1, batch_size // N_COPIES)

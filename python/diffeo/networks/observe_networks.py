@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, integer
 from diffeo._support.threads import sound
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.layer_names import say
@@ -26,13 +27,18 @@ from diffeo.networks.measurement import (
 from diffeo.networks.reduction import Reduce
 from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
+from diffeo.observation.sampling.input_suggestions import Between, suggest_inputs
 from diffeo.observation.sources import by_bursts
 
 if TYPE_CHECKING:
     import torch
 
+# Rounds in which inputs are added, each where the sample is then too thin.
+REFINING_ROUNDS = 6
 # Lengths of edges off by more than this from rounding alone are worth a warning.
 ROUNDED_LENGTHS = 0.01
+
+_logger = logging.getLogger("diffeo")
 
 
 @sound
@@ -48,9 +54,11 @@ def observe(
     n_bursts: int = 32,
     scale: float | None = None,
     shrinkage: Shrinkage = None,
-    tangents: NDArray[Any] | torch.Tensor | None = None,
+    tangents: NDArray[Any] | torch.Tensor | Callable[[Any], Any] | None = None,
     dim: int | None = None,
     noise: ArrayLike | None = None,
+    refine: int | None = None,
+    between: Between | None = None,
     batch_size: int = 1024,
     device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -82,13 +90,20 @@ def observe(
         Their standard deviation per input coordinate (input units); see `diffeo.networks.measurement.measure` for the default.
     shrinkage : "optimal", float or None
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
-    tangents : array_like of shape (n, ..., d), optional
-        Orthonormal directions of the input set at each sample, where it fills only a d-dimensional set.
+    tangents : array_like of shape (n, ..., d), or callable, optional
+        Orthonormal directions of the input set at each sample, where it fills only a d-dimensional set. A callable makes
+        them of inputs (k, ...), as `refine` needs it.
     dim : int, optional
         Intrinsic dimension; see the constructors of `Observation`.
     noise : float or array_like of shape (n,), optional
         Standard deviation of the noise that the network's activations have (dropout left on, sensors in the loop); see
         `Observation.from_jacobians`. Default: charts estimate it.
+    refine : int, optional
+        Add up to so many inputs where the sample is too thin for the curvature, in six rounds of `diffeo.suggest_inputs`;
+        fewer where 99 % of the steps between neighbours are resolved. They follow the given ones in the observation, and
+        ``options.added_inputs`` hands them back.
+    between : callable, optional
+        For `refine`, as in `diffeo.suggest_inputs`: inputs half way between others, where their mean is none.
     batch_size, device, rng, verbose
         Samples a pass; torch device (default: the model's); seed or generator; progress bar.
 
@@ -114,7 +129,8 @@ def observe(
     Warns
     -----
     DiffeoWarning
-        Rounding in single precision blurs distances between neighbouring samples.
+        Rounding in single precision blurs distances between neighbouring samples. Or why `refine` will not end: weak
+        directions, kinks.
     """
     recipe = Recipe(
         reduce=reduce,
@@ -129,6 +145,10 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
+    if refine is not None:
+        return refined(model, inputs, layer, recipe, dim, shrinkage, noise, refine, between)[1]
+    if between is not None:
+        raise errors.ParameterError("between is for refine=n: nothing is added without it")
     (found,) = observed_layers(
         model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, noise, named=False
     ).values()
@@ -207,8 +227,7 @@ def observed_layers(
     named: bool = True,
 ) -> dict[str, Observation]:
     """What `observe_layers` gives, by a recipe; messages begin with the layer only where it is `named`."""
-    if shrinkage is not None and recipe.covariances != "bursts":
-        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
+    _check_shrinkage(recipe, shrinkage)
     measured = measured_layers(model, inputs, layers, recipe)
     found = {}
     for name in list(measured):
@@ -220,6 +239,57 @@ def observed_layers(
                 raise
             raise type(error)(f"layer {name!r}: {error}" if name else f"the output: {error}") from error
     return found
+
+
+def refined(
+    model: torch.nn.Module,
+    inputs: Any,
+    layer: str | None,
+    recipe: Recipe,
+    dim: int | None,
+    shrinkage: Shrinkage,
+    noise: ArrayLike | None,
+    n: int,
+    between: Between | None,
+) -> tuple[Measurement, Observation]:
+    """What `observe` measures with ``refine=n``, and the observation that it makes."""
+    _check_shrinkage(recipe, shrinkage)
+    left = integer(n, "refine", 1)
+    if noise is not None and np.ndim(noise) > 0:
+        raise errors.ParameterError("inputs are added: give one noise= for all, not one for each of those given")
+    if recipe.tangents is not None and not (callable(recipe.tangents) and between is not None):
+        raise errors.ParameterError(
+            "inputs on a set of their own (tangents were given) can be added only if it is known what lies between two of "
+            "them: give between=, and tangents= as a callable that makes tangents (k, ..., d) of inputs (k, ...)"
+        )
+    names = [one_layer(model, layer)]
+    (measured,) = measured_layers(model, inputs, names, recipe).values()
+    built = observed(measured, dim, shrinkage, noise)
+    # What was found from the given inputs holds for all.
+    recipe = replace(recipe, neurons=measured.neurons, scale=measured.scale)
+    x = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
+    count = len(x)
+    for done in range(REFINING_ROUNDS + 1):
+        found = suggest_inputs(built, x, max(1, -(-left // max(1, REFINING_ROUNDS - done))), between=between)
+        if found.inputs is None or not len(found.inputs) or found.settled or left == 0 or done == REFINING_ROUNDS:
+            break
+        rng = recipe.rng + 1 if isinstance(recipe.rng, int) else recipe.rng  # other bursts than before
+        recipe = replace(recipe, rng=rng)
+        with errors.unsaid(errors.DiffeoWarning):  # of the first pass they were given
+            (more,) = measured_layers(model, found.inputs, names, recipe).values()
+            measured = measured.joined(more)
+            built = observed(measured, built.dim, shrinkage, noise)
+        x, left = np.concatenate([x, found.inputs]), left - len(found.inputs)
+    _logger.info("refine: %d inputs added, %.1f %% of the steps are resolved", len(x) - count, 100 * found.resolved)
+    for problem in found.problems:
+        errors.warn(f"refine: {problem}", errors.CurvatureWarning)
+    added = np.ascontiguousarray(x[count:], dtype=np.float64)
+    return measured, replace(built, options=replace(built.options, added_inputs=added, resolved=found.resolved))
+
+
+def _check_shrinkage(recipe: Recipe, shrinkage: Shrinkage) -> None:
+    if shrinkage is not None and recipe.covariances != "bursts":
+        raise errors.ParameterError('shrinkage is for covariances="bursts"; derivatives have no sampling noise')
 
 
 def observed(

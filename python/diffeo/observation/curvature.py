@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.wording import rows_text
 from diffeo.observation.observation import Observation
 from diffeo.reference import GATES
 
@@ -36,7 +37,9 @@ CONSTANT = 1e-9
 # 108 sets of five neurons of trained networks, 86 turned less (and separated) and recovered the input to 0.06 %; the
 # seven that were wrong by more than 0.5 % turned by more than 2.
 LIMIT_TURNING = 1.0
-# More samples than this are no advice.
+# Which call finds the inputs to add.
+SUGGESTED = "diffeo.suggest_inputs(obs, inputs, n) says which, diffeo.observe(..., refine=n) adds them"
+# More even samples than this are no advice.
 TOO_MANY = 1e6
 # Samples that are looked at; more are thinned out at random, and lengths scaled to the whole sample.
 MAX_SAMPLES = 4096
@@ -286,9 +289,10 @@ def _blocks(m: int) -> Iterator[slice]:
         yield slice(start, min(m, start + CANDIDATES))
 
 
-def sufficient_samples(observation: Observation) -> float | None:
-    """How many samples would resolve the curvature of the measurements; None where those that there are do.
+def sufficient_samples(observation: Observation) -> tuple[float, IntArray] | None:
+    """How many even samples would resolve the curvature of the measurements, and the rows where they bend most sharply.
 
+    None where those that there are do.
     The change of the Jacobian between neighbours is proportional to their distance, which is that to n^(-1/d).
     """
     rng = np.random.default_rng(0)
@@ -299,15 +303,23 @@ def sufficient_samples(observation: Observation) -> float | None:
     if n_all > MAX_SAMPLES:
         rows = np.sort(rng.choice(rows, MAX_SAMPLES, replace=False))
     cost = Cost(look(observation, rows, (len(rows) / n_all) ** (1.0 / d), rng))
-    sharpest = float(np.sqrt(cost.turning(list(range(observation.points.shape[1]))).max()))
+    turning = np.sqrt(cost.turning(list(range(observation.points.shape[1]))))
+    sharpest = float(turning.max())
     if not np.isfinite(sharpest) or sharpest <= LIMIT_TURNING:
         return None
-    return float(f"{n_all * (sharpest / LIMIT_TURNING) ** d:.1g}")
+    worst = np.argsort(-turning, kind="stable")[: max(1, int((turning > LIMIT_TURNING).sum()))]
+    return float(f"{n_all * (sharpest / LIMIT_TURNING) ** d:.1g}"), rows[cost.sample.anchors[worst]]
 
 
 def or_samples(observation: Observation) -> str:
-    """End of an advice: ", or samples", and how many where the curvature of the measurements says so."""
-    enough = sufficient_samples(observation)
-    if enough is None:
-        return ", or samples"
-    return f", or samples: about {enough:,.0f} would do" if enough <= TOO_MANY else " (samples would not do: too many)"
+    """End of an advice: ", or samples", how many where the curvature of the measurements says so, where, and by which call."""
+    needed = sufficient_samples(observation)
+    if needed is None:
+        return f", or samples: {SUGGESTED}"
+    enough, rows = needed
+    if enough > TOO_MANY:
+        return f", or samples around {rows_text(rows)}: {SUGGESTED} (even ones would not do: too many)"
+    return (
+        f", or samples: about {enough:,.0f} even ones would do, or far fewer around {rows_text(rows)}, where the measurements "
+        f"bend most: {SUGGESTED}"
+    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import IntArray
+from diffeo._support.arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class LostCallable:
 
     name: str
 
+
+# What options say of one sample, not of how it was measured.
+OF_ONE_SAMPLE = ("added_inputs", "resolved")
 
 Shrinkage = Literal["optimal"] | float | None
 Reduction = str | Callable[[Any], Any] | LostCallable | None
@@ -58,6 +61,10 @@ class MeasureOptions:
     complete : bool
         Whether all of this is known, as of what `diffeo.observe` made. Files of formats 1 and 2 and arrays do not say how
         positions were reduced, nor whether the network was smoothed.
+    added_inputs : ndarray of shape (k, ...), or None
+        Inputs that ``diffeo.observe(..., refine=n)`` added after those that it was given, k <= n.
+    resolved : float or None
+        Share of the steps between neighbouring inputs that the sample resolved then (see `diffeo.suggest_inputs`).
     """
 
     layer: str | None = None
@@ -71,10 +78,13 @@ class MeasureOptions:
     shrinkage: Shrinkage = None
     tangents: bool = False
     complete: bool = False
+    added_inputs: FloatArray | None = None
+    resolved: float | None = None
 
     def differences(self, other: MeasureOptions) -> list[str]:
         """Names of what differs, which two samples of the same measurements have in common."""
-        return [one.name for one in fields(self) if not _same(getattr(self, one.name), getattr(other, one.name))]
+        names = [one.name for one in fields(self) if one.name not in OF_ONE_SAMPLE]
+        return [name for name in names if not _same(getattr(self, name), getattr(other, name))]
 
     def rule(self, reduce: Reduction = None) -> Any:
         """The rule by which positions are reduced; a callable that a file could not hold is taken from `reduce`.

@@ -78,5 +78,6 @@ def concatenate(observations: Iterable[Observation]) -> Observation:
         degrees_of_freedom=np.concatenate([part.degrees_of_freedom for part in parts]),
         noise=usual_noise(noise) if len(noise) else max(part.noise for part in parts),
         noise_of_points=noise,
+        options=replace(first.options, added_inputs=None, resolved=None),
         precision="single" if any(part.precision == "single" for part in parts) else "double",
     )

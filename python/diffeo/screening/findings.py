@@ -6,12 +6,15 @@ import numpy as np
 
 from diffeo.alignment.candidates import BORDERS_MISS
 from diffeo.charts.problems import SUSPICIOUS_GATED_SHARE
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.screening.overlay import Overlay
 from diffeo.screening.spectra import Fingerprints
 
 # Spectra that differ by less than this (root mean square of the logarithm; 1 % in length) may do so by what the kernel
 # makes of the curvature of the measurements, however many samples there are.
 SPECTRUM_FLOOR = 0.02
+# The same where the samples are not drawn alike: the bias of a spectrum depends on the density.
+UNEVEN_FLOOR = 0.25
 # The same of densities, in which noise of the local metric shows more.
 DENSITY_FLOOR = 0.05
 # Samples that come back from the other side with an error above this were somewhere else: the default margin.
@@ -27,16 +30,17 @@ def bent(found: Fingerprints) -> list[str]:
     """Sides whose kernel the gates cut so far that its spectrum cannot be compared."""
     return [
         f"on side {name} {100 * share:.0f} % of the near pairs fail the gates, so that the spectra were not judged: the "
-        "measurements bend sharply or pass near themselves; add samples, or neurons"
+        "measurements bend sharply or pass near themselves; add neurons, or samples: " + SUGGESTED
         for name, share in zip("AB", found.gated_share, strict=True)
         if share > SUSPICIOUS_GATED_SHARE
     ]
 
 
 def spectral_differences(found: Fingerprints, significance: float) -> list[str]:
-    """Spectra that chance and the kernel do not explain; whether they are those of one shape in two units."""
+    """Spectra that chance, the kernel and densities do not explain; whether they are those of one shape in two units."""
     spectra = found.spectra
-    if spectra.p_value >= significance or spectra.difference <= SPECTRUM_FLOOR:
+    floor = UNEVEN_FLOOR if density_problems(found, significance) else SPECTRUM_FLOOR
+    if spectra.p_value >= significance or spectra.difference <= floor:
         return []
     by = f"{spectra.distance:.1f} times what chance makes, p = {spectra.p_value:.1g}"
     if found.shapes.p_value >= significance and found.shapes.difference <= SAME_SHAPE * spectra.difference:

@@ -16,6 +16,7 @@ from diffeo._support.progress import stage
 from diffeo._support.threads import thread_count
 from diffeo.diffusion.diffusion_map import DiffusionMap
 from diffeo.diffusion.kernel import automatic_epsilon
+from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.observation import Observation
 
 # Samples of each side that are looked at: beyond them only the noise shrinks, and the cost of a screen grows.
@@ -217,9 +218,11 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
         strays = fitted.kernel_.stray_rows()
         if len(strays) > STRAY_SHARE * len(obs):
             sizes = fitted.kernel_.component_sizes()
+            listed = f"{', '.join(map(str, sizes[:4]))}{', ...' if len(sizes) > 4 else ''}"
             raise errors.DisconnectedError(
-                f"the kernel graph of {name} falls into {len(sizes)} pieces of {', '.join(map(str, sizes[:4]))}"
-                f"{', ...' if len(sizes) > 4 else ''} of {len(obs)} samples: use more samples, or neurons that bend less"
+                f"the kernel graph of {name} falls into {len(sizes)} pieces of {listed} of {len(obs)} samples: use neurons "
+                f"that bend less, or more samples: {SUGGESTED}",
+                fitted.kernel_.pieces(),
             )
         kept = np.setdiff1d(np.arange(len(obs)), strays)
         fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs[kept])

@@ -178,7 +178,7 @@ class Placement:
         damping = DAMPING * per_landmark * len(off) / n
         normal = (normal + diagonal_matrix(np.full(n * d, damping))).tocsc()
         right = -(stretch.T @ (root * missed)) - per_landmark * (pull.T @ off.ravel())
-        solution: FloatArray = factored(normal)(right).reshape(n, d)
+        solution: FloatArray = factored(normal, np.repeat(self.a.rows, d))(right).reshape(n, d)
         return solution
 
     def landmark_rows(self, places: Places, frame: FloatArray) -> tuple[sp.csr_array, FloatArray]:
