@@ -140,6 +140,10 @@ class HermiteChart:
         """
         return self._evaluate(self._reach[0].pulled(coordinates), n_threads)[0]
 
+    def slopes(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
+        """Derivatives (count, m, d) of the measurements by the coordinates, at coordinates (count, d)."""
+        return self._evaluate(self._reach[0].pulled(coordinates), n_threads)[1]
+
     def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
         """Which coordinates (count, d) lie outside of the sampled domain."""
         near = self._reach[0].pulled(coordinates)
