@@ -1,4 +1,4 @@
-"""One way between two sides: local polynomials or the kernel fit, whichever is expected to be nearer at each query."""
+"""One way between two sides: local polynomials and kernels, weighted at each query by the errors expected of them."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ class PairFit:
     def _combined(
         self, local: LocalFits, expected: FloatArray, kernel_at: Callable[[IntArray], FloatArray]
     ) -> tuple[Predicted, IntArray]:
-        """At each query the polynomial that is in least doubt of those that do not contradict the kernels, or these; and
-        which polynomial, or -1.
+        """At each query the polynomial that is in least doubt of those that do not contradict the kernels, and these, weighted
+        by precision; and which polynomial, or -1 where the kernels are expected to be nearer.
 
         `kernel_at` says what the kernels predict at some of the queries.
         """
@@ -166,7 +166,7 @@ class PairFit:
         least, values = doubt[rows, best], local.values[rows, best]
         best[asked[least[asked] >= expected[asked]]] = -1
         # Both by their precisions: they err in different ways.
-        share = 1.0 / (1.0 + (least[asked] / limit[asked]) ** 2)[:, None]
+        share = 1.0 / (1.0 + (least[asked] / np.maximum(limit[asked], np.finfo(float).tiny)) ** 2)[:, None]
         values[asked] = share * values[asked] + (1.0 - share) * kernel
         return Predicted(values, np.minimum(least, limit)), best
 
