@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ Measured = tuple[np.ndarray, np.ndarray]
 Measure = Callable[[np.ndarray], Measured]
 
 SIZE = 16
+# Width of the dots that pictures are made of, and how many lie in the unit square.
+DOT, DOTS = 0.18, 16
 STEPS = 600
 
 
@@ -49,8 +52,9 @@ def digits(parameters: Any) -> Any:
     maps = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
     grid = torch.nn.functional.affine_grid(maps, [len(parameters), 1, SIZE, SIZE], align_corners=False)
     # Smooth in the angle: bilinear interpolation would put kinks of its own into the domain.
-    weights = torch.exp(-((grid[:, :, :, None, :] - _centres(torch, parameters.dtype)) ** 2).sum(-1) / (2 * 0.18**2))
-    return (weights @ picture.reshape(-1))[:, None] / weights.sum(-1).mean()
+    weights = torch.exp(-((grid[:, :, :, None, :] - _centres(torch, parameters.dtype)) ** 2).sum(-1) / (2 * DOT**2))
+    # By what the dots add up to inside the picture: a number, so that a picture depends on its own parameters alone.
+    return (weights @ picture.reshape(-1))[:, None] / (2 * math.pi * DOT**2 * DOTS)
 
 
 def _centres(torch: Any, dtype: Any) -> Any:

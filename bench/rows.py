@@ -55,7 +55,10 @@ class Rows:
         for text in asked:
             if not any(name.startswith(text) for name in names):
                 sys.exit(f"no row begins with {text!r}; rows: {', '.join(names)}")
-        return [name for name in names if any(name.startswith(text) for text in asked)]
+        # A whole name is that row alone, also where others begin like it.
+        whole = [text for text in asked if text in names]
+        begins = [text for text in asked if text not in names]
+        return [name for name in names if name in whole or any(name.startswith(text) for text in begins)]
 
     def computed(self, name: str, size: Any) -> tuple[Row, bool]:
         """The row, and whether it could be computed."""

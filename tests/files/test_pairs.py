@@ -6,6 +6,10 @@ import diffeo
 import numpy as np
 import pytest
 from diffeo import Pairs, errors
+from diffeo.matching.by_pairs.matched import learned as learn
+from diffeo.matching.by_pairs.matched import observed_sides
+from diffeo.matching.paired.kernel_fit import Effort
+from diffeo.matching.paired.local_kernels import LocalKernels
 from support.forgeries import forge, refused
 from support.paired import smooth_pairs
 from support.samples import square
@@ -57,6 +61,21 @@ def test_maps_learned_from_pairs_give_the_same_bits(name, learned, tmp_path):
     assert diffeo.load(tmp_path / "r.safetensors").coordinates == "pairs"
 
 
+def test_kernels_around_each_query_come_back(tmp_path):
+    pairs, a, b = smooth_pairs(330)
+    effort = Effort(300, known=100, tried=30)
+    t, path = learn(observed_sides(pairs[:300]), pairs[300:], 0, None, effort=effort), tmp_path / "t.safetensors"
+    t.save(path)
+    loaded, new = diffeo.load(path), square(40, 2, 3)
+    assert isinstance(loaded.map.fit.kernel, LocalKernels)
+    assert_same(t.transform(a(new)[0]), loaded.transform(a(new)[0]))
+    assert_same(t.predicted_error(b(new)[0], inverse=True), loaded.predicted_error(b(new)[0], inverse=True))
+    description, tensors = parts(path)
+    description["entries"]["fit.ridge"] = 0.0
+    forge(path, description, tensors)
+    refused(path, "fit.ridge must be > 0")
+
+
 FORGERIES = [
     ("pairs.points_a", lambda x: x[:-1].copy(), "pairs.jacobians_a has shape|pairs.points_b has shape"),
     ("pairs.jacobians_b", lambda x: x[:, :, :1].copy(), "pairs.jacobians_b has shape"),
@@ -66,7 +85,8 @@ FORGERIES = [
     ("fit.known", lambda x: x + 1000, "outside of"),
     ("fit.missed", lambda x: -1.0 - x, "negative"),
     ("fit.trust", lambda x: x[:-1].copy(), "fit.trust or fit.missed"),
-    ("fit_back.dual", lambda x: x[:-1].copy(), "fit_back.dual has shape"),
+    ("fit_back.dual", lambda x: x[:-1].copy(), "fit_back.dual does not fit"),
+    ("fit_back.directions", lambda x: x[:-1].copy(), "fit_back.directions has shape"),
     ("fit_back.centres", lambda x: x * np.nan, "holds NaN"),
     ("held_out.points_a", lambda x: x[:, :-1].copy(), "held_out.jacobians_a has shape"),
 ]
@@ -85,6 +105,7 @@ def test_forged_arrays_are_refused(name, change, message, learned, tmp_path):
     ("name", "value", "message"),
     [
         ("fit.width", 0.0, "fit.width must be > 0"),
+        ("fit.profile", "bell", "fit.profile is 'bell'"),
         ("fit.scale", -1.0, "fit.scale must be > 0"),
         ("problems", "none", "problems must be texts"),
         ("extra", 1, "unexpected entries"),

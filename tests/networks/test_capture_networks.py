@@ -16,6 +16,7 @@ from diffeo.networks.batches import perturbed  # noqa: E402
 from diffeo.networks.capture_activations import capture, capture_networks  # noqa: E402
 from diffeo.networks.measurement import measure  # noqa: E402
 from support.networks import Call, full_jacobian, mlp  # noqa: E402
+from support.samples import random_orthogonal  # noqa: E402
 from torch import nn  # noqa: E402
 
 
@@ -124,6 +125,74 @@ def test_a_smoothed_network_is_its_mean_over_fixed_perturbations(x):
     np.testing.assert_allclose(capture(model, x, "", smooth=0.1, batch_size=7)[""], found.points, atol=1e-14)
     linear = capture(model, x, "0", smooth=0.1)["0"]
     np.testing.assert_allclose(linear, capture(model, x, "0")["0"], atol=1e-14)
+
+
+@pytest.fixture
+def curve():
+    """Inputs (40, 4) on a bent surface of two dimensions, orthonormal tangents (40, 4, 2), and others of the same span."""
+    u, v = np.random.default_rng(4).random((2, 40))
+    points = np.stack([u, v, u * u, np.sin(v)], axis=1)
+    slopes = np.stack(
+        [np.stack([o := np.ones(40), 0 * o, 2 * u, 0 * o], 1), np.stack([0 * o, o, 0 * o, np.cos(v)], 1)], 2
+    )
+    tangents = np.linalg.qr(slopes)[0]
+    return points, tangents, tangents @ random_orthogonal(40, 2, 1)
+
+
+@pytest.mark.parametrize("covariances", ["jacobians", "bursts"])
+def test_smoothed_along_tangents_whatever_their_basis(curve, covariances):
+    points, tangents, others = curve
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 5)).double()
+    found = measure(model, points, smooth=0.1, tangents=tangents, covariances=covariances, batch_size=300)
+    moved = perturbed(torch.tensor(points), 0.1, torch.tensor(tangents)).unflatten(0, (32, 40)).numpy() - points
+    along = np.einsum("kip,ipd->kid", moved, tangents)
+    np.testing.assert_allclose(np.einsum("kid,ipd->kip", along, tangents), moved, atol=1e-14)
+    assert along.std() == pytest.approx(0.1, rel=0.1)
+    mean = np.mean([capture(model, points + offset, "")[""] for offset in moved], axis=0)
+    np.testing.assert_allclose(found.points, mean, atol=1e-13)
+    turned = measure(model, points, smooth=0.1, tangents=others, covariances=covariances)
+    np.testing.assert_allclose(turned.points, found.points, atol=1e-13)
+    for batch_size in (7, 1024):
+        again = capture(model, points, "", smooth=0.1, tangents=others, batch_size=batch_size)[""]
+        np.testing.assert_allclose(again, found.points, atol=1e-13)
+    if covariances == "jacobians":
+        slopes = np.mean([full_jacobian(model, points + offset) for offset in moved], axis=0)
+        np.testing.assert_allclose(found.jacobians, slopes @ tangents, atol=1e-13)
+        # Perturbations of all coordinates are others.
+        assert np.abs(capture(model, points, "", smooth=0.1)[""] - found.points).max() > 1e-3
+
+
+def test_other_inputs_are_smoothed_along_their_tangents(curve):
+    points, tangents, others = curve
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 5)).double()
+    observation = diffeo.observe(model, points, smooth=0.1, tangents=tangents)
+    np.testing.assert_allclose(
+        observation.measure(model, points[:9], tangents=others[:9]), observation.points[:9], atol=1e-13
+    )
+    with pytest.raises(errors.ParameterError, match="give tangents= of these inputs"):
+        observation.measure(model, points[:9])
+    like = (observation, observation)
+    for jacobians in (True, False):
+        pairs = diffeo.measure_pairs(model, model, points[:9], like=like, tangents=others[:9], jacobians=jacobians)
+        np.testing.assert_allclose(pairs.points_a, observation.points[:9], atol=1e-13)
+
+
+def test_tangents_to_smooth_along_are_checked(curve):
+    points, tangents, _ = curve
+    model = mlp(4, 2)
+    with pytest.raises(errors.ParameterError, match="give smooth="):
+        capture(model, points, "", tangents=tangents)
+    with pytest.raises(errors.ShapeError, match="tangents have shape"):
+        capture(model, points, "", smooth=0.1, tangents=tangents[:5])
+    with pytest.raises(errors.ParameterError, match="not orthonormal"):
+        capture(model, points, "", smooth=0.1, tangents=2.0 * tangents)
+
+
+def test_the_cost_of_smoothing_is_said(x, caplog):
+    with caplog.at_level("INFO", logger="diffeo"):
+        capture(mlp(3, 2), x, "", smooth=0.1)
+    assert "32 perturbed copies of every input" in caplog.text
 
 
 def test_what_cannot_be_smoothed(x):

@@ -9,6 +9,7 @@
 #include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/row_checks.hpp"
+#include "diffeo/small/powers.hpp"
 
 namespace diffeo {
 namespace {
@@ -17,55 +18,6 @@ constexpr Index kQueries = 64;
 
 // Directions of the design below this share of the widest count as left open by the nodes.
 constexpr double kOpen = 1e-6;
-
-/// Exponents of all monomials of d variables up to a total degree: the constant first, then by degree.
-class Monomials {
- public:
-  Monomials(Index d, int degree) : d_(d) {
-    std::vector<int> exponents(static_cast<std::size_t>(d), 0);
-    for (int total = 0; total <= degree; ++total) list(0, total, exponents);
-  }
-
-  Index size() const { return static_cast<Index>(exponents_.size()); }
-
-  /// All monomials at x (d) into row (size).
-  void values(const double* x, double* row) const {
-    for (Index t = 0; t < size(); ++t) row[t] = monomial(x, t, -1);
-  }
-
-  /// Derivatives of all monomials along axis a.
-  void derivatives(const double* x, Index a, double* row) const {
-    for (Index t = 0; t < size(); ++t) {
-      const int power = exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)];
-      row[t] = power == 0 ? 0.0 : power * monomial(x, t, a);
-    }
-  }
-
- private:
-  void list(Index axis, int left, std::vector<int>& exponents) {
-    auto& own = exponents[static_cast<std::size_t>(axis)];
-    if (axis + 1 == d_) {
-      own = left;
-      exponents_.push_back(exponents);
-      return;
-    }
-    for (own = left; own >= 0; --own) list(axis + 1, left - own, exponents);
-    own = 0;
-  }
-
-  /// Monomial t at x, with the power of one axis lowered by one (lowered = -1: none).
-  double monomial(const double* x, Index t, Index lowered) const {
-    double value = 1.0;
-    for (Index a = 0; a < d_; ++a) {
-      const int power = exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)] - (a == lowered ? 1 : 0);
-      for (int p = 0; p < power; ++p) value *= x[a];
-    }
-    return value;
-  }
-
-  Index d_;
-  std::vector<std::vector<int>> exponents_;
-};
 
 /// Offsets of the neighbours of one query in units of half the neighbourhood, and their weights.
 struct Neighborhood {
@@ -109,7 +61,7 @@ void local_polynomial_fit(const double* queries, Index n_queries, Index d, const
                           int threads) {
   if (degree < 1 || degree > 2) throw std::invalid_argument("local_polynomial_fit: degree must be 1 or 2");
   check_rows<Index>("local_polynomial_fit", {"neighbors", neighbors, n_queries * k, k}, "n_nodes", n_nodes, threads);
-  const Monomials monomials(d, degree);
+  const Powers monomials(d, degree, Powers::Order::constant_first);
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);
     RowMatrix design(k, monomials.size()), targets(k, v);
@@ -133,7 +85,7 @@ void local_hermite_fit(const double* queries, Index n_queries, Index d, const do
                        int degree, double* result, double* slopes, int threads) {
   if (degree < 1 || degree > 3) throw std::invalid_argument("local_hermite_fit: degree must lie between 1 and 3");
   check_rows<Index>("local_hermite_fit", {"neighbors", neighbors, n_queries * k, k}, "n_nodes", n_nodes, threads);
-  const Monomials monomials(d, degree);
+  const Powers monomials(d, degree, Powers::Order::constant_first);
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Neighborhood around(k, d);
     RowMatrix design(k * (1 + d), monomials.size()), targets(k * (1 + d), v);
@@ -147,15 +99,16 @@ void local_hermite_fit(const double* queries, Index n_queries, Index d, const do
         const double weight = around.weights[static_cast<std::size_t>(a)];
         const double* offset = around.offsets.row(a);
         monomials.values(offset, design.row(first));
-        scale(design.row(first), design.cols(), weight);
         std::copy_n(values + node * v, v, targets.row(first));
         scale(targets.row(first), v, weight);
         for (Index b = 0; b < d; ++b) {
           // In scaled coordinates a derivative is the gradient over the unit: of the size of a difference of values.
-          monomials.derivatives(offset, b, design.row(first + 1 + b));
+          monomials.derivatives(design.row(first), b, design.row(first + 1 + b));
           scale(design.row(first + 1 + b), design.cols(), weight);
           for (Index c = 0; c < v; ++c) targets(first + 1 + b, c) = (weight / unit) * gradient[c * d + b];
         }
+        // Only now, since derivatives come from the values.
+        scale(design.row(first), design.cols(), weight);
       }
       const RowMatrix& coefficients = fit.solve(design, targets);
       std::copy_n(coefficients.data(), v, result + i * v);

@@ -21,6 +21,9 @@ constexpr int kMostDegree = 8;
 
 // Equations for each coefficient: fewer leave no misfit to see, more reach farther.
 constexpr double kEquations = 1.7;
+// Of the equations for each coefficient so many must remain where slopes do not count: a polynomial through all of its
+// pairs is in no visible doubt.
+constexpr double kRemaining = 1.3;
 // Weights are 1 / (|u| + this)^2, with u in units of the farthest pair.
 constexpr double kCore = 0.1;
 // Columns of the design that the ones before explain to this share are open.
@@ -73,8 +76,8 @@ class Fitter {
       : s_(samples), powers_(powers), degrees_(degrees, degrees + n_degrees),
         per_pair_(samples.jacobians == nullptr ? 1 : 1 + samples.d), coordinates_(k, samples.d),
         distance_(static_cast<std::size_t>(k)), order_(static_cast<std::size_t>(k)),
-        design_(most_pairs * per_pair_, powers.size()), targets_(most_pairs * per_pair_, samples.v),
-        work_(most_pairs * per_pair_, powers.size() + samples.tested),
+        counted_(static_cast<std::size_t>(most_pairs)), design_(most_pairs * per_pair_, powers.size()),
+        targets_(most_pairs * per_pair_, samples.v), work_(most_pairs * per_pair_, powers.size() + samples.tested),
         product_(static_cast<std::size_t>(powers.size() + samples.tested)),
         weights_(static_cast<std::size_t>(most_pairs * per_pair_)),
         functional_(static_cast<std::size_t>(most_pairs * per_pair_)),
@@ -146,6 +149,7 @@ class Fitter {
     double* values = design_.row(first);
     powers_.values(u, values);
     std::copy_n(s_.values + row * v, v, targets_.row(first));
+    counted_[static_cast<std::size_t>(a)] = per_pair_;
     if (per_pair_ == 1) return;
     for (Index b = 0; b < d; ++b) powers_.derivatives(values, b, design_.row(first + 1 + b));
     // du/dx = M = W^T J, (d, p), and dz/du = J_z M^T (M M^T)^-1, the slopes along the source's tangents.
@@ -163,6 +167,7 @@ class Fitter {
       }
     }
     if (!factor(gram_.data(), d, kFlattened)) {
+      counted_[static_cast<std::size_t>(a)] = 1;
       for (Index b = 0; b < d; ++b) {
         std::fill_n(design_.row(first + 1 + b), powers_.size(), 0.0);
         std::fill_n(targets_.row(first + 1 + b), v, 0.0);
@@ -191,8 +196,10 @@ class Fitter {
   void solve(int degree, double* value, double* doubt) {
     const Index d = s_.d, tested = s_.tested, terms = terms_of(d, degree), skipped = powers_.size() - terms;
     const Index pairs = pairs_of_fit(d, degree, per_pair_ > 1), rows = pairs * per_pair_, width = terms + tested;
-    weigh(pairs, width, terms, skipped);
     *doubt = std::numeric_limits<double>::infinity();
+    const Index counted = std::accumulate(counted_.begin(), counted_.begin() + pairs, Index{0});
+    if (static_cast<double>(counted) < kRemaining * static_cast<double>(terms)) return;
+    weigh(pairs, width, terms, skipped);
     Index top = 0;
     double pivot = 0.0;
     for (Index t = 0; t < terms; ++t) {
@@ -221,7 +228,7 @@ class Fitter {
       const double* rest = work_.data() + r * width + terms;
       for (Index c = 0; c < tested; ++c) misfit += rest[c] * rest[c];
     }
-    *doubt = std::sqrt(misfit / static_cast<double>(rows - top)) / std::abs(pivot);
+    *doubt = std::sqrt(misfit / static_cast<double>(counted - top)) / std::abs(pivot);
   }
 
   /// The weighted design of the nearest pairs beside their weighted tested targets.
@@ -297,7 +304,7 @@ class Fitter {
   double unit_ = 1.0;
   RowMatrix coordinates_;
   std::vector<double> distance_;
-  std::vector<Index> order_;
+  std::vector<Index> order_, counted_;
   RowMatrix design_, targets_, work_;
   std::vector<double> product_, weights_, functional_;
   std::vector<Reflection> reflected_;
@@ -324,7 +331,7 @@ void pair_fits(const PairedSamples& samples, const double* queries, Index n_quer
   }
   if (n_degrees < 1 || k < pairs) throw std::invalid_argument("pair_fits: too few neighbors for the degrees");
   check_rows<Index>("pair_fits", {"neighbors", neighbors, n_queries * k, k}, "n", samples.n, threads);
-  const Powers powers(samples.d, static_cast<int>(most));
+  const Powers powers(samples.d, static_cast<int>(most), Powers::Order::constant_last);
   parallel_chunks(n_queries, kQueries, threads, [&](Index, Index begin, Index end) {
     Fitter fitter(samples, k, degrees, n_degrees, powers, pairs);
     for (Index i = begin; i < end; ++i) {

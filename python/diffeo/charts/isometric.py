@@ -79,6 +79,10 @@ class IsometricChart:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""
         return self.embedding._chart.measurements(coordinates, n_threads)
 
+    def slopes(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
+        """Derivatives (count, m, d) of the measurements by the intrinsic coordinates."""
+        return self.embedding._chart.expansion(coordinates, n_threads)[1]
+
     def outside(self, coordinates: FloatArray, n_threads: int) -> NDArray[np.bool_]:
         """Which intrinsic coordinates (count, d) lie outside of the sampled domain."""
         return self.embedding._chart.outside(coordinates, n_threads)

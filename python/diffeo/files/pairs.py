@@ -15,7 +15,9 @@ from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.paired.components import Components
 from diffeo.matching.paired.direction import PairFit
 from diffeo.matching.paired.kernel_fit import KernelFit
+from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import possible_degrees
+from diffeo.matching.paired.radial import PROFILES
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.transformation import Transformation
 
@@ -56,7 +58,8 @@ def paired_content(t: Transformation) -> Content:
         content |= fields_of(at, components, schema.COMPONENTS)
     for way in WAYS:
         fit: PairFit = getattr(joined, way)
-        content |= fields_of(f"{way}.", fit, schema.PAIR_FIT) | fields_of(f"{way}.", fit.kernel, schema.KERNEL_FIT)
+        rules = schema.LOCAL_KERNELS if isinstance(fit.kernel, LocalKernels) else schema.KERNEL_FIT
+        content |= fields_of(f"{way}.", fit, schema.PAIR_FIT) | fields_of(f"{way}.", fit.kernel, rules)
     return content
 
 
@@ -76,7 +79,7 @@ def build_paired(content: Content, assemble: bool) -> Transformation | None:
     for way, (source, target) in zip(WAYS, (components, components[::-1]), strict=True):
         sizes = {"n": len(pairs), "r": source.axes.shape[1], "v": target.axes.shape[1]}
         taken = take(content, f"{way}.", schema.PAIR_FIT, sizes)
-        kernel = KernelFit(**take(content, f"{way}.", schema.KERNEL_FIT, sizes))
+        kernel = _kernel_taken(content, f"{way}.", sizes)
         if sizes["t"] != sizes["g"] + 1 or (taken["missed"] < 0).any() or (taken["trust"] < 0).any():
             raise errors.InputError(f"{way}.trust or {way}.missed do not fit its degrees, or are negative")
         fits.append((taken, kernel))
@@ -92,6 +95,20 @@ def build_paired(content: Content, assemble: bool) -> Transformation | None:
             possible = possible_degrees(len(sample), sample.dim, sample.with_slopes)
             if not (np.isin(taken["degrees"], possible).all() and (np.diff(taken["degrees"]) > 0).all()):
                 raise errors.InputError(f"{WAYS[i]}.degrees are not those that {len(pairs)} pairs can carry")
-            found.append(PairFit(sample, components[i], components[1 - i], kernel=kernel, **taken))
+            known = kernel if isinstance(kernel, KernelFit) else LocalKernels(sample, **kernel)
+            found.append(PairFit(sample, components[i], components[1 - i], kernel=known, **taken))
         charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
     return assembled(charts, pairs, held_out, (found[0], found[1]), whole["problems"], whole["n_jobs"])
+
+
+def _kernel_taken(content: Content, at: str, sizes: dict[str, int]) -> KernelFit | Content:
+    """The kernel fit of a direction; or what is known of local ones, which need the sample."""
+    local = at + "factor" in content
+    taken = take(content, at, schema.LOCAL_KERNELS if local else schema.KERNEL_FIT, sizes)
+    if taken["profile"] not in PROFILES:
+        raise errors.InputError(f"{at}profile is {taken['profile']!r:.60}: one of {', '.join(PROFILES)} is needed")
+    if local:
+        return taken
+    if sizes["D"] != sizes["C"] * (1 + sizes["b"]):
+        raise errors.InputError(f"{at}dual does not fit its centres and directions")
+    return KernelFit(**taken)

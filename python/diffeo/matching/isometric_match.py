@@ -20,6 +20,7 @@ from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
 from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByIsometry
+from diffeo.matching.paired.framed_landmarks import Frames, frames_of, left_out_frames
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.matching.wrong_landmarks import by_motion
@@ -36,11 +37,16 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     sifted = by_motion(problem, a, b)
     problem = sifted.problem
     at_a, at_b = problem.located(a, b)
+    frames = _frames(problem, a, b, (at_a, at_b))
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
-    found = _candidates(problem, a, b, (at_a, at_b), doubt)
+    found = _candidates(problem, a, b, (at_a, at_b) if frames is None else (frames.at_a, frames.at_b), doubt)
+    left_out = None
+    if frames is not None:
+        dropped += frames.problems(problem.numbered(np.arange(problem.count)), problem.names)
+        found.alignments[0], left_out = left_out_frames(frames, found.alignments[0], known_unit=problem.known_unit)
     alignment = found.alignments[0]
     noise = _noise(problem, a, b, alignment, (at_a, at_b))
-    forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt, noise)
+    forward, backward = _taught(problem, a, b, alignment, (at_a, at_b), doubt, noise, left_out)
     diagnostics = diagnose_isometric(a, b, alignment, at_b, problem.known_unit, problem.names, noise)
     diagnostics.problems[:0] = dropped + found.problems
     if not noise.explains:
@@ -80,14 +86,19 @@ def _taught(
     located: tuple[FloatArray, FloatArray],
     doubt: float,
     noise: LandmarkNoise,
+    left_out: FloatArray | None,
 ) -> tuple[LandmarkCorrection | None, LandmarkCorrection | None]:
-    """What the landmarks teach beyond the alignment, forward and, where there is a way back, backward."""
+    """What the landmarks teach beyond the alignment, forward and, where there is a way back, backward.
+
+    `left_out` are their places by alignments without each, where these are known.
+    """
     if problem.landmarks is None:
         return None, None
     (at_a, at_b), (y_a, y_b), n_threads = located, problem.landmarks.points, problem.n_threads
-    left_out = alignment.forward(at_a)
-    if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
-        left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
+    if left_out is None:
+        left_out = alignment.forward(at_a)
+        if alignment.kind in ("rigid", "similarity") and not len(b.embedding.periods_):
+            left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
     known: dict[str, Any] = {"doubt": doubt, "searched": SEARCHED_OF_HALF if problem.is_half else SEARCHED}
     known["explained_by_noise"] = noise.explains
     forward = learn_correction(
@@ -114,6 +125,16 @@ def _noise(
         for side, marks, at in zip((a, b), problem.landmarks.marks, located, strict=True)
     )
     return landmark_noise(of_a, of_b, alignment, located, b.embedding.periods_)
+
+
+def _frames(
+    problem: MatchProblem, a: IsometricChart, b: IsometricChart, located: tuple[FloatArray, FloatArray]
+) -> Frames | None:
+    """Frames of the landmarks, where they carry derivatives and both sides have as many dimensions."""
+    pairs = problem.landmarks
+    if pairs is None or not pairs.with_derivatives or not problem.invertible:
+        return None
+    return frames_of(pairs, a, b, located, problem.n_threads, known_unit=problem.known_unit)
 
 
 def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:

@@ -55,8 +55,10 @@ def match(
     landmarks : Pairs, tuple of array_like (points_a (L, m_a), points_b (L, m_b)), or integer array_like of shape (L, 2)
         Measurements of L common inputs (`Observation.measure`), or rows of `obs_a` and `obs_b` that belong together. d + 1
         in general position determine the alignment of isometric coordinates; with fewer, or None, shape and density of the two
-        samples decide what is left open (they must then be drawn alike). Diffusion coordinates need as many as there are
-        coordinates; curved domains as many as the largest leading block of eigenvalues has members, or one fewer.
+        samples decide what is left open (they must then be drawn alike). One is enough, and two overdetermine it, where Pairs
+        carry derivatives (`diffeo.measure_pairs` with ``like=(obs_a, obs_b)``): these align frames. Diffusion coordinates need
+        as many as there are coordinates; curved domains as many as the largest leading block of eigenvalues has members, or
+        one fewer.
     coordinates : {"auto", "isometric", "diffusion"}
         "auto" takes isometric coordinates where they are good (flat domains, closed ones included). Else what is expected to be
         least wrong: isometric ones all the same; samples of A registered on B's manifold, from a start by diffusion

@@ -101,12 +101,16 @@ def as_tensor(values: Any, name: str = "inputs") -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """Arguments of the model for some samples, how many there are, and how many perturbed copies of all of them."""
+    """Arguments of the model for some samples, how many there are, and how many perturbed copies of all of them.
+
+    `tangents` (size, ..., d) are the directions along which a smoothed network is averaged; None for all.
+    """
 
     positional: list[Any]
     keywords: dict[str, Any]
     size: int
     copies: int = 1
+    tangents: Any = None
 
     @property
     def mask(self) -> torch.Tensor | None:
@@ -125,6 +129,7 @@ class Batch:
             [cut(value) for value in self.positional],
             {name: cut(value) for name, value in self.keywords.items()},
             min(last, self.size) - first,
+            tangents=cut(self.tangents),
         )
 
 
@@ -133,16 +138,22 @@ def check_smooth(smooth: Any) -> float | None:
     return None if smooth is None else real(smooth, "smooth", above=0.0)
 
 
-def perturbed(x: torch.Tensor, scale: float) -> torch.Tensor:
+def perturbed(x: torch.Tensor, scale: float, tangents: torch.Tensor | None = None) -> torch.Tensor:
     """Copies x + scale z_k of a batch (b, ...), as (K b, ...): normal z_k in pairs of either sign, the same for every x.
 
     The mean over the copies is then one function of x, as smooth as the mean of K shifted networks, with the Jacobian that is
-    the mean of theirs.
+    the mean of theirs. With orthonormal `tangents` T (b, ..., d), the copies are x + scale T T^t z_k: normal along the span of
+    T, and the same for any basis of it, so that the mean is one function on the set that the inputs fill. Its Jacobian along T
+    is then the mean but for terms of second order in the scale, by which T turns.
     """
     import torch
 
     z = np.random.default_rng(0).standard_normal((N_COPIES // 2, 1, *x.shape[1:]))
     offsets = torch.tensor(scale * np.concatenate([z, -z]), dtype=x.dtype, device=x.device)
+    if tangents is not None:
+        spanned = tangents.flatten(1, -2)
+        along = torch.einsum("kp,bpd->kbd", offsets.flatten(1), spanned)
+        offsets = torch.einsum("bpd,kbd->kbp", spanned, along).unflatten(-1, x.shape[1:])
     return (x + offsets).flatten(0, 1)
 
 
@@ -154,7 +165,14 @@ def smoothed(batch: Batch, scale: float | None) -> Batch:
         raise errors.ParameterError(
             "smooth is for networks of one floating input; mappings and integers cannot be varied"
         )
-    return Batch([perturbed(batch.positional[0], scale)], {}, batch.size, N_COPIES)
+    return Batch([perturbed(batch.positional[0], scale, batch.tangents)], {}, batch.size, N_COPIES)
+
+
+def say_cost(smooth: float | None) -> None:
+    """Say what a smoothed network costs, before it runs."""
+    if smooth is not None:
+        said = "smooth=%g: the network runs on %d perturbed copies of every input, and takes as many times as long"
+        _logger.info(said, smooth, N_COPIES)
 
 
 def arguments(batch: Any, place: torch.device, dtype: torch.dtype | None, row: int, *, trial: bool = False) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,14 @@ from diffeo.networks.batches import (
     N_COPIES,
     Batch,
     arguments,
+    as_tensor,
     check_dense,
     check_smooth,
     host,
     in_batches,
     raise_non_finite,
     sample_set,
+    say_cost,
     smoothed,
 )
 from diffeo.networks.hooks import TRIAL_ROWS, all_calls
@@ -34,6 +36,7 @@ from diffeo.networks.measurement import Measurement, bar_of, measure, measure_la
 from diffeo.networks.memory_need import Need, rows_within, tried
 from diffeo.networks.model_state import checked_model, failures_named, prepared
 from diffeo.networks.reduction import Reduce, check_reduce
+from diffeo.networks.responses import Samples, check_samples
 from diffeo.networks.sinks import Sink
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def capture(
     *,
     reduce: Reduce = None,
     smooth: float | None = None,
+    tangents: Any = None,
     out: str | os.PathLike[str] | None = None,
     batch_size: int = 1024,
     max_memory: int | None = None,
@@ -80,7 +84,10 @@ def capture(
     smooth : float, optional
         Standard deviation, in input units, of Gaussian perturbations of every coordinate of the input, over 32 of which
         (the same for all inputs) activations are averaged. What kinks (rectifiers, max pooling) do at that scale remains,
-        without the kinks. Inputs must be one floating array.
+        without the kinks, and 32 times as many inputs run. Inputs must be one floating array.
+    tangents : ndarray or torch.Tensor of shape (n, ..., d), optional
+        Orthonormal directions of the set that the inputs fill: a smoothed network is averaged along them alone, whatever
+        their basis. For arrays of inputs, and of no use without `smooth`.
     out : path, optional
         A directory: each layer is streamed to a .npy file there, named by its percent-encoded name
         ("@output.npy" for ""), which appears, or replaces an older one, only when everything has succeeded.
@@ -127,7 +134,7 @@ def capture(
     here by rounding, and at padded positions, where it gives zeros.
     """
     names = [layers] if isinstance(layers, str) else layers
-    run = _Pass(smooth, out, batch_size, max_memory, device, verbose)
+    run = _Pass(smooth, tangents, out, batch_size, max_memory, device, verbose)
     return _captured({"": model}, inputs, {"": names}, {"": reduce}, run)[""]
 
 
@@ -139,6 +146,7 @@ def capture_networks(
     *,
     reduce: Any = None,
     smooth: float | None = None,
+    tangents: Any = None,
     out: str | os.PathLike[str] | None = None,
     batch_size: int = 1024,
     max_memory: int | None = None,
@@ -153,7 +161,7 @@ def capture_networks(
     ----------
     models : mapping of str to torch.nn.Module
         Networks by names of your choice.
-    inputs, smooth, batch_size, max_memory, device, verbose
+    inputs, smooth, tangents, batch_size, max_memory, device, verbose
         As in `capture`.
     layers : str, iterable of str, or mapping of the names of networks to these
         For all networks, or for each.
@@ -182,7 +190,8 @@ def capture_networks(
         if isinstance(layers, Mapping)
         else dict.fromkeys(models, [layers] if isinstance(layers, str) else layers)
     )
-    return _captured(models, inputs, asked, rules, _Pass(smooth, out, batch_size, max_memory, device, verbose))
+    run = _Pass(smooth, tangents, out, batch_size, max_memory, device, verbose)
+    return _captured(models, inputs, asked, rules, run)
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,7 @@ class _Pass:
     """How inputs are fed to networks, and where activations go; described at `capture`."""
 
     smooth: float | None
+    tangents: Any
     out: str | os.PathLike[str] | None
     batch_size: int
     max_memory: int | None
@@ -202,7 +212,14 @@ def _captured(
 ) -> dict[str, dict[str, NDArray[Any]]]:
     """What `capture_networks` gives, of layers and rules by the names of networks."""
     integer(how.batch_size, "batch_size", 1)
-    smooth = check_smooth(how.smooth)
+    smooth, tangents = check_smooth(how.smooth), how.tangents
+    if tangents is not None:
+        if smooth is None:
+            raise errors.ParameterError(
+                "tangents are those along which a network is smoothed: give smooth=, or leave them out"
+            )
+        check_samples(Samples(inputs, tangents), "bursts", how.batch_size)
+    say_cost(smooth)
     limit = memory_limit() if how.max_memory is None else integer(how.max_memory, "max_memory", 1)
     folder = None if how.out is None else Path(how.out)
     networks = []
@@ -218,7 +235,7 @@ def _captured(
         for network in networks:
             network.place, network.dtype = cleanup.enter_context(prepared(network.model, how.device))
         bar = cleanup.enter_context(bar_of(inputs, how.verbose))
-        _run(networks, inputs, how.batch_size, limit, bar, cleanup)
+        _run(networks, inputs, tangents, how.batch_size, limit, bar, cleanup)
         return {network.name: {key: sink.close() for key, sink in network.sinks.items()} for network in networks}
 
 
@@ -271,7 +288,9 @@ class _Network:
             self.sinks[key].append(values)
 
 
-def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar: Any, cleanup: ExitStack) -> None:
+def _run(
+    networks: list[_Network], inputs: Any, tangents: Any, batch_size: int, limit: int, bar: Any, cleanup: ExitStack
+) -> None:
     """Pass all batches through all networks, into their sinks."""
     import torch
 
@@ -283,11 +302,12 @@ def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar
         batch_size = max(1, batch_size // N_COPIES)
     if total:
         few = inputs[:TRIAL_ROWS]
-        needs = [network.tried(arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]
+        trials = [(network, arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]
+        needs = [network.tried(_along(network, batch, tangents, 0)) for network, batch in trials]
         batch_size = min(batch_size, rows_within(limit, needs, total, keeps=networks[0].folder is None))
     for raw in in_batches(inputs, batch_size):
         for network in networks:
-            batch = arguments(raw, network.place, network.dtype, row)
+            batch = _along(network, arguments(raw, network.place, network.dtype, row), tangents, row)
             if row == 0 and not total and batch.positional:
                 network.tried(batch)
             network.run(batch, row, total, cleanup)
@@ -303,3 +323,11 @@ def _run(networks: list[_Network], inputs: Any, batch_size: int, limit: int, bar
     if not row:
         raise errors.SampleSizeError("inputs hold no samples")
     raise_non_finite({network.layer(key): sink.bad for network in networks for key, sink in network.sinks.items()}, row)
+
+
+def _along(network: _Network, batch: Batch, tangents: Any, row: int) -> Batch:
+    """The batch that begins at `row`, with its tangents."""
+    if tangents is None:
+        return batch
+    dtype = batch.positional[0].dtype
+    return replace(batch, tangents=as_tensor(tangents[row : row + batch.size]).to(network.place, dtype))

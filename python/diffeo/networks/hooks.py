@@ -70,7 +70,8 @@ class _Reached(BaseException):
 class Layers:
     """Chosen neurons of some layers, side by side, as a function of a batch; duals and graphs kept, later layers not run.
 
-    `calls` and `neurons` have an entry a layer: which call to listen to, and which columns of it count (None: all).
+    `calls` and `neurons` have an entry a layer: which call to listen to, and which columns of it count (None: all). A network
+    that is smoothed along tangents is told those (b, ..., d) of the next batches by `tangents`.
     """
 
     model: torch.nn.Module
@@ -82,6 +83,12 @@ class Layers:
     keys: list[str] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
     neurons: list[IntArray | None] = field(default_factory=list)
+    tangents: torch.Tensor | None = None
+
+    def along(self, tangents: FloatArray | None) -> Layers:
+        """The same layers for a batch with these tangents, which only a smoothed network asks for."""
+        self.tangents = None if tangents is None or self.smooth is None else self.send(tangents)
+        return self
 
     def send(self, values: FloatArray) -> torch.Tensor:
         """A copy on the model's device, in its dtype."""
@@ -124,19 +131,19 @@ class Layers:
                 hooks.callback(target.module.register_forward_hook(listen(k)).remove)
             with suppress(_Reached):
                 # A copy: it may work in place on its input, which is used again.
-                self.model(x.clone() if self.smooth is None else perturbed(x, self.smooth))
+                self.model(x.clone() if self.smooth is None else perturbed(x, self.smooth, self.tangents))
         for k, target in enumerate(self.targets):
             if k not in parts:
                 raise errors.CaptureError(f"{say(target.name)} is called a varying number of times, now {counts[k]}")
         return parts[0] if len(parts) == 1 else torch.cat([parts[k] for k in range(len(parts))], dim=1)
 
-    def try_out(self, inputs: FloatArray) -> list[int]:
+    def try_out(self, inputs: FloatArray, tangents: FloatArray | None = None) -> list[int]:
         """Find the calls to listen to, and make sure that rows depend on their own input only; return the widths.
 
         Equal to 100 units of rounding when run again; to its square root when rows are left out of the batch.
         """
         x = self.send(inputs)
-        batch = smoothed(Batch([x.clone()], {}, len(x)), self.smooth)
+        batch = smoothed(Batch([x.clone()], {}, len(x), tangents=self.along(tangents).tangents), self.smooth)
         calls = all_calls(self.model, self.targets, batch, self.reduce)
         found = [(target, *pair) for target in self.targets for pair in call_keys(target, len(calls[target.name]))]
         if not found:
@@ -151,7 +158,7 @@ class Layers:
         half = len(x) // 2
         again = host(self(x))
         # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
-        part = host(self(x[half:]))
+        part = host(self.along(None if tangents is None else tangents[half:])(x[half:]))
         begin = 0
         for key, first in zip(self.keys, firsts, strict=True):
             columns = slice(begin, begin + first.shape[1])

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seeded
-from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, check_smooth, host, raise_non_finite, sample_set
+from diffeo.networks.batches import (
+    N_COPIES,
+    as_tensor,
+    bad_rows,
+    check_smooth,
+    host,
+    raise_non_finite,
+    sample_set,
+    say_cost,
+)
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
 from diffeo.networks.model_state import checked_model, failures_named, prepared
@@ -160,7 +169,8 @@ def measure(
         How positions (tokens, time steps, pixels) are reduced, as in `capture`.
     smooth : float, optional
         Measure the network averaged over 32 fixed Gaussian perturbations of this standard deviation, as in `capture`: for
-        piecewise-linear networks. Landmarks must be captured with the same number.
+        piecewise-linear networks, at 32 times the cost. Along the tangents where these are given, whatever their basis.
+        Landmarks must be captured with the same number, and along their tangents.
     neurons : int or array of int, optional
         None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those. Columns of what
         `reduce` leaves.
@@ -253,9 +263,10 @@ def measured_layers(
     with prepared(model, recipe.device) as (place, dtype), bar_of(inputs, recipe.verbose) as bar:
         chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, recipe.reduce, smooth)
         _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
-        _, trial, _ = next(samples.blocks(TRIAL_ROWS))
+        say_cost(smooth)
+        _, trial, directions = next(samples.blocks(TRIAL_ROWS))
         with failures_named(model, 0, len(trial)):
-            widths = chosen.try_out(trial)
+            widths = chosen.try_out(trial, directions)
         numbers = _neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
         chosen.neurons = [*numbers]
         bursts = recipe.covariances == "bursts"

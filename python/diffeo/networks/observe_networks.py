@@ -79,7 +79,8 @@ def observe(
     smooth : float, optional
         For piecewise-linear networks (rectifiers, max pooling), whose Jacobians jump: observe the network averaged over 32
         fixed Gaussian perturbations of the input of this standard deviation (input units; the spacing of the samples is a
-        good first choice). Capture landmarks and what is to be transformed with the same number.
+        good first choice), along the tangents where these are given: 32 times as many passes. Measure landmarks and what is
+        to be transformed with the same number, and along their tangents (`Observation.measure`).
     neurons : int or array_like of int, optional
         How many neurons to draw with `rng`, or which; None takes all.
     covariances : {"jacobians", "bursts"}
@@ -311,10 +312,19 @@ def observed(
 
 
 @sound
-def measure_alike(observation: Observation, model: Any, inputs: Any, *, reduce: Reduce, **passing: Any) -> FloatArray:
+def measure_alike(
+    observation: Observation, model: Any, inputs: Any, reduce: Reduce, tangents: Any, **passing: Any
+) -> FloatArray:
     """Measurements (L, m) of other inputs, as `Observation.measure` gives them; `passing` goes to `capture`."""
     options = observation.options
-    layer = options.layer or ""
+    layer, along = options.layer or "", options.smooth is not None and options.tangents
+    if along and tangents is None:
+        raise errors.ParameterError(
+            "the network was observed as its mean along the tangents of each input (smooth= and tangents=): give tangents= of "
+            "these inputs, too, of shape (L, *input_shape, d)"
+        )
+    if along:
+        passing["tangents"] = tangents
     captured = capture(model, inputs, [layer], reduce=reduce, smooth=options.smooth, **passing)[layer]
     if captured.shape[1] != options.width or options.neurons is None:
         raise errors.InputError(

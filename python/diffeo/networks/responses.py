@@ -122,7 +122,9 @@ def measure_jacobians(
             tangents = layers.send(directions)
         with failures_named(layers.model, block.start, len(x)):
             if block.start == 0:
+                layers.along(None if directions is None else directions[:TRIAL_ROWS])
                 _check_smooth(layers, x[:TRIAL_ROWS], tangents[:TRIAL_ROWS], differentiate)
+            layers.along(directions)
             y, derivatives = differentiate(x, tangents)
         found = found or [
             (np.empty((len(samples), m)), np.empty((len(samples), m, samples.n_directions)))
@@ -164,10 +166,15 @@ def measure_bursts(
         moved = (x[:, None] + change).reshape(-1, *x.shape[1:])
         with failures_named(layers.model, block.start, len(x)):
             if block.start == 0:
+                layers.along(None if tangents is None else tangents[:TRIAL_ROWS])
                 seen = operators_used(layers, layers.send(x[:TRIAL_ROWS]))
                 _warn_of_half_precision([say(key) for key in layers.keys], seen.half)
-            parts = [host(layers(layers.send(moved[k : k + batch_size]))) for k in range(0, len(moved), batch_size)]
-            y = host(layers(layers.send(x)))
+            parts = []
+            for k in range(0, len(moved), batch_size):
+                few = moved[k : k + batch_size]
+                layers.along(None if tangents is None else tangents[np.arange(k, k + len(few)) // n_bursts])
+                parts.append(host(layers(layers.send(few))))
+            y = host(layers.along(tangents)(layers.send(x)))
         around = np.concatenate(parts).reshape(len(x), n_bursts, -1)
         found = found or [
             (np.empty((len(samples), m)), np.empty((len(samples), n_bursts, m)))

@@ -209,6 +209,7 @@ class Observation:
         inputs: Any,
         *,
         reduce: Reduction = None,
+        tangents: Any = None,
         batch_size: int = 1024,
         device: Any = None,
         verbose: bool = False,
@@ -222,8 +223,8 @@ class Observation:
         inputs : array_like or torch.Tensor of shape (L, ...)
         reduce : callable, optional
             Only for an observation from a file whose `reduce` was a callable, which no file holds.
-        batch_size, device, verbose
-            As in `diffeo.observe`.
+        tangents, batch_size, device, verbose
+            As in `diffeo.observe`; tangents are needed where the network was smoothed along them.
 
         Raises
         ------
@@ -238,7 +239,7 @@ class Observation:
         from diffeo.networks.observe_networks import measure_alike
 
         rule = self.options.rule(reduce)
-        return measure_alike(self, model, inputs, reduce=rule, batch_size=batch_size, device=device, verbose=verbose)
+        return measure_alike(self, model, inputs, rule, tangents, batch_size=batch_size, device=device, verbose=verbose)
 
     @cached_property
     def length_noise(self) -> float:

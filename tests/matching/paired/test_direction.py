@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from diffeo.matching.paired.direction import fit_direction
 from diffeo.matching.paired.kernel_fit import Effort
+from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import local_fits
 from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff
 from support.samples import square
@@ -63,11 +64,27 @@ def test_a_smooth_pair_is_met_to_high_order():
     assert fit.degrees[-1] >= 6
 
 
-def test_more_pairs_than_the_kernels_take():
+def test_more_pairs_than_one_kernel_fit_takes():
     a, b = with_cliff(2, 5, 1, 25.0), with_cliff(2, 6, 2, 12.0)
     sample, source, target = sample_of_pairs(pairs_of(a, b, square(1200, 2, 3)), 2)
-    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, 300, 300, 600, 100))
-    assert len(fit.known) == 300
+    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, known=300, tried=60))
+    assert isinstance(fit.kernel, LocalKernels)
     assert len(np.unique(fit.known)) == 300
     new = square(400, 2, 9)
-    assert relative(fit.predict(a(new)[0], 0).values, b(new)[0]) < 0.02
+    predicted = fit.predict(a(new)[0], 0)
+    assert relative(predicted.values, b(new)[0]) < 0.02
+    # A query is answered alike alone and among others.
+    assert np.allclose(fit.predict(a(new[:1])[0], 0).values, predicted.values[:1], rtol=1e-9)
+
+
+def test_nothing_goes_wild_between_cliffs_at_different_places():
+    """Where slopes of all near pairs but the centre do not count, a polynomial goes through all it has, far from the truth."""
+    a, b = with_cliff(2, 5, 1, 60.0), with_cliff(2, 6, 2, 50.0)
+    turned = square(300, 2, 3)[:, ::-1].copy()
+    pairs = pairs_of(a, lambda x: b(x[:, ::-1]), turned)
+    sample, source, target = sample_of_pairs(pairs, 2)
+    fit = fit_direction(sample, source, target, 0, 0, "A to B")
+    new = square(3000, 2, 9)
+    errors = np.linalg.norm(fit.predict(a(new)[0], 0).values - b(new[:, ::-1])[0], axis=1)
+    assert errors.max() < 5.0 * sample.spread
+    assert relative(fit.predict(a(new)[0], 0).values, b(new[:, ::-1])[0]) < 0.3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diffeo import Pairs
@@ -127,3 +129,16 @@ def test_the_core_refuses_what_it_cannot_fit(degrees, k, message):
     near[2, 1] = 100
     with pytest.raises(ValueError, match="pair_fits"):
         core.pair_fits(*given, sample.points[:5].copy(), near, np.array([1]), 6, 0, 1)
+
+
+def test_a_polynomial_through_all_that_counts_is_in_doubt():
+    pairs, a, _ = smooth_pairs(200)
+    sample, source, _ = sample_of_pairs(pairs, 2)
+    # Seen from any centre, all frames are flattened: no slope counts, and as many values as coefficients say nothing.
+    flat = replace(sample, jacobians=1e-3 * sample.jacobians)
+    queries = source.reduced(a(square(50, 2, 3))[0])
+    found, usual = (local_fits(one, queries, np.array([1]), 0) for one in (flat, sample))
+    assert np.isinf(found.doubt).all()
+    assert np.isfinite(usual.doubt).all()
+    nearest = ((found.values[:, :1] - sample.values[None]) ** 2).sum(axis=2).min(axis=1)
+    assert np.allclose(nearest, 0.0)

@@ -16,13 +16,17 @@ inline Index binomial(Index n, Index k) {
 /// Number of monomials of d variables up to a degree.
 inline Index terms_of(Index d, int degree) { return binomial(d + degree, d); }
 
-/// Monomials of d variables up to a degree, the highest degree first and the constant last: those of a lower degree are
-/// the last ones.
+/// Monomials of d variables up to a degree, from the constant on or towards it: with the highest degree first those of
+/// a lower degree are the last ones.
 class Powers {
  public:
-  Powers(Index d, int degree) : d_(d) {
+  enum class Order { constant_first, constant_last };
+
+  Powers(Index d, int degree, Order order) : d_(d), order_(order) {
     std::vector<int> exponents(static_cast<std::size_t>(d), 0);
-    for (int total = degree; total >= 0; --total) list(0, total, exponents);
+    for (int total = 0; total <= degree; ++total) {
+      list(0, order == Order::constant_first ? total : degree - total, exponents);
+    }
     // Each as a product of one of lower degree and a variable; and its derivatives as multiples of lower ones.
     const Index count = size();
     lowered_.assign(static_cast<std::size_t>(count * d), -1);
@@ -31,7 +35,7 @@ class Powers {
         auto wanted = exponents_[static_cast<std::size_t>(t)];
         if (wanted[static_cast<std::size_t>(a)] == 0) continue;
         --wanted[static_cast<std::size_t>(a)];
-        for (Index s = t + 1; s < count; ++s) {
+        for (Index s = 0; s < count; ++s) {
           if (exponents_[static_cast<std::size_t>(s)] == wanted) {
             lowered_[static_cast<std::size_t>(t * d + a)] = s;
             break;
@@ -43,14 +47,14 @@ class Powers {
 
   Index size() const { return static_cast<Index>(exponents_.size()); }
 
-  /// All monomials at x (d).
+  /// All monomials at x (d), the factors of each in the order of the axes.
   void values(const double* x, double* row) const {
     const Index count = size();
-    row[count - 1] = 1.0;
-    for (Index t = count - 2; t >= 0; --t) {
-      Index a = 0;
-      while (lowered(t, a) < 0) ++a;
-      row[t] = row[lowered(t, a)] * x[a];
+    for (Index k = 0; k < count; ++k) {
+      const Index t = order_ == Order::constant_first ? k : count - 1 - k;
+      Index a = d_ - 1;
+      while (a >= 0 && lowered(t, a) < 0) --a;
+      row[t] = a < 0 ? 1.0 : row[lowered(t, a)] * x[a];
     }
   }
 
@@ -77,6 +81,7 @@ class Powers {
   }
 
   Index d_;
+  Order order_;
   std::vector<std::vector<int>> exponents_;
   std::vector<Index> lowered_;
 };

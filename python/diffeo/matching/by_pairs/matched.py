@@ -43,9 +43,9 @@ def match_pairs(
 
     For those who can ask both networks: no intrinsic coordinates, no landmarks, any topology, any number of dimensions that
     the pairs can fill. Around each query, polynomials in the source's tangent coordinates are fitted to the values *and
-    derivatives* of near pairs (Hermite moving least squares), and a ridge regression on Gaussian kernels to those of all. The
-    one that is expected to be nearer is taken, by its misfit and by what it misses of pairs left out in turn;
-    `t.predicted_error` says how near.
+    derivatives* of near pairs (Hermite moving least squares), and so is kriging with derivatives: to all pairs where these are
+    few, with a Gaussian or a Matern kernel. The best polynomial and the kriging are weighted by the errors that are expected of
+    them, by misfits and by what is missed of pairs left out in turn; `t.predicted_error` says how near the result is.
 
     Parameters
     ----------

@@ -102,7 +102,10 @@ def measure_pairs(
                 derivatives += [] if found.jacobians is None else [found.jacobians]
             else:
                 layer = one_layer(model, way.layer)
-                captured = capture(model, inputs, [layer], reduce=way.reduce, smooth=way.smooth, **common)[layer]
+                along = None if way.smooth is None else tangents
+                captured = capture(
+                    model, inputs, [layer], reduce=way.reduce, smooth=way.smooth, tangents=along, **common
+                )[layer]
                 chosen = choose_neurons(way.neurons, captured.shape[1], rng)
                 points.append(np.ascontiguousarray(captured[:, chosen], dtype=np.float64))
         except errors.DiffeoError as error:

@@ -1,7 +1,8 @@
-"""One way between two sides: local polynomials or the kernel fit, whichever is expected to be nearer at each query."""
+"""One way between two sides: local polynomials and kernels, weighted at each query by the errors expected of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,16 +15,18 @@ from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
 from diffeo.matching.paired.kernel_fit import FULL, Effort, KernelFit, equations_of, fit_kernels
+from diffeo.matching.paired.local_kernels import LocalKernels, fit_local_kernels
 from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
 from diffeo.matching.paired.sample import PairedSample
 
 # A polynomial that is farther from the kernel fit than this many times the latter's expected error is not believed; more is
 # allowed, by this power of how much smaller its own doubt is, up to such a ratio.
 AGREEMENT = (1.5, 1e3, 0.2)
-# A polynomial is in doubt by at least this share of its difference from the one of the next lower degree.
+# A polynomial is in doubt by at least this share of its difference from the ones of the next lower and the next higher degree:
+# one that fits its pairs exactly, on its side of a kink, says nothing of the other side.
 WITNESS = 0.1
-# Pairs at which errors are known by leaving them out; and those among which steep places are looked for.
-MOST_KNOWN, MOST_SEARCHED = 1500, 6000
+# Kernels around each query are not asked where they are expected to miss by so many times the doubt of a polynomial.
+NEEDLESS = 10.0
 # The share of pairs left out whose errors are within what is compared: the usual error would tempt into rare large ones.
 CAUTION = 0.9
 # Degrees chosen at fewer of these than this share are not computed.
@@ -59,7 +62,8 @@ class PairFit:
     source, target : Components
     degrees : ndarray of shape (g,), int64
         Of the local polynomials.
-    kernel : KernelFit
+    kernel : KernelFit or LocalKernels
+        One fit to all pairs, or where these are too many one around each query.
     known : ndarray of shape (k, ), int64
         Pairs at which errors of the kernel fit are known, because they were left out in turn.
     missed : ndarray of shape (k,)
@@ -76,7 +80,7 @@ class PairFit:
     source: Components
     target: Components
     degrees: IntArray
-    kernel: KernelFit
+    kernel: KernelFit | LocalKernels
     known: IntArray
     missed: FloatArray
     trust: FloatArray
@@ -101,11 +105,11 @@ class PairFit:
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
         queries = self.source.reduced(self._reach.pulled(points))
-        found = self._chosen(
+        found = self._combined(
             local_fits(self.sample, queries, self.degrees, n_threads),
-            self.kernel.predict(queries),
             self._expected_of_kernel(queries),
-        )
+            lambda rows: self.kernel.predict(queries[rows]),
+        )[0]
         return Predicted(self.target.restored(found.values), self.scale * found.expected)
 
     def outside(self, points: FloatArray, slack: float = 0.0) -> NDArray[np.bool_]:
@@ -137,30 +141,44 @@ class PairFit:
         expected: FloatArray = np.exp((weights * logs).sum(axis=1) / weights.sum(axis=1)) * beyond
         return float(self.trust[-1]) * expected
 
-    def _chosen(self, local: LocalFits, kernel: FloatArray, expected: FloatArray) -> Predicted:
-        best, least = self._best(local, kernel, expected)
-        rows = np.arange(len(best))
-        values = np.where((least < expected)[:, None], local.values[rows, best], kernel)
-        return Predicted(values, np.minimum(least, np.hypot(expected, ROUNDING * self.sample.spread)))
+    def _combined(
+        self, local: LocalFits, expected: FloatArray, kernel_at: Callable[[IntArray], FloatArray]
+    ) -> tuple[Predicted, IntArray]:
+        """At each query the polynomial that is in least doubt of those that do not contradict the kernels, and these, weighted
+        by precision; and which polynomial, or -1 where the kernels are expected to be nearer.
 
-    def _best(self, local: LocalFits, kernel: FloatArray, expected: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Which polynomial is in least doubt, and by how much, of those that do not contradict the kernel fit."""
+        `kernel_at` says what the kernels predict at some of the queries.
+        """
         floor = ROUNDING * self.sample.spread
         doubt = np.hypot(_doubted(local) * self.trust[:-1], floor)
-        limit = np.hypot(expected, floor)[:, None]
-        apart = np.linalg.norm(local.values - kernel[:, None], axis=2)
+        limit = np.hypot(expected, floor)
+        asked = np.arange(len(limit))
+        if isinstance(self.kernel, LocalKernels):
+            asked = np.flatnonzero(limit < NEEDLESS * doubt.min(axis=1))
+        kernel = kernel_at(asked)
+        apart = np.linalg.norm(local.values[asked] - kernel[:, None], axis=2)
+        most = limit[asked, None]
         with np.errstate(invalid="ignore"):
-            agreement = AGREEMENT[0] * np.clip(limit / doubt, 1.0, AGREEMENT[1]) ** AGREEMENT[2]
-        doubt[~(apart <= agreement * limit)] = np.inf
+            agreement = AGREEMENT[0] * np.clip(most / doubt[asked], 1.0, AGREEMENT[1]) ** AGREEMENT[2]
+        doubt[asked] = np.where(apart <= agreement * most, doubt[asked], np.inf)
         best = doubt.argmin(axis=1)
-        return best, doubt[np.arange(len(best)), best]
+        rows = np.arange(len(best))
+        least, values = doubt[rows, best], local.values[rows, best]
+        best[asked[least[asked] >= expected[asked]]] = -1
+        # Both by their precisions: they err in different ways.
+        share = 1.0 / (1.0 + (least[asked] / np.maximum(limit[asked], np.finfo(float).tiny)) ** 2)[:, None]
+        values[asked] = share * values[asked] + (1.0 - share) * kernel
+        return Predicted(values, np.minimum(least, limit)), best
 
 
 def _doubted(local: LocalFits) -> FloatArray:
-    """The doubt (count, g) of each polynomial, and at least a share of what it differs by from the one of lower degree."""
+    """The doubt (count, g) of each polynomial, and at least a share of what it differs by from its neighbours in degree."""
     steps = np.linalg.norm(np.diff(local.values, axis=1), axis=2)
     doubt = local.doubt.copy()
+    known = np.isfinite(doubt)
     doubt[:, 1:] = np.maximum(doubt[:, 1:], WITNESS * steps)
+    # Where the higher one is open, there is no second opinion.
+    doubt[:, :-1] = np.maximum(doubt[:, :-1], np.where(known[:, 1:], WITNESS * steps, 0.0))
     return doubt
 
 
@@ -175,17 +193,19 @@ def fit_direction(
 ) -> PairFit:
     """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
 
-    Where pairs are too many for the kernel fit, half of those it takes are drawn where polynomials are in doubt.
+    Where pairs are too many for one kernel fit, kernels are fitted around each query.
     """
     rng = np.random.default_rng(seed)
     degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
     with stage(f"fit {name}"):
-        rows = _rows_of_kernels(sample, degrees, rng, n_threads, effort.equations)
-        trained = fit_kernels(sample, rows, rng, effort)
-        rows = trained.rows
-        some = np.sort(rng.permutation(len(rows))[:MOST_KNOWN])
-        errors = np.linalg.norm(trained.missed, axis=1)
-        at = rows[some]
+        kernel: KernelFit | LocalKernels
+        at = np.sort(rng.permutation(len(sample))[: effort.known])
+        if len(sample) * equations_of(sample) <= effort.equations:
+            trained = fit_kernels(sample, np.arange(len(sample)), rng, effort)
+            kernel, missed = trained.model, trained.missed[at]
+        else:
+            kernel, missed = fit_local_kernels(sample, at, effort)
+        errors = np.linalg.norm(missed, axis=1)
         local = local_fits(sample, sample.points[at], degrees, n_threads, at)
     truth = sample.values[at]
     misses = np.linalg.norm(local.values - truth[:, None], axis=2)
@@ -194,18 +214,18 @@ def fit_direction(
         ratio = np.where(np.isfinite(local.doubt), misses / np.hypot(_doubted(local), floor), np.nan)
         trust = np.nanquantile(ratio, CAUTION, axis=0)
     trust = np.append(np.where(np.isfinite(trust), trust, 1.0), 1.0)
-    whole = PairFit(sample, source, target, degrees, trained.model, rows, errors, trust, 1.0, 0.0)
-    predicted_kernel = truth - trained.missed[some]
+    whole = PairFit(sample, source, target, degrees, kernel, at, errors, trust, 1.0, 0.0)
+    predicted_kernel = truth - missed
     expected = whole._expected_of_kernel(sample.points[at], own=True)
-    trust[-1] = float(np.quantile(errors[some] / np.hypot(expected, floor), CAUTION)) or 1.0
+    trust[-1] = float(np.quantile(errors / np.hypot(expected, floor), CAUTION)) or 1.0
     expected = trust[-1] * expected
-    best, least = whole._best(local, predicted_kernel, expected)
-    used = np.bincount(best[least < expected], minlength=len(degrees))
+    best = whole._combined(local, expected, lambda rows: predicted_kernel[rows])[1]
+    used = np.bincount(best[best >= 0], minlength=len(degrees))
     kept = np.flatnonzero(used >= LEAST_USE * len(at))
     # The next lower degree is kept beside each, as its witness.
     kept = np.unique(np.maximum(np.concatenate([kept, kept - 1, [used.argmax()]]), 0))
     fewer = LocalFits(np.ascontiguousarray(local.values[:, kept]), np.ascontiguousarray(local.doubt[:, kept]))
-    part = PairFit(sample, source, target, degrees[kept], trained.model, rows, errors, trust[[*kept, -1]], 1.0, 0.0)
+    part = replace(whole, degrees=degrees[kept], trust=trust[[*kept, -1]])
     return _cautious(part, fewer, predicted_kernel, expected, truth)
 
 
@@ -217,7 +237,7 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
     trials = []
     for mistrust in MISTRUST:
         trial = replace(fit, trust=np.append(mistrust * fit.trust[:-1], fit.trust[-1]))
-        predicted = trial._chosen(local, kernel, expected)
+        predicted = trial._combined(local, expected, lambda rows: kernel[rows])[0]
         missed = np.linalg.norm(predicted.values - truth, axis=1)
         ratios = missed / np.maximum(predicted.expected, np.finfo(float).tiny)
         scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
@@ -230,20 +250,3 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
     best = min(score for score, _ in trials[:-1])
     found = next(trial for trial in trials if trial[0] <= best / WORTHWHILE)
     return found[1] if found[0] < WORTHWHILE * trials[-1][0] else trials[-1][1]
-
-
-def _rows_of_kernels(
-    sample: PairedSample, degrees: IntArray, rng: np.random.Generator, n_threads: int, equations: int
-) -> IntArray:
-    """The pairs of the kernel fit: all, or as many as it can take, half of them where polynomials are in doubt."""
-    n, most = len(sample), equations // equations_of(sample)
-    if n <= most:
-        return np.arange(n)
-    order = rng.permutation(n)
-    plain, searched = order[: most // 2], np.sort(order[most // 2 : most // 2 + MOST_SEARCHED])
-    doubt = local_fits(sample, sample.points[searched], degrees, n_threads, searched).doubt.min(axis=1)
-    # Drawn without replacement with chances as the doubt, which a few wild ones do not take all of.
-    weights = np.minimum(doubt, np.quantile(doubt[np.isfinite(doubt)], 0.95)) + np.finfo(float).tiny
-    keys = np.log(rng.random(len(searched))) / weights
-    steep = searched[np.argsort(-keys, kind="stable")[: most - len(plain)]]
-    return np.sort(np.concatenate([plain, steep]))

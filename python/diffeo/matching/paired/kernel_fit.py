@@ -1,74 +1,90 @@
-"""A global smooth fit to values and slopes: ridge regression on Gaussian kernels around some of the pairs."""
+"""A global smooth fit to values and slopes: kriging with derivatives, its kernel chosen by pairs left out in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import itertools
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.linalg import LinAlgError
-from scipy.spatial.distance import cdist
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.dense import cholesky, product, triangular_solve
+from diffeo._support.dense import cholesky, cholesky_solve, product, triangular_solve
 from diffeo._support.threads import workers
+from diffeo.matching.paired.radial import PROFILES, functionals, kernel_matrix
 from diffeo.matching.paired.sample import PairedSample
 
-# Widths of the kernels, in distances to the eighth neighbour, and ridges, that are tried.
-WIDTHS, RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0), (1e-12, 1e-7)
+# Widths of the kernels, in distances to the eighth neighbour, and what is added to the diagonal, that are tried.
+WIDTHS, RIDGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0), (1e-13, 1e-9, 1e-5)
 SPACING_NEIGHBOR = 8
-# Values alone are fitted with a kernel each where slopes help by less than this in the trials, and with the better of these.
-WORTH_TRYING, VALUE_RIDGES = 1.5, (1e-10, 1e-6)
-# So many times kernels are made narrower at most.
-NARROWER = 3
-# Added to the kernels' own matrix, whose largest entries are 1: rounding makes it indefinite.
-JITTER = 1e-11
-# Queries at a time.
-BATCH = 4096
+# Kinds of kernels that are worse than the best by more than this in the trials are not fitted to all pairs.
+WORTH_FITTING = 3.0
+# So many times kernels are made narrower, or wider, at most.
+STEPS = 3
+# Entries of a matrix of kernels at a time.
+ENTRIES = 8_000_000
+# Triangles of this size are inverted as they are.
+SMALL = 192
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Equations (values and slopes) and kernels that are fitted at most, values alone with a kernel each, and equations and
-    kernels with which widths are tried.
+    """Equations (values and slopes) of a global fit at most, those with which kernels are tried, pairs that are left out in
+    turn, and those of them with which local kernels are tried.
     """
 
-    equations: int = 9000
-    kernels: int = 1000
-    values: int = 4000
-    tried_equations: int = 4000
-    tried_kernels: int = 400
+    equations: int = 3600
+    tried_equations: int = 600
+    known: int = 1500
+    tried: int = 150
 
 
 FULL = Effort()
 # For many comparisons one after the other: a tenth of the time.
-QUICK = Effort(3000, 400, 1000, 1500, 150)
+QUICK = Effort(1200, 300, 500, 60)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Profile and width of the kernels, what is added to their diagonal, and whether slopes count."""
+
+    profile: str
+    width: float
+    ridge: float
+    slopes: bool
 
 
 @dataclass(frozen=True, eq=False)
 class KernelFit:
-    """sum_c exp(-|y - c|^2 / 2 h^2) w_c: values (v,) of the target at points (r,) of the source.
+    """sum_c k(y, c) w_c + sum_cb D_b k(y, c) w_cb: values (v,) of the target at points (r,) of the source.
 
     Attributes
     ----------
-    centres : ndarray of shape (C, r)
+    profile : str
+        Of the radial kernel k (`diffeo.matching.paired.radial.PROFILES`).
     width : float
         h.
-    dual : ndarray of shape (C, v)
-        w_c.
+    centres : ndarray of shape (C, r)
+    directions : ndarray of shape (C, r, b)
+        Along which k is differentiated, b of them at each centre: none where values alone are fitted.
+    dual : ndarray of shape (C (1 + b), v)
     """
 
-    centres: FloatArray
+    profile: str
     width: float
+    centres: FloatArray
+    directions: FloatArray
     dual: FloatArray
 
     def predict(self, queries: FloatArray) -> FloatArray:
         """Values (count, v) at queries (count, r)."""
+        at = functionals(self.centres, self.directions)
+        batch = max(1, ENTRIES // len(self.dual))
         parts = [
-            _kernel(queries[start : start + BATCH], self.centres, self.width) @ self.dual
-            for start in range(0, len(queries), BATCH)
+            kernel_matrix(self.profile, self.width, functionals(queries[start : start + batch], None), at) @ self.dual
+            for start in range(0, len(queries), batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dual.shape[1]))
 
@@ -81,44 +97,29 @@ class Trained(NamedTuple):
     rows: IntArray
 
 
-@dataclass(frozen=True)
-class _Recipe:
-    width: float
-    ridge: float
-    slopes: bool
-
-
 def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, effort: Effort = FULL) -> Trained:
-    """Fit to these pairs; width, ridge and whether slopes count are chosen by what pairs left out in turn are missed by.
+    """Fit to these pairs; profile, width, ridge and whether slopes count are chosen by what pairs left out are missed by.
 
-    Ridge regression in the span of kernels at a random subset of the pairs (Nystroem), to values and to slopes along the
-    source's tangents, which weigh as much as the change of the value over the distance to the next pair.
+    Kriging with derivatives (Morris, Mitchell and Ylvisaker 1993): values, and slopes along the source's tangents, are those of
+    a Gaussian process whose kernel is of one of three kinds, as smooth as the map turns out to be. Slopes weigh as much as the
+    change of the value over the distance to the next pair.
     """
-    n = len(rows)
-    order = rng.permutation(n)
-    distances = sample.tree.query(
-        sample.leading(sample.points[rows]), min(len(sample), SPACING_NEIGHBOR + 1), workers=workers()
-    )[0]
-    spacing = float(np.median(distances[:, -1])) or 1.0
-    step = _input_spacing(sample, rows)
-    # Trials on fewer pairs and kernels, the kernels' own pairs among them.
-    tried = rows[np.sort(order[: effort.tried_equations // equations_of(sample)])]
-    few = np.searchsorted(tried, np.sort(rows[order[: min(effort.tried_kernels, len(tried))]]))
-    trials: dict[_Recipe, float] = {}
-    for slopes in (True, False) if sample.with_slopes else (False,):
+    spacing, step = _spacing(sample, rows), input_spacing(sample, rows)
+    tried = rows[np.sort(rng.permutation(len(rows))[: effort.tried_equations // equations_of(sample)])]
+    best: dict[tuple[str, bool], tuple[float, Recipe]] = {}
+    for profile, slopes in itertools.product(PROFILES, (True, False) if sample.with_slopes else (False,)):
         for factor in WIDTHS:
-            for recipe, trained in _tried(sample, tried, few, factor * spacing, slopes, step):
-                trials[recipe] = _score(trained)
-    best = min(trials, key=lambda recipe: trials[recipe])
-    many = np.sort(rng.permutation(n)[: effort.kernels])
-    found = _narrowed(lambda width: _trained(sample, rows, many, replace(best, width=width), step), best.width)
-    # Where slopes help little, as at kinks, all values with a kernel each are better than slopes with fewer kernels.
-    plain = min((one for one in trials if not one.slopes), key=lambda recipe: trials[recipe])
-    if trials[plain] < WORTH_TRYING * trials[best]:
-        every = np.arange(len(sample)) if len(sample) <= effort.values else rows[np.sort(order[: effort.values])]
-        other = _narrowed(lambda width: _of_values(sample, every, width, VALUE_RIDGES[0]), plain.width)
-        smoother = None if other is None else _of_values(sample, every, other.model.width, VALUE_RIDGES[1])
-        found = min((found, other, smoother), key=_score)
+            for trained, recipe in _tried(sample, tried, profile, factor * spacing, slopes, step):
+                missed = score(trained)
+                if missed < best.get((profile, slopes), (np.inf,))[0]:
+                    best[profile, slopes] = missed, recipe
+    least = min((missed for missed, _ in best.values()), default=np.inf)
+    fits = []
+    for value, recipe in best.values():
+        # What was tried with all pairs needs no second fit of what is worse.
+        if value <= (1.0 if len(tried) == len(rows) else WORTH_FITTING) * least:
+            fits.append(_refined(sample, rows, recipe, step))
+    found = min(fits, key=score, default=None)
     if found is None:
         raise errors.NonFiniteError(
             "no kernel regression can be fitted to these pairs: are there numbers of wild sizes?"
@@ -126,33 +127,20 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
     return found
 
 
-def _narrowed(fit: Callable[[float], Trained | None], width: float) -> Trained | None:
-    """The best of fits of this width, and of ever narrower ones as long as they improve: more kernels carry narrower ones."""
-    found = fit(width)
-    for _ in range(NARROWER):
-        width *= 0.5
-        other = fit(width)
-        if not _score(other) < _score(found):
+def _refined(sample: PairedSample, rows: IntArray, recipe: Recipe, step: float) -> Trained | None:
+    """The best of fits of this width, and of ever narrower or wider ones as long as they improve."""
+    found = _trained(sample, rows, recipe, step)
+    for factor in (0.5, 2.0):
+        width, improved = recipe.width, False
+        for _ in range(STEPS):
+            width *= factor
+            other = _trained(sample, rows, Recipe(recipe.profile, width, recipe.ridge, recipe.slopes), step)
+            if not score(other) < score(found):
+                break
+            found, improved = other, True
+        if improved:
             break
-        found = other
     return found
-
-
-def _of_values(sample: PairedSample, rows: IntArray, width: float, ridge: float) -> Trained | None:
-    """Kernel ridge regression on the values of these pairs, a kernel each: w = (K + r)^-1 z misses pair i, left out, by
-    w_i / (K + r)^-1_ii.
-    """
-    y, z = sample.points[rows], sample.values[rows]
-    kernel = _kernel(y, y, width)
-    kernel[np.diag_indices(len(y))] += ridge
-    try:
-        lower = cholesky(kernel, overwrite=True)
-    except LinAlgError:
-        return None
-    inverse = triangular_solve(lower, np.eye(len(y)), finite=True)
-    dual = inverse.T @ (inverse @ z)
-    missed = dual / np.einsum("ki,ki->i", inverse, inverse)[:, None]
-    return Trained(KernelFit(y, width, np.ascontiguousarray(dual)), missed, rows)
 
 
 def equations_of(sample: PairedSample) -> int:
@@ -160,12 +148,13 @@ def equations_of(sample: PairedSample) -> int:
     return 1 + sample.dim if sample.with_slopes else 1
 
 
-def _score(trained: Trained | None) -> float:
+def score(trained: Trained | None) -> float:
+    """Root mean square of what is missed of pairs left out."""
     return float("inf") if trained is None else float(np.sqrt((trained.missed**2).sum(axis=1).mean()))
 
 
-def _input_spacing(sample: PairedSample, rows: IntArray) -> float:
-    """Median distance to the next pair in units of the input, by the source's metric."""
+def input_spacing(sample: PairedSample, rows: IntArray) -> float:
+    """Median distance of these pairs to the next one in units of the input, by the source's metric."""
     k = min(len(sample) - 1, 2 * sample.dim + 2)
     near = sample.near(sample.points[rows], k, rows)
     steps = sample.points[near] - sample.points[rows][:, None]
@@ -173,83 +162,78 @@ def _input_spacing(sample: PairedSample, rows: IntArray) -> float:
     return float(np.median(lengths.min(axis=1))) or 1.0
 
 
-def _kernel(points: FloatArray, centres: FloatArray, width: float) -> FloatArray:
-    kernel: FloatArray = cdist(points, centres, "sqeuclidean")
-    kernel *= -0.5 / width**2
-    np.exp(kernel, out=kernel)
-    return kernel
+def _spacing(sample: PairedSample, rows: IntArray) -> float:
+    k = min(len(sample), SPACING_NEIGHBOR + 1)
+    distances = sample.tree.query(sample.leading(sample.points[rows]), k, workers=workers())[0]
+    return float(np.median(distances[:, -1])) or 1.0
 
 
-def _trained(sample: PairedSample, rows: IntArray, centres: IntArray, recipe: _Recipe, step: float) -> Trained | None:
+def _trained(sample: PairedSample, rows: IntArray, recipe: Recipe, step: float) -> Trained | None:
     """A fit by one recipe; None where rounding forbids it."""
-    system = _system(sample, rows, centres, recipe.width, recipe.slopes, step)
-    return None if system is None else system.solved(recipe.ridge)
+    return _System.of(sample, rows, recipe.profile, recipe.width, recipe.slopes, step).solved(recipe.ridge)
 
 
 def _tried(
-    sample: PairedSample, rows: IntArray, centres: IntArray, width: float, slopes: bool, step: float
-) -> list[tuple[_Recipe, Trained | None]]:
+    sample: PairedSample, rows: IntArray, profile: str, width: float, slopes: bool, step: float
+) -> list[tuple[Trained | None, Recipe]]:
     """Fits of one width with every ridge."""
-    system = _system(sample, rows, centres, width, slopes, step)
-    return [(_Recipe(width, ridge, slopes), None if system is None else system.solved(ridge)) for ridge in RIDGES]
+    system = _System.of(sample, rows, profile, width, slopes, step)
+    return [(system.solved(ridge), Recipe(profile, width, ridge, slopes)) for ridge in RIDGES]
 
 
 @dataclass(frozen=True, eq=False)
 class _System:
-    """F = L^-1 k, the kernels made orthonormal (K = L L^T), at all equations, q for each pair; F F^T; and the targets."""
+    """K w = t: kernels between all functionals, q of each pair, and the targets."""
 
-    centres: FloatArray
+    profile: str
     width: float
-    lower: FloatArray
-    features: FloatArray
-    normal: FloatArray
+    directions: FloatArray
+    matrix: FloatArray
     targets: FloatArray
-    q: int
+    points: FloatArray
     rows: IntArray
 
+    @classmethod
+    def of(cls, sample: PairedSample, rows: IntArray, profile: str, width: float, slopes: bool, step: float) -> _System:
+        points, values = sample.points[rows], sample.values[rows]
+        directions = step * sample.jacobians[rows] if slopes else np.empty((*points.shape, 0))
+        along = step * sample.slopes[rows] if slopes else np.empty((*values.shape, 0))
+        at = functionals(points, directions)
+        targets = functionals(values, along).reshape(-1, values.shape[1])
+        return cls(profile, width, directions, kernel_matrix(profile, width, at, at, same=True), targets, points, rows)
+
     def solved(self, ridge: float) -> Trained | None:
-        """With M = F F^T + ridge, pair i leaves out its block of the hat matrix H = F^T M^-1 F, so that it is missed by
-        (1 - H_ii)^-1 r_i, r the residuals. None where rounding forbids it.
+        """With M = (K + ridge)^-1, pair i, left out, is missed by its part of (M_ii)^-1 (M t)_i (Dubrule 1983), M_ii its
+        block. None where rounding forbids it.
         """
-        n, q = self.features.shape[1] // self.q, self.q
-        normal = self.normal.copy()
-        normal[np.diag_indices(len(normal))] += ridge * n
+        n = len(self.rows)
+        matrix = self.matrix.copy()
+        matrix[np.diag_indices(len(matrix))] += ridge
         try:
-            factor = cholesky(normal, overwrite=True)
+            lower = np.ascontiguousarray(cholesky(matrix, overwrite=True))
         except LinAlgError:
             return None
-        spanned = triangular_solve(factor, self.features, finite=True)
-        half = spanned @ self.targets
-        inner = triangular_solve(factor.T, half, lower=False, finite=True)
-        dual = triangular_solve(self.lower.T, inner, lower=False, finite=True)
-        residual = (self.targets - spanned.T @ half).reshape(n, q, -1)
-        blocks = np.ascontiguousarray(spanned.T).reshape(n, q, -1)
-        open_share = np.eye(q) * (1.0 + 1e-12) - blocks @ blocks.transpose(0, 2, 1)
-        missed = np.asarray(np.linalg.solve(open_share, residual)[:, 0], dtype=np.float64)
+        dual = cholesky_solve(lower, self.targets)
+        inverse = _inverse_of_lower(lower).reshape(len(matrix), n, -1)
+        blocks = np.einsum("kna,knb->nab", inverse, inverse)
+        try:
+            missed = np.linalg.solve(blocks, dual.reshape(n, -1, dual.shape[1]))[:, 0]
+        except LinAlgError:
+            return None
         if not (np.isfinite(missed).all() and np.isfinite(dual).all()):
             return None
-        return Trained(KernelFit(self.centres, self.width, np.ascontiguousarray(dual)), missed, self.rows)
+        model = KernelFit(self.profile, self.width, self.points, self.directions, np.ascontiguousarray(dual))
+        return Trained(model, missed, self.rows)
 
 
-def _system(
-    sample: PairedSample, rows: IntArray, centres: IntArray, width: float, slopes: bool, step: float
-) -> _System | None:
-    y, z = sample.points[rows], sample.values[rows]
-    n, at = len(y), y[centres]
-    kernel = _kernel(y, at, width)
-    q = 1 + (sample.dim if slopes else 0)
-    equations, targets = np.empty((n, q, len(at))), np.empty((n, q, z.shape[1]))
-    equations[:, 0], targets[:, 0] = kernel, z
-    for a in range(q - 1):
-        # d/du_a exp(-|y - c|^2 / 2 h^2) = -(y - c) . J_a / h^2 times itself.
-        along = np.ascontiguousarray(sample.jacobians[rows, :, a])
-        towards = np.einsum("nr,nr->n", y, along)[:, None] - along @ at.T
-        equations[:, 1 + a] = towards * kernel * (-step / width**2)
-        targets[:, 1 + a] = step * sample.slopes[rows, :, a]
-    try:
-        own = _kernel(at, at, width) + JITTER * np.eye(len(at))
-        lower = cholesky(own, overwrite=True)
-    except LinAlgError:
-        return None
-    features = triangular_solve(lower, equations.reshape(n * q, -1).T, finite=True)
-    return _System(at, width, lower, features, product(features, features.T), targets.reshape(n * q, -1), q, rows)
+def _inverse_of_lower(lower: FloatArray) -> FloatArray:
+    """The inverse of a lower triangle, by halves: [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]."""
+    n = len(lower)
+    if n <= SMALL:
+        return triangular_solve(lower, np.eye(n), finite=True)
+    half = n // 2
+    first, last = _inverse_of_lower(lower[:half, :half]), _inverse_of_lower(lower[half:, half:])
+    inverse = np.zeros_like(lower)
+    inverse[:half, :half], inverse[half:, half:] = first, last
+    inverse[half:, :half] = -product(last, product(lower[half:, :half], first))
+    return inverse

@@ -1,0 +1,105 @@
+"""Kernel fits to the near pairs of each query alone, where pairs are too many for one fit to all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from diffeo._support import core
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.progress import stage
+from diffeo._support.threads import workers
+from diffeo.matching.paired.kernel_fit import Effort, input_spacing
+from diffeo.matching.paired.local_polynomials import MANY
+from diffeo.matching.paired.radial import PROFILES, functionals, kernel_matrix
+from diffeo.matching.paired.sample import PairedSample
+
+# Equations of a fit, fewer where there are many pairs (which are near without), and pairs at least.
+EQUATIONS, EQUATIONS_OF_MANY, LEAST = 96, 64, 12
+# Widths in distances to the farthest of the near pairs, and what is added to the diagonal, that are tried.
+FACTORS, RIDGES = (0.5, 1.0, 2.0, 4.0, 16.0), (1e-12, 1e-6)
+# Of these so many are tried with more pairs.
+MOST_TRIED = 8
+# Queries whose near pairs are sought at once, and those that a thread solves at a time, which stay in its cache.
+SEARCHED, BATCH = 4096, 32
+
+
+@dataclass(frozen=True, eq=False)
+class LocalKernels:
+    """Kriging with derivatives from the k nearest pairs of each query, with a width that follows their distance.
+
+    Attributes
+    ----------
+    sample : PairedSample
+    profile : str
+        Of the radial kernel.
+    factor : float
+        Width over the distance of the farthest of the pairs.
+    ridge : float
+    step : float
+        By which slopes are multiplied, in units of the input; 0 where they do not count.
+    """
+
+    sample: PairedSample
+    profile: str
+    factor: float
+    ridge: float
+    step: float
+
+    def predict(self, queries: FloatArray, rows: IntArray | None = None) -> FloatArray:
+        """Values (count, v) at queries (count, r); with `rows`, these are pairs, left out in turn."""
+        sample, count = self.sample, len(queries)
+        equations = EQUATIONS if len(sample) <= MANY else EQUATIONS_OF_MANY
+        k = min(len(sample) - (rows is not None), max(LEAST, equations // (1 + (sample.dim if self.step else 0))))
+        values = np.empty((count, sample.values.shape[1]))
+        threads = core.n_threads(max(workers(), 0))
+        with stage("local kernels") as report, ThreadPoolExecutor(threads) as pool:
+            for start in range(0, count, SEARCHED):
+                here = queries[start : start + SEARCHED]
+                near = sample.near(here, k, None if rows is None else rows[start : start + SEARCHED])
+                parts = [slice(first, first + BATCH) for first in range(0, len(here), BATCH)]
+                solved = pool.map(self._solved, (here[part] for part in parts), (near[part] for part in parts))
+                for part, found in zip(parts, solved, strict=True):
+                    values[start:][part] = found
+                report(min(count, start + SEARCHED), count)
+        return values
+
+    def _solved(self, queries: FloatArray, near: IntArray) -> FloatArray:
+        sample, count = self.sample, len(near)
+        offsets, targets = sample.points[near] - queries[:, None], sample.values[near]
+        reach = np.linalg.norm(offsets, axis=2).max(axis=1)
+        reach = np.where(reach > 0.0, reach, 1.0)[:, None, None]
+        offsets /= reach
+        mean = targets.mean(axis=1, keepdims=True)
+        right = targets - mean
+        directions = None
+        if self.step:
+            directions = (self.step / reach[..., None]) * sample.jacobians[near]
+            right = functionals(right, self.step * sample.slopes[near]).reshape(count, -1, targets.shape[2])
+        at = functionals(offsets, directions)
+        matrix = kernel_matrix(self.profile, self.factor, at, at, same=True)
+        matrix[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += self.ridge
+        here = functionals(np.zeros((count, 1, offsets.shape[2])), None)
+        seen = kernel_matrix(self.profile, self.factor, at, here)
+        weights = np.linalg.solve(matrix, seen)
+        values: FloatArray = (np.swapaxes(weights, 1, 2) @ right)[:, 0] + mean[:, 0]
+        return values
+
+
+def fit_local_kernels(sample: PairedSample, known: IntArray, effort: Effort) -> tuple[LocalKernels, FloatArray]:
+    """The kernels by which these pairs, left out in turn, are missed least, and what they are missed by (n, v)."""
+    order = np.random.default_rng(0).permutation(known)
+    step = input_spacing(sample, order[: effort.tried])
+    steps = (step, 0.0) if sample.with_slopes else (0.0,)
+    models = [LocalKernels(sample, *one) for one in product(PROFILES, FACTORS, RIDGES, steps)]
+    # All with a few pairs, and the best of them with ever more.
+    for share in (3, 1):
+        tried = order[: effort.tried // share]
+        missed = [model.predict(sample.points[tried], tried) - sample.values[tried] for model in models]
+        ranked = np.argsort([float((one**2).sum()) for one in missed], kind="stable")
+        models = [models[k] for k in ranked[:MOST_TRIED]]
+    found = models[0]
+    return found, sample.values[known] - found.predict(sample.points[known], known)
