@@ -1,5 +1,5 @@
 """What every stage leans on, and no stage owns.
 
 In order: wording, memory, instruction_set, core, arrays, threads, progress,
-placed.
+engine, placed.
 """
