@@ -119,7 +119,7 @@ def test_pairs_that_span_the_classes_find_the_same_ones(eight, monkeypatch):
     counts = counted(monkeypatch)
     found = compare(eight.given, pairs="spanning", checkpoint=eight.folder)
     assert found.classes == CLASSES
-    assert counts["compare_networks"] == 0
+    assert "compare_networks" not in counts
     assert found.n_judged < 28
     assert found.verdicts.tolist() == eight.family.verdicts.tolist()
     inferred = [pair for pair, cell in found.cells.items() if cell.inferred]
@@ -176,7 +176,7 @@ def test_what_cannot_be_matched_is_a_cell_with_a_reason(three):
     tiny = found.cell("tiny", "both-2")
     assert tiny.verdict == "not_matched"
     assert np.isnan(tiny.errors).all()
-    assert "no coordinates" in found.notes["tiny"][0]
+    assert "samples" in tiny.reason
     assert "without a map: " in found.summary()
 
 
@@ -185,9 +185,10 @@ def test_landmarks_with_derivatives_let_maps_from_pairs_compete():
     with_slopes = compare(given).cells[0, 1]
     observations, landmarks, held_out = given
     without = compare((observations, {name: one[0] for name, one in landmarks.items()}, held_out)).cells[0, 1]
-    assert with_slopes.coordinates == "pairs"
+    assert (with_slopes.coordinates, with_slopes.verdict) == ("pairs", "equivalent")
     assert without.coordinates != "pairs"
-    assert max(with_slopes.errors) < max(without.errors)
+    # Of two maps that one is taken which is expected to be nearer.
+    assert with_slopes.forward.expected < without.forward.expected
 
 
 def test_charts_are_taken_in_the_place_of_observations(three):

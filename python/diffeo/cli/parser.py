@@ -327,7 +327,7 @@ def _info() -> str:
         f"instructions {core.INSTRUCTION_SET} (available: {levels})",
         f"threads      {core.n_threads(0)}",
     ]
-    for package in ("numpy", "scipy", "scikit-learn", "safetensors", "torch", "matplotlib", "scikit-image"):
+    for package in ("numpy", "scipy", "scikit-learn", "joblib", "safetensors", "torch", "matplotlib", "scikit-image"):
         try:
             lines.append(f"{package:<13}{importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

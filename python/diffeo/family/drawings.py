@@ -30,15 +30,15 @@ def tree_figure(family: Family) -> str:
     parts = []
     # Bands by class, so that membership shows without colour and without following lines.
     labels = [int(family.labels[k]) for k in leaves]
-    start = 0
+    start, shaded = 0, True
     for k in range(1, len(leaves) + 1):
         if k < len(leaves) and labels[k] == labels[start]:
             continue
-        if labels[start] % 2 == 0:
+        if shaded:
             y0 = top + LEAF * start
             parts.append(f'<rect x="0" y="{n(y0)}" width="{WIDTH}" height="{n(LEAF * (k - start))}" class="zone"/>')
         parts.append(text(4, top + LEAF * (start + k) / 2 + 4, letter(labels[start]), "h"))
-        start = k
+        start, shaded = k, not shaded
     for row, k in enumerate(leaves):
         name = family.names[k]
         short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

@@ -92,8 +92,9 @@ def trips_text(family: Family) -> str:
     if not known:
         return ""
     worst = max(max(one.errors) for one in known)
+    count = f"{len(known)} round trip{'s' if len(known) > 1 else ''}"
     text = (
-        f"{len(known)} round trips around triangles of equivalent networks end within {percent(worst)} of where they began "
+        f"{count} around triangles of equivalent networks, off by {percent(worst)} at most "
         f"({MAPS_AROUND} maps within the margin: {percent(MAPS_AROUND * family.margin)})"
     )
     strange = family.strange_trips
