@@ -46,7 +46,7 @@ def seen(tmp_path, monkeypatch):
 
 
 def test_many_weights_are_written_to_a_folder_with_their_common_points(run, capsys):
-    folder, weights = run
+    _, weights = run
     assert parser.main(["observe", "made:make", "--weights", *weights, "--inputs", "x.npy", "-o", "seen"]) == 0
     assert "wrote 3 files and seen/common.npz, 50 common inputs" in capsys.readouterr().out
     common = np.load("seen/common.npz")
@@ -93,7 +93,8 @@ def test_a_family_is_compared_in_the_order_of_its_numbers(seen, capsys):
     assert family.verdicts[0, 1] == "a_to_b"
     assert family.summary() in out
     assert "wrote f.html" in out
-    page = open("f.html", encoding="utf-8").read()
+    with open("f.html", encoding="utf-8") as file:
+        page = file.read()
     assert "diffeo family net-10.safetensors" in page
     assert "34 landmarks, 34 held-out inputs, drawn by seed 0" in page
 

@@ -176,7 +176,7 @@ def test_what_cannot_be_matched_is_a_cell_with_a_reason(three):
     tiny = found.cell("tiny", "both-2")
     assert tiny.verdict == "not_matched"
     assert np.isnan(tiny.errors).all()
-    assert "samples" in tiny.reason
+    assert "landmarks on side" in tiny.reason
     assert "without a map: " in found.summary()
 
 
@@ -187,8 +187,9 @@ def test_landmarks_with_derivatives_let_maps_from_pairs_compete():
     without = compare((observations, {name: one[0] for name, one in landmarks.items()}, held_out)).cells[0, 1]
     assert (with_slopes.coordinates, with_slopes.verdict) == ("pairs", "equivalent")
     assert without.coordinates != "pairs"
-    # Of two maps that one is taken which is expected to be nearer.
-    assert with_slopes.forward.expected < without.forward.expected
+    # Halves of so few samples say nothing of the one map, and the pairs do of the other.
+    assert without.forward.expected is None
+    assert with_slopes.forward.expected < 0.05
 
 
 def test_charts_are_taken_in_the_place_of_observations(three):

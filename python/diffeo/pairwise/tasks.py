@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_side
 from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
-from diffeo.matching.self_check import expected_of
+from diffeo.matching.self_check import GOOD, expected_of
 from diffeo.matching.transformation import Transformation
 from diffeo.pairwise.packed import Network, Packed, has_halves, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
@@ -95,26 +95,33 @@ def _with_derivatives(a: Network, b: Network) -> bool:
 def _solved(problem: MatchProblem, held_out: Pairs, settings: Settings) -> Transformation:
     """The map that is expected to be least wrong, of those that `diffeo.match` makes and that of landmarks with derivatives.
 
-    Samples are not registered where a loss is shown, whatever the map: that is long work, and would be in vain.
+    Samples are registered only where nothing else is good, and no loss is shown whatever the map: that is long work, and
+    would be in vain.
     """
-    refusal, found = None, list[Transformation]()
+    refusals, found = list[errors.DiffeoError](), list[Transformation]()
     pairs = problem.landmarks
-    try:
-        t = solved(replace(problem, register=not settings.check))
-        # Where nothing competed, the isometric coordinates were good enough.
-        if settings.check and t.diagnostics.competed and not _loses(problem, held_out, settings.margin):
-            t = solved(problem)
-        found.append(t)
-    except errors.DiffeoError as error:
-        refusal = error
+    if not settings.check:
+        _try(lambda: solved(problem), found, refusals)
+    else:
+        _try(lambda: solved(replace(problem, register=False)), found, refusals)
+    # Where nothing competed, the isometric coordinates were good enough.
+    good = bool(found) and not found[0].diagnostics.competed
     if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
-        try:
-            found.append(learned(observed_sides(pairs), None, settings.random_state, 1))
-        except errors.DiffeoError as error:
-            refusal = refusal or error
+        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1), found, refusals)
+        good = good or min(map(expected_of, found), default=np.inf) <= GOOD
+    if settings.check and found and not good and not _loses(problem, held_out, settings.margin):
+        _try(lambda: solved(problem), found, refusals)
     if not found:
-        raise refusal or errors.LandmarkError("no map could be made")
+        raise refusals[0]
     return min(found, key=expected_of)
+
+
+def _try(make: Callable[[], Transformation], found: list[Transformation], refusals: list[errors.DiffeoError]) -> None:
+    """Add a map to those found, or to the refusals why there is none."""
+    try:
+        found.append(make())
+    except errors.DiffeoError as error:
+        refusals.append(error)
 
 
 def _mapped(a: Network, b: Network, settings: Settings) -> Transformation:
