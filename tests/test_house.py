@@ -20,11 +20,17 @@ LATE = {
     "charts.chart -> files.saved",
     "matching.pairs -> files.saved",
     "matching.transformation -> files.saved",
+    "verdict.layers -> pairwise.tasks",
     "verdict.report -> files.saved",
     "verdict.report -> report.page",
     "verdict.report -> report.text",
     "verdict.report -> verdict.sentences",
     "verdict.layer_comparison -> report.plots",
+    "files.saved -> pairwise.stored",
+    "family.found -> files.saved",
+    "family.found -> family.page",
+    "family.found -> family.plots",
+    "family.found -> family.text",
 }
 
 

@@ -51,6 +51,28 @@ def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkey
     assert "Equivalent: the same up to a change of coordinates." in page
 
 
+@pytest.mark.slow
+def test_checkpoints_of_a_training_run_lead_to_the_page_of_their_family(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "training", raising=False)
+    # Fewer inputs and checkpoints than the README has: the step at which the class is reached is not looked at.
+    script = block("training").replace("(1500, 2)", "(500, 2)").replace("0, 30, 100, 200, 400,", "0,")
+    (tmp_path / "training.py").write_text(script, encoding="utf-8")
+    runpy.run_path("training.py", run_name="__main__")
+    for line in block("family").splitlines():
+        words = [found for word in shlex.split(line) for found in sorted(map(str, tmp_path.glob(word))) or [word]]
+        assert parser.main(words[1:]) == 0
+    sys.modules.pop("training", None)
+    said = capsys.readouterr().out
+    assert "4 networks" in said
+    assert "In the order given, the class of the last network" in said
+    page = (tmp_path / "family.html").read_text(encoding="utf-8")
+    assert page.count('<article class="panel"') == 4 + 6
+    assert len(list((tmp_path / "work" / "pairs").glob("*.json"))) == 6
+
+
 def test_networks_that_can_be_asked(capsys):
     pytest.importorskip("torch")
     names = {}

@@ -15,7 +15,9 @@ modules within it, in the order that its own docstring gives; ``tests/test_house
 - verdict: whether two networks see the same thing, judged on held-out pairs.
 - screening: what two observations show without any pair.
 - report: a verdict as text, page and figures; and plots.
+- family: all pairs of many networks, told and drawn.
 - files: what is saved and loaded, and the arrays that people bring.
+- pairwise: every pair of many networks compared, on one machine or on a cluster.
 - cli: the command ``diffeo``.
 - demos: experiments on networks trained on the spot.
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from diffeo.charts.chart import embed as embed
     from diffeo.diffusion.diffusion_map import DiffusionMap as DiffusionMap
     from diffeo.diffusion.kernel import mahalanobis_kernel as mahalanobis_kernel
+    from diffeo.family.found import Family as Family
     from diffeo.files.saved import load as load
     from diffeo.isometry.embedding import IsometricEmbedding as IsometricEmbedding
     from diffeo.matching.by_pairs.matched import match_pairs as match_pairs
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
     from diffeo.observation.observation import Observation as Observation
     from diffeo.observation.sampling.input_suggestions import SuggestedInputs as SuggestedInputs
     from diffeo.observation.sampling.input_suggestions import suggest_inputs as suggest_inputs
+    from diffeo.pairwise.compare_all import compare_family as compare_family
     from diffeo.screening.screen_observations import Screening as Screening
     from diffeo.screening.screen_observations import screen as screen
     from diffeo.verdict.assess_transformation import assess as assess
@@ -65,6 +69,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Chart": "charts.chart",
     "DiffusionMap": "diffusion.diffusion_map",
+    "Family": "family.found",
     "IsometricEmbedding": "isometry.embedding",
     "LayerComparison": "verdict.layer_comparison",
     "NeuronSet": "networks.neuron_choice",
@@ -79,6 +84,7 @@ _HOME = {
     "assess": "verdict.assess_transformation",
     "capture": "networks.capture_activations",
     "capture_networks": "networks.capture_activations",
+    "compare_family": "pairwise.compare_all",
     "compare_layers": "verdict.layers",
     "concatenate": "observation.joining",
     "embed": "charts.chart",

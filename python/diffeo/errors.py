@@ -42,6 +42,7 @@ __all__ = [
     "ShapeError",
     "SpectrumWarning",
     "StorageError",
+    "WorkerError",
 ]
 
 
@@ -133,6 +134,10 @@ class MissingDependencyError(DiffeoError, ImportError):
 
 class StorageError(DiffeoError, OSError):
     """A file cannot be written, or is damaged, foreign or of an unknown version."""
+
+
+class WorkerError(DiffeoError, RuntimeError):
+    """Workers of a cluster, or processes, ended before any of their tasks did."""
 
 
 class DiffeoWarning(UserWarning):

@@ -51,7 +51,7 @@ def test_info_says_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(parser.importlib.metadata, "version", version)
     assert parser.main(["info"]) == 0
     out = capsys.readouterr().out
-    assert out.count("not installed") == 7
+    assert out.count("not installed") == 8
 
 
 def test_info_explains_a_wrong_instruction_set():

@@ -11,7 +11,7 @@ from diffeo.demos.family import experiment
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
 
-TINY = experiment.Size(members=2, steps=400, polish=800, samples=400, screened=False, processes=1)
+TINY = experiment.Size(members=2, steps=400, polish=800, samples=400, n_jobs=1)
 
 
 class Balance(html.parser.HTMLParser):
@@ -41,13 +41,13 @@ def test_targets_have_the_level_sets_of_their_task():
 @pytest.mark.slow
 def test_two_classes_at_the_outputs_and_one_in_the_hidden_layer(tmp_path, capsys):
     members, found = experiment.run_sized(tmp_path, TINY)
-    for (i, j), verdict in found["outputs"].verdicts.items():
+    for (i, j), cell in found["outputs"].cells.items():
         # The first ones know both inputs, and so determine what the others report.
-        assert verdict == ("equivalent" if members[i].folds == members[j].folds else "a_to_b")
-    assert len(found["outputs"].verdicts) == 6
-    assert set(found["hidden layer"].verdicts.values()) == {"equivalent"}
-    assert found["outputs"].classes.max() == 2
-    assert found["hidden layer"].classes.max() == 1
+        assert cell.verdict == ("equivalent" if members[i].folds == members[j].folds else "a_to_b")
+    assert len(found["outputs"].cells) == 6
+    assert set(found["hidden layer"].verdicts.ravel()) == {"equivalent"}
+    assert len(found["outputs"].classes) == 2
+    assert len(found["hidden layer"].classes) == 1
     assert "classes, cut at the margin of 5 %: 2" in capsys.readouterr().out
     text = (tmp_path / "family.html").read_text(encoding="utf-8")
     page = Balance()
@@ -55,4 +55,5 @@ def test_two_classes_at_the_outputs_and_one_in_the_hidden_layer(tmp_path, capsys
     assert page.open == []
     assert len(page.sources) == 1
     assert page.sources[0].startswith("data:image/png;base64,")
-    assert "def judge_row(" in text
+    assert "def compare(" in text
+    assert (tmp_path / "family-outputs.html").exists()

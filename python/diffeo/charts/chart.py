@@ -253,6 +253,10 @@ class Chart:
         one, other = (Half(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
 
+    def halved(self, kept: IntArray, parts: list[tuple[Chart, IntArray]]) -> None:
+        """Take halves, and which rows they are, that were made before, rather than make them again."""
+        self._made["halves", self.asked == "diffusion"] = (kept, parts)
+
     @property
     def own_bandwidth(self) -> tuple[float | str, str]:
         """The bandwidth of this observation alone, and what messages call the observation: arguments of `diffusion`."""

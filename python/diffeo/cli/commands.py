@@ -13,10 +13,10 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.wording import percent
+from diffeo.cli.family_commands import observe_many
 from diffeo.cli.pair_commands import by_pairs
-from diffeo.cli.reading import check_folder, digest, read_inputs
-from diffeo.files.arrays import Arrays, read_observation, read_pairs, write_array, write_arrays
-from diffeo.files.how_measured import options_text
+from diffeo.cli.reading import check_folder, digest, observation_arrays, read_inputs
+from diffeo.files.arrays import read_observation, read_pairs, write_array, write_arrays
 from diffeo.files.saved import write_text
 from diffeo.matching.pairs import Pairs, as_pairs
 from diffeo.observation.observation import Observation
@@ -36,15 +36,14 @@ def observe(options: Any) -> str:
     from diffeo.networks.saved import load_network
 
     output = str(options.output)
-    if not output.endswith((".npz", ".safetensors")):
+    many = len(options.weights) > 1 or options.common is not None
+    if not many and not output.endswith((".npz", ".safetensors")):
         raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
     check_folder(output)
     check_folder(options.added)
     if options.added is not None and options.refine is None:
         raise errors.ParameterError("--added is for --refine N: nothing is added without it")
-    inputs = read_inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
-    network = load_network(options.network, options.weights, options.dtype)
     if options.covariances != "bursts" and options.scale is not None:
         raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
     recipe = Recipe(
@@ -58,17 +57,19 @@ def observe(options: Any) -> str:
         rng=options.seed,
         verbose=options.verbose,
     )
+    if many:
+        if options.refine is not None:
+            raise errors.ParameterError("--refine is for one network: the inputs that it adds belong to that one")
+        return observe_many(options, recipe)
+    inputs = read_inputs(options.inputs, "inputs")
+    network = load_network(options.network, options.weights[0], options.dtype)
     # Before anything is written, so that what is written can be used.
     if options.refine is None:
         (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
-        built = observed(measured, options.dim, None)
+        built = observed(measured, options.dim)
     else:
         measured, built = refined(network, inputs, options.layer, recipe, options.dim, None, None, options.refine, None)
-    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
-    for name in ("jacobians", "bursts", "scale", "layer"):
-        if getattr(measured, name) is not None:
-            arrays[name] = np.asarray(getattr(measured, name))
-    arrays["options"] = np.asarray(options_text(built.options))
+    arrays = observation_arrays(measured, built)
     if output.endswith(".npz"):
         write_arrays(output, arrays)
     else:

@@ -49,8 +49,20 @@ examples:
         --scale 0.01 -o A.npz
   a network with cliffs: 1,500 more inputs where it is sampled too thinly
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --refine 1500 --added more.npy -o A.npz
+  sixty checkpoints, to a folder, with what each measures at common inputs (diffeo family)
+    diffeo observe networks:make --weights run/*.safetensors --inputs x.npy -o seen
   images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
     diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --tangents t_a.npy -o A.npz
+"""
+FAMILY = """\
+Files are compared in the order of their names, numbers within them by value. The file of common points holds NAME.points
+(L, m) for each NAME.npz, and NAME.jacobians (L, m, p) where derivatives are known; half of them judge.
+
+example: from the checkpoints of a training run to a page
+    diffeo observe networks:make --weights run/*.safetensors --inputs x.npy -o seen
+    diffeo family seen/*.npz --common seen/common.npz --html family.html --checkpoint work
+
+exit code: 0 all pairs are told of, 2 an error
 """
 PAIRS = """\
 Networks, weights and inputs as for diffeo observe. Inputs of more than 64 coordinates (pictures) need tangents.
@@ -104,13 +116,15 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
     if options.command == "info":
         print(_info())
         return 0
-    from diffeo.cli import commands, pair_commands
+    from diffeo.cli import commands, family_commands, pair_commands
 
     with _warnings_shown() as warned:
         if options.command == "observe":
             text, code = commands.observe(options), 0
         elif options.command == "pairs":
             text, code = pair_commands.pairs(options), 0
+        elif options.command == "family":
+            text, code = family_commands.family(options, given, warned), 0
         elif options.command == "screen":
             text, code = commands.screen(options)
         else:
@@ -164,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_pairs(commands)
     _add_compare(commands)
     _add_screen(commands)
+    _add_family(commands)
     commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
     return parser
 
@@ -178,8 +193,9 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add = observe.add_argument
     add("network", metavar="NETWORK", help="MODULE:FACTORY, what makes the network")
-    add("--weights", required=True, metavar="W.safetensors", help="its weights")
+    add("--weights", required=True, nargs="+", metavar="W.safetensors", help="its weights; many of them: a family")
     add("--inputs", required=True, metavar="X.npy", help="inputs (n, ...), points of the common domain")
+    add("--common", metavar="C.npy", help="common inputs of a family (default: a fifth of the inputs, at most 400)")
     add("--layer", metavar="NAME", help="dotted name of the module to measure (default: the output)")
     add("--neurons", type=int, metavar="N", help="how many neurons, drawn by the seed (default: all)")
     add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
@@ -193,7 +209,13 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--added", metavar="X.npy", help="where to write the inputs that were added, in their order")
     add("--dtype", choices=("float32", "float64"), help="precision of the network (default: that of the weights)")
     add("--seed", type=int, default=0, help="for neurons and bursts (default: 0)")
-    add("-o", "--output", required=True, metavar="A.npz", help="where to write (.npz arrays, or .safetensors)")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        metavar="A.npz",
+        help="file (.npz arrays, or .safetensors), or folder of a family",
+    )
     add("--verbose", action="store_true", help="progress, and what the library says")
 
 
@@ -272,6 +294,35 @@ def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--verbose", action="store_true", help="progress, and what the library says")
 
 
+def _add_family(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    family = commands.add_parser(
+        "family",
+        help="compare every pair of many observations: classes, and which determines which",
+        description="Match and judge every pair of many observations of one domain.",
+        epilog=FAMILY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = family.add_argument
+    add("files", nargs="+", metavar="A.npz", help="observations, as diffeo observe writes them; their names name them")
+    add("--common", required=True, metavar="C.npz", help="what each of them measures at common inputs")
+    add("--html", metavar="F", help="write matrix, tree, graph and the report of every pair as one self-contained page")
+    add("--save", metavar="F", help="write it as safetensors, for diffeo.load")
+    add("--checkpoint", metavar="DIR", help="keep results as they come; started again, compute what is missing")
+    add(
+        "--pairs", choices=("all", "spanning"), default="all", help="spanning: leave out what cannot change the classes"
+    )
+    add("--margin", type=float, default=0.05, help="relative error that still counts as equivalent (default: 0.05)")
+    add("--significance", type=float, default=0.05, help="one-sided level of the bounds (default: 0.05)")
+    add("--coordinates", choices=("auto", "isometric", "diffusion"), default="auto", help="as in diffeo.match")
+    add(
+        "--no-check", dest="check", action="store_false",
+        help="do not make maps again from halves: half the time, no expected errors",
+    )  # fmt: skip
+    add("--seed", type=int, default=0, help="for which common inputs judge, and the matches (default: 0)")
+    add("--jobs", type=int, metavar="K", help="pairs at a time (default: as many as threads)")
+    add("--verbose", action="store_true", help="progress, and what the library says")
+
+
 def _info() -> str:
     from diffeo._support import core, instruction_set
 
@@ -282,7 +333,7 @@ def _info() -> str:
         f"instructions {core.INSTRUCTION_SET} (available: {levels})",
         f"threads      {core.n_threads(0)}",
     ]
-    for package in ("numpy", "scipy", "scikit-learn", "safetensors", "torch", "matplotlib", "scikit-image"):
+    for package in ("numpy", "scipy", "scikit-learn", "joblib", "safetensors", "torch", "matplotlib", "scikit-image"):
         try:
             lines.append(f"{package:<13}{importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

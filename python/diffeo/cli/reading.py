@@ -1,13 +1,20 @@
-"""What the commands share: inputs read, files named by their digest, folders checked before the work."""
+"""What the commands share: inputs read, files named by their digest, folders checked before the work, what is written."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from diffeo import errors
-from diffeo.files.arrays import read_arrays
+from diffeo.files.arrays import Arrays, read_arrays
+from diffeo.files.how_measured import options_text
+from diffeo.observation.observation import Observation
+
+if TYPE_CHECKING:
+    from diffeo.networks.measurement import Measurement
 
 
 def read_inputs(path: str, name: str) -> Any:
@@ -28,3 +35,13 @@ def digest(path: str) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def observation_arrays(measured: Measurement, built: Observation) -> Arrays:
+    """What a file holds of a measurement and the observation that it makes."""
+    arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
+    for name in ("jacobians", "bursts", "scale", "layer"):
+        if getattr(measured, name) is not None:
+            arrays[name] = np.asarray(getattr(measured, name))
+    arrays["options"] = np.asarray(options_text(built.options))
+    return arrays

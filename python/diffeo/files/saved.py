@@ -14,6 +14,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo.charts.chart import Chart
+from diffeo.family.found import Family
 from diffeo.files.container import Content, decode, encode, read, write
 from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
@@ -53,6 +54,13 @@ def save_report(report: Report, path: str | os.PathLike[str]) -> None:
     _save(lambda: report_content(report), "report", path)
 
 
+def save_family(family: Family, path: str | os.PathLike[str]) -> None:
+    """Write a family to one file; errors as in `save_observation`."""
+    from diffeo.pairwise.stored import family_content
+
+    _save(lambda: family_content(family), "family", path)
+
+
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
     """Write a text file in UTF-8, in one step; errors as in `save_observation`."""
     name = os.fsdecode(path)
@@ -60,7 +68,7 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
         write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
 
 
-Saved = Observation | Chart | Pairs | Transformation | Report
+Saved = Observation | Chart | Pairs | Transformation | Report | Family
 
 
 def load(path: str | os.PathLike[str]) -> Saved:
@@ -117,6 +125,10 @@ def _build(content: Content, kind: str, *, assemble: bool) -> Saved | None:
         built = build_pairs(content, "")
     elif kind == "report":
         built = build_report(content)
+    elif kind == "family":
+        from diffeo.pairwise.stored import build_family
+
+        built = build_family(content)
     else:
         raise errors.InputError(f"it holds an object of unknown kind, {kind!r:.60}")
     if content:

@@ -168,7 +168,7 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
         enough = GOOD_CHART if are_charts and found and found[0].expected is not None else GOOD
         if found and expected_of(found[0]) <= enough:
             return found[0]
-    if problem.count and problem.invertible:
+    if problem.count and problem.invertible and problem.register:
         with _refused(problem):
             reasons = layouts.reasons if a is None or b is None else _no_chart(problem, a, b)
             registered = by_registration(problem, reasons)

@@ -37,6 +37,9 @@ class MatchProblem:
         corrections are learned as `taught` says.
     names : tuple of str
         What messages call the sides: ("B", "A") where they were exchanged, since a match leads from more dimensions to fewer.
+    register : bool
+        Whether samples may be registered where isometric coordinates are not good: long work, in vain where a side lost
+        something.
     """
 
     a: Chart
@@ -49,6 +52,7 @@ class MatchProblem:
     check: bool = False
     is_half: bool = False
     names: Names = field(default=SIDES)
+    register: bool = True
     numbers: IntArray | None = field(default=None, repr=False)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,15 +140,20 @@ def compare(
         return compared(problem, held_out, judging)
 
 
-def compared(problem: MatchProblem, held_out: Landmarks, judging: Judging) -> Report:
-    """What `compare` gives, of a problem whose sides stand as the caller named them."""
+def compared(
+    problem: MatchProblem,
+    held_out: Landmarks,
+    judging: Judging,
+    solve: Callable[[MatchProblem], Transformation] = solved,
+) -> Report:
+    """What `compare` gives, of a problem whose sides stand as the caller named them; `solve` may take part in the match."""
     pairs = _parsed(held_out, problem.a.observation, problem.b.observation)
     _check_apart(problem.landmarks, pairs)
     exchange = problem.a.dim < problem.b.dim
     if exchange:
         problem, pairs, judging = problem.exchanged(), pairs.swapped(), replace(judging, names=SIDES[::-1])
     with working(judging.n_jobs):
-        t = solved(problem)
+        t = solve(problem)
         _check_held_out(pairs, t)
         with stage("assessing"):
             report = _assess(t, pairs.points, judging)

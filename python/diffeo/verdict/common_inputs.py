@@ -10,6 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
+from diffeo._support.engine import Lost, run
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
 from diffeo.matching.by_pairs.matched import Sides, learned, split
@@ -19,7 +20,7 @@ from diffeo.matching.pairs import Pairs
 from diffeo.networks.measurement import Measurement, Recipe, measured_layers
 from diffeo.observation.observation import Observation
 from diffeo.verdict.assess_transformation import Judging, judged
-from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
+from diffeo.verdict.layer_comparison import LayerComparison, LayerTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,48 +79,46 @@ def _compared(
     judging: Judging,
     rng: int,
 ) -> LayerComparison:
-    """All pairs of layers, one after the other."""
+    """All pairs of layers, by the workers of joblib."""
     (names_a, a), (names_b, b) = sides
-    shape = len(names_a), len(names_b)
-    forward, backward = np.full(shape, np.nan), np.full(shape, np.nan)
-    verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
-    reasons = [[""] * shape[1] for _ in range(shape[0])]
-    problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
-    with stage("layers") as report_progress:
-        for done in range(shape[0] * shape[1]):
-            report_progress(done, shape[0] * shape[1])
-            i, j = divmod(done, shape[1])
-            name_a, name_b = names_a[i], names_b[j]
-            if name_a not in a or name_b not in b:
-                told = [
-                    f"{side}: {why[name]}"
-                    for side, why, name in (("A", reasons_of[0], name_a), ("B", reasons_of[1], name_b))
-                    if name in why
-                ]
-                reasons[i][j] = "; ".join(told)
+    table = LayerTable(names_a, names_b)
+    cells, tasks = list[tuple[int, int]](), list[tuple[Any, ...]]()
+    # Each pair has one thread, whoever works on it.
+    alone = replace(judging, n_jobs=1)
+    for i, name_a in enumerate(names_a):
+        for j, name_b in enumerate(names_b):
+            if name_a in a and name_b in b:
+                cells.append((i, j))
+                tasks.append((a[name_a], b[name_b], rows, alone, rng))
                 continue
-            try:
-                report = _judged(a[name_a], b[name_b], rows, judging, rng)
-            except errors.DiffeoError as error:
-                reasons[i][j] = str(error)
-                continue
-            forward[i, j], backward[i, j] = report.forward.error, report.backward.error
-            verdicts[i, j], reasons[i][j], problems[i][j] = report.verdict, report.reason, report.problems
-    return LayerComparison(
-        names_a,
-        names_b,
-        forward,
-        backward,
-        verdicts,
-        reasons,
-        problems,
-        {},
-        {},
-        {},
-        {},
-        judging.margin,
-        judging.significance,
-    )
+            told = [
+                f"{side}: {why[name]}"
+                for side, why, name in (("A", reasons_of[0], name_a), ("B", reasons_of[1], name_b))
+                if name in why
+            ]
+            table.reasons[i][j] = "; ".join(told)
+
+    def finished(number: int, found: Any) -> None:
+        i, j = cells[number]
+        if isinstance(found, Lost):
+            table.reasons[i][j] = f"the worker that compared them was lost: {found.reason}"
+        elif isinstance(found, str):
+            table.reasons[i][j] = found
+        else:
+            table.fill(i, j, *found)
+
+    run(_cell, tasks, finished, n_jobs=judging.n_jobs, name="layers")
+    return table.comparison(({}, {}), ({}, {}), judging.margin, judging.significance)
+
+
+def _cell(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:
+    """What is kept of the report on the maps between two layers; why there are none."""
+    try:
+        with errors.unsaid(errors.DiffeoWarning):
+            report = _judged(a, b, rows, judging, rng)
+    except Exception as error:  # a pair that has no maps is a cell with a reason
+        return str(error) if isinstance(error, errors.DiffeoError) else f"{type(error).__name__}: {error}"
+    return (report.forward.error, report.backward.error), report.verdict, report.reason, report.problems
 
 
 def _judged(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:

@@ -123,6 +123,44 @@ class LayerComparison:
         }
 
 
+class LayerTable:
+    """Cells of a comparison while they are filled: without a map, and without a reason, until they are."""
+
+    def __init__(self, layers_a: list[str], layers_b: list[str]) -> None:
+        shape = len(layers_a), len(layers_b)
+        self.layers = layers_a, layers_b
+        self.forward, self.backward = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
+        self.reasons = [[""] * shape[1] for _ in range(shape[0])]
+        self.problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
+
+    def fill(self, i: int, j: int, missed: tuple[float, float], verdict: str, reason: str, problems: list[str]) -> None:
+        """What was found of one pair of layers; `missed` from A to B, and back."""
+        self.forward[i, j], self.backward[i, j] = missed
+        self.verdicts[i, j], self.reasons[i][j], self.problems[i][j] = verdict, reason, problems
+
+    def comparison(
+        self,
+        neurons: tuple[dict[str, IntArray], dict[str, IntArray]],
+        limits: tuple[dict[str, list[str]], dict[str, list[str]]],
+        margin: float,
+        significance: float,
+    ) -> LayerComparison:
+        """The whole, with the neurons of A and of B, and their limits."""
+        return LayerComparison(
+            *self.layers,
+            self.forward,
+            self.backward,
+            self.verdicts,
+            self.reasons,
+            self.problems,
+            *neurons,
+            *limits,
+            margin,
+            significance,
+        )
+
+
 def percent(error: float) -> str:
     """A relative error in percent: two digits, no fractions of ten and more."""
     if np.isnan(error):

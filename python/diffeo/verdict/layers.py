@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +13,15 @@ from diffeo._support.arrays import FloatArray, IntArray, integer
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import sound
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
-from diffeo.matching.match_observations import match_problem
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.measurement import CovarianceKind, Recipe, measured_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-from diffeo.verdict.assess_transformation import Judging, compared
+from diffeo.verdict.assess_transformation import Judging
 from diffeo.verdict.common_inputs import compared_at_common_inputs
-from diffeo.verdict.layer_comparison import NOT_MATCHED, LayerComparison
+from diffeo.verdict.layer_comparison import LayerComparison, LayerTable
 
 # Samples, spread over all, at which neurons are chosen.
 MOST_FOR_CHOICE = 2000
@@ -98,7 +97,8 @@ def compare_layers(
     rng : int
         Seed of the choice of neurons and of the match.
     n_jobs : int, optional
-        Threads; None or -1 takes all that OpenMP gives. Results do not depend on it.
+        Threads, or pairs of layers at a time; None or -1 takes all that OpenMP gives. Inside of ``joblib.parallel_config`` its
+        backend compares the pairs, as in `diffeo.compare_family`. Results do not depend on it.
     verbose : bool
         Show progress bars.
 
@@ -238,53 +238,29 @@ def _suggested(
     return found
 
 
-def _cells(a: _Side, b: _Side) -> Iterator[tuple[int, int, str, str]]:
+def _compared(a: _Side, b: _Side, judging: Judging, coordinates: CoordinateChoice, rng: int) -> LayerComparison:
+    """All pairs of layers, by the workers of joblib: each layer gets its coordinates once, each pair is a task."""
+    # What travels to workers, and what they do, a family shares.
+    from diffeo.pairwise.tasks import Settings, compared_once
+
+    settings = Settings(judging.margin, judging.significance, coordinates, False, rng)
+    sides = [side.charts(coordinates, rng, judging.n_jobs) for side in (a, b)]
+    members = [
+        {name: (chart, side.landmarks[name], side.held_out[name]) for name, chart in charts.items()}
+        for side, charts in zip((a, b), sides, strict=True)
+    ]
+    cells = compared_once(members[0], members[1], settings, judging.n_jobs)
+    table = LayerTable(a.names, b.names)
     for i, name_a in enumerate(a.names):
         for j, name_b in enumerate(b.names):
-            yield i, j, name_a, name_b
-
-
-def _compared(a: _Side, b: _Side, judging: Judging, coordinates: CoordinateChoice, rng: int) -> LayerComparison:
-    """All pairs of layers, one after the other."""
-    shape = len(a.names), len(b.names)
-    forward, backward = np.full(shape, np.nan), np.full(shape, np.nan)
-    verdicts = np.full(shape, NOT_MATCHED, dtype="<U16")
-    reasons = [[""] * shape[1] for _ in range(shape[0])]
-    problems: list[list[list[str]]] = [[[] for _ in range(shape[1])] for _ in range(shape[0])]
-    charts_a, charts_b = (side.charts(coordinates, rng, judging.n_jobs) for side in (a, b))
-    with stage("layers") as report_progress:
-        for done, (i, j, name_a, name_b) in enumerate(_cells(a, b)):
-            report_progress(done, len(a.names) * len(b.names))
-            reasons[i][j] = "; ".join(
+            missing = [
                 f"{which}: {side.reasons[name]}"
                 for which, side, name in (("A", a, name_a), ("B", b, name_b))
                 if name in side.reasons
-            )
-            if reasons[i][j]:
+            ]
+            if missing:
+                table.reasons[i][j] = "; ".join(missing)
                 continue
-            try:
-                problem = match_problem(charts_a[name_a], charts_b[name_b], coordinates, rng, judging.n_jobs)
-                problem = problem.given((a.landmarks[name_a], b.landmarks[name_b]))
-                report = compared(problem, (a.held_out[name_a], b.held_out[name_b]), judging)
-            except errors.ParameterError:
-                raise
-            except errors.DiffeoError as error:
-                reasons[i][j] = str(error)
-                continue
-            forward[i, j], backward[i, j] = report.forward.error, report.backward.error
-            verdicts[i, j], reasons[i][j], problems[i][j] = report.verdict, report.reason, report.problems
-    return LayerComparison(
-        a.names,
-        b.names,
-        forward,
-        backward,
-        verdicts,
-        reasons,
-        problems,
-        a.neurons(),
-        b.neurons(),
-        a.limits,
-        b.limits,
-        judging.margin,
-        judging.significance,
-    )
+            cell = cells[name_a, name_b]
+            table.fill(i, j, cell.errors, cell.verdict, cell.reason, list(cell.problems))
+    return table.comparison((a.neurons(), b.neurons()), (a.limits, b.limits), judging.margin, judging.significance)

@@ -1,4 +1,4 @@
 """Ten networks of two tasks, compared in all pairs.
 
-In order: compared -> pictures -> experiment.
+In order: pictures -> experiment.
 """

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from diffeo import errors
-from diffeo._support import core
 from diffeo._support.arrays import FloatArray
-from diffeo.charts.chart import as_chart
 from diffeo.demos.attempts import activations
 from diffeo.demos.family import pictures
-from diffeo.demos.family.compared import MARGIN, Compared, Judged, Member, Seen
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
+from diffeo.family.found import Family
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
+from diffeo.observation.observation import Observation
+from diffeo.pairwise.compare_all import compare_family
 from diffeo.report.plots import pyplot
-from diffeo.screening.screen_observations import screen
-from diffeo.verdict.assess_transformation import compare
-from diffeo.verdict.error_bounds import EQUIVALENT, relative_error
+from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, relative_error
 
+# Two networks are of one class below this error, both ways.
+MARGIN = 0.05
 # Units after the first nonlinearity: monotone in directions of the input, so that some of them tell any two inputs apart.
 HIDDEN = "1"
 # Common inputs that align two networks (a map that a fold leaves to them alone takes 10 a dimension), and that judge.
@@ -43,6 +40,25 @@ ARCHITECTURES: tuple[tuple[tuple[int, ...], str], ...] = (
 
 
 @dataclass(frozen=True)
+class Member:
+    """A trained network: whether its task folds the input, what it is, and its held-out relative error at the task."""
+
+    folds: bool
+    name: str
+    network: Any
+    error: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is observed of all networks at one place, each at inputs of its own, and at the common ones, by name."""
+
+    observations: dict[str, Observation]
+    landmarks: dict[str, FloatArray]
+    held_out: dict[str, FloatArray]
+
+
+@dataclass(frozen=True)
 class Size:
     """How much work a run does."""
 
@@ -50,12 +66,11 @@ class Size:
     steps: int
     polish: int
     samples: int
-    screened: bool = True
-    processes: int | None = None
+    n_jobs: int | None = None
 
 
-FULL = Size(members=5, steps=500, polish=800, samples=700, screened=True)
-QUICK = Size(members=3, steps=500, polish=800, samples=500, screened=False)
+FULL = Size(members=5, steps=500, polish=800, samples=700)
+QUICK = Size(members=3, steps=500, polish=800, samples=500)
 
 
 def run(out: Path, *, quick: bool = False) -> None:
@@ -71,7 +86,7 @@ def run(out: Path, *, quick: bool = False) -> None:
     run_sized(out, QUICK if quick else FULL)
 
 
-def run_sized(out: Path, size: Size) -> tuple[list[Member], dict[str, Compared]]:
+def run_sized(out: Path, size: Size) -> tuple[list[Member], dict[str, Family]]:
     """Run the experiment at a size; returns the networks, and what was found at their outputs and in the hidden layer."""
     started = time.perf_counter()
     pyplot()
@@ -92,33 +107,24 @@ def run_sized(out: Path, size: Size) -> tuple[list[Member], dict[str, Compared]]
     )
     common = inputs(LANDMARKS, rng), inputs(HELD_OUT, rng)
     places = {"outputs": None, "hidden layer": HIDDEN}
-    seen = {place: [look(m, layer, size.samples, common, rng) for m in members] for place, layer in places.items()}
-    print(f"\n(b) all {len(members) * (len(members) - 1) // 2} pairs, at the outputs and in a hidden layer")
-    found = compare_all(seen, size)
-    for place in places:
-        lines = figures(found[place], members)
+    seen = {place: look(members, layer, size.samples, common, rng) for place, layer in places.items()}
+    print(f"\n(b) all {len(members) * (2 * size.members - 1) // 2} pairs, at the outputs and in a hidden layer")
+    found = {place: compare(one, size) for place, one in seen.items()}
+    for place, family in found.items():
+        lines = figures(family, members)
         print("\n".join([f"  {place}", *lines]))
         page.add(place.capitalize(), WORDS[place], lines, [], [])
-    pictures.draw_family(found, members, MARGIN, out / "family.png")
+        family.to_html(out / f"family-{place.replace(' ', '-')}.html")
+    pictures.draw_family(found, out / "family.png")
     page.add(
         "All pairs",
-        "Colour: the worse error of both directions. =: equivalent. Arrows: one way only, from the row to the column, or "
-        "back. The trees join networks at the worst error between any two of them: what is joined below the dashed line is "
-        "one class.",
+        "Colour: the error from row to column. =: equivalent. Arrows: one way only, from the row to the column, or back. The "
+        "trees join networks at the worst error between any two of them: what is joined below the dashed line is one class. "
+        "The report of every pair is in family-outputs.html and family-hidden-layer.html, beside this page.",
         [],
         [(out / "family.png", "Heat maps and trees: two classes at the outputs, one in the hidden layer")],
-        [look, judge_row, compare_all, Compared],
+        [look, compare],
     )
-    if size.screened:
-        pictures.draw_screening(found, members, out / "screening.png")
-        page.add(
-            "Without a single pair",
-            "The spectra of both sides, as far apart as this in units of chance: about 1 for one domain. This needs no "
-            "common input; it can speak against equivalence, and never prove it.",
-            [],
-            [(out / "screening.png", "Heat maps of the distance of spectra at the outputs and in the hidden layer")],
-            [],
-        )
     page.write(out / "family.html")
     print(f"\nwrote {out / 'family.html'} and its pictures in {time.perf_counter() - started:.0f} s")
     return members, found
@@ -167,82 +173,45 @@ def learn(size: Size, rng: np.random.Generator) -> list[Member]:
 
 
 def look(
-    member: Member, layer: str | None, n: int, common: tuple[FloatArray, FloatArray], rng: np.random.Generator
+    members: Sequence[Member],
+    layer: str | None,
+    n: int,
+    common: tuple[FloatArray, FloatArray],
+    rng: np.random.Generator,
 ) -> Seen:
-    """Observe a network at n inputs of its own, both outputs or five hidden neurons; and at the common inputs."""
-    x = inputs(n, rng)
-    neurons = np.arange(2) if layer is None else suggest_neurons(member.network, x, layer=layer, dim=2).neurons
-    observation = observe(member.network, x, layer=layer, neurons=neurons, dim=2)
-    landmarks, held_out = (activations(member.network, at, layer, neurons) for at in common)
-    return Seen(observation, landmarks, held_out)
+    """Observe each network at n inputs of its own, both outputs or five hidden neurons; and at the common inputs."""
+    seen = Seen({}, {}, {})
+    for member in members:
+        x = inputs(n, rng)
+        neurons = np.arange(2) if layer is None else suggest_neurons(member.network, x, layer=layer, dim=2).neurons
+        observation = observe(member.network, x, layer=layer, neurons=neurons, dim=2)
+        seen.observations[member.name] = observation
+        seen.landmarks[member.name], seen.held_out[member.name] = (
+            observation.measure(member.network, at) for at in common
+        )
+    return seen
 
 
-def compare_all(seen: dict[str, list[Seen]], size: Size) -> dict[str, Compared]:
-    """Judge all pairs at each place, a network against all later ones at a time, in as many processes as there are cores."""
-    from tqdm import tqdm
-
-    rows = [(place, i) for place, sides in seen.items() for i in range(len(sides) - 1)]
-    total = sum(len(list(combinations(sides, 2))) for sides in seen.values())
-    judged: dict[str, list[Judged]] = {place: [] for place in seen}
-    # A fresh interpreter each: to fork one in which torch and OpenMP have threads may hang.
-    with (
-        ProcessPoolExecutor(size.processes or core.n_threads(0), get_context("spawn")) as pool,
-        tqdm(total=total, desc="comparing pairs", leave=False, disable=None) as bar,
-    ):
-        waiting = {pool.submit(judge_row, seen[place], i, size.screened): place for place, i in rows}
-        for done in as_completed(waiting):
-            judged[waiting[done]] += done.result()
-            bar.update(len(done.result()))
-    return {place: gather(pairs, len(seen[place])) for place, pairs in judged.items()}
+def compare(seen: Seen, size: Size) -> Family:
+    """Compare all pairs at one place."""
+    return compare_family(
+        seen.observations, landmarks=seen.landmarks, held_out=seen.held_out, margin=MARGIN, n_jobs=size.n_jobs
+    )
 
 
-def judge_row(seen: Sequence[Seen], i: int, screened: bool) -> list[Judged]:
-    """Compare one network with all later ones, in one thread."""
-    found = []
-    # What they warn of a fold, the verdict says.
-    with errors.unsaid(errors.DiffeoWarning):
-        chart = as_chart(seen[i].observation, "the first", n_jobs=1)
-        for j in range(i + 1, len(seen)):
-            a, b = seen[i], seen[j]
-            other = as_chart(b.observation, "the second", n_jobs=1)
-            report = compare(
-                chart,
-                other,
-                landmarks=(a.landmarks, b.landmarks),
-                held_out=(a.held_out, b.held_out),
-                margin=MARGIN,
-                baselines=False,
-                n_jobs=1,
-            )
-            distance = screen(chart, other, n_jobs=1).distance if screened else np.nan
-            found.append(Judged(i, j, report.verdict, report.forward.error, report.backward.error, distance))
-    return found
-
-
-def gather(pairs: Sequence[Judged], n: int) -> Compared:
-    """All pairs of n networks in matrices."""
-    missed, distances = np.zeros((n, n)), np.zeros((n, n))
-    for pair in pairs:
-        missed[pair.i, pair.j], missed[pair.j, pair.i] = pair.forward, pair.backward
-        distances[pair.i, pair.j] = distances[pair.j, pair.i] = pair.distance
-    return Compared(missed, {(pair.i, pair.j): pair.verdict for pair in pairs}, distances)
-
-
-def figures(found: Compared, members: Sequence[Member]) -> list[str]:
-    """Counts of verdicts, errors and distances within the tasks and across, and the classes."""
+def figures(family: Family, members: Sequence[Member]) -> list[str]:
+    """Counts of verdicts and errors within the tasks and across, and the classes."""
     lines = []
+    worse = np.maximum(family.errors, family.errors.T)
+    better = np.minimum(family.errors, family.errors.T)
     for text, across in (("of one task", False), ("across tasks", True)):
-        pairs = [(i, j) for i, j in found.verdicts if (members[i].folds != members[j].folds) == across]
-        verdicts = [found.verdicts[pair] for pair in pairs]
-        one_way = sum(verdict in ("a_to_b", "b_to_a") for verdict in verdicts)
-        worse = [found.worse[pair] for pair in pairs]
-        better = [min(found.errors[i, j], found.errors[j, i]) for i, j in pairs]
+        pairs = [(i, j) for i, j in family.cells if (members[i].folds != members[j].folds) == across]
+        verdicts = [family.cells[pair].verdict for pair in pairs]
+        one_way = sum(verdict in (A_TO_B, B_TO_A) for verdict in verdicts)
+        errors = [worse[pair] for pair in pairs]
         lines.append(
             f"    pairs {text:<14}{verdicts.count(EQUIVALENT)} of {len(pairs)} equivalent, {one_way} one way only;  worse "
-            f"error {min(worse):.2g} to {max(worse):.2g}, better one at most {max(better):.2g}"
+            f"error {min(errors):.2g} to {max(errors):.2g}, better one at most {max(better[pair] for pair in pairs):.2g}"
         )
-        spectra = [found.distances[pair] for pair in pairs]
-        if np.isfinite(spectra).any():
-            lines[-1] += f";  spectra {np.nanmedian(spectra):.2g} apart (median)"
-    lines.append(f"    classes, cut at the margin of {100 * MARGIN:.0f} %: {found.classes.max()}")
+    lines.append(f"    classes, cut at the margin of {100 * MARGIN:.0f} %: {len(family.classes)}")
     return lines

@@ -1,0 +1,4 @@
+"""All pairs of a family of networks: what is kept of each, classes and conflicts, told and drawn.
+
+In order: cells -> classes -> found -> text -> drawings -> plots -> page.
+"""

@@ -1,0 +1,210 @@
+"""What workers do: embed one network with its halves, compare two, and send samples around a triangle of three."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from diffeo import errors
+from diffeo._support.arrays import FloatArray
+from diffeo._support.engine import Lost, run
+from diffeo._support.threads import working
+from diffeo.charts.chart import Chart, CoordinateChoice
+from diffeo.family.cells import Cell, cell_of, refused
+from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
+from diffeo.matching.match_observations import match_problem, solved
+from diffeo.matching.pairs import Pairs
+from diffeo.matching.problem import MatchProblem
+from diffeo.matching.self_check import GOOD, expected_of
+from diffeo.matching.transformation import Transformation
+from diffeo.pairwise.packed import Network, Packed, has_halves, pack, unpack
+from diffeo.verdict.assess_transformation import Judging, compared
+from diffeo.verdict.layer_comparison import NOT_MATCHED
+from diffeo.verdict.shown_loss import find_evidence
+
+# Networks that a worker keeps: those of the pair that it works on.
+KEPT = 2
+# A chart with what its network measures at landmarks and held-out inputs.
+Member = tuple[Chart, FloatArray, FloatArray]
+_known = threading.local()
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pairs are matched and judged, alike for all of a family."""
+
+    margin: float = 0.05
+    significance: float = 0.05
+    coordinates: CoordinateChoice = "auto"
+    check: bool = True
+    random_state: int = 0
+
+
+def embed_network(packed: Packed, settings: Settings) -> Packed | str:
+    """The network with its coordinates and those of its halves; why it has none."""
+    network = unpack(packed)
+    try:
+        with errors.unsaid(errors.DiffeoWarning), working(1):
+            halves = settings.check and has_halves(network.chart)
+            try:
+                return pack(network, halves=halves)
+            except errors.DiffeoError:
+                # A half may be too small where the whole is not.
+                return pack(network, halves=False)
+    except Exception as error:  # a network that has no coordinates is a row of cells with a reason
+        return refused(error).reason
+
+
+def compare_networks(a: str, packed_a: Packed, b: str, packed_b: Packed, settings: Settings) -> Cell:
+    """Match two networks and judge the match, both ways; networks are known again by their identities."""
+    try:
+        with errors.unsaid(errors.DiffeoWarning), working(1):
+            return compared_cell(network_of(a, packed_a), network_of(b, packed_b), settings)
+    except Exception as error:  # a pair that cannot be matched is a cell with a reason, never the end of the others
+        return refused(error)
+
+
+def compared_cell(a: Network, b: Network, settings: Settings) -> Cell:
+    """As `compare_networks`, of networks that are at hand; errors as in `diffeo.match` and `diffeo.assess`."""
+    judging = Judging(settings.margin, settings.significance, baselines=False, n_jobs=1, spectra=False)
+    held_out = Pairs(a.held_out, b.held_out)
+    if a.chart.dim < b.chart.dim:
+        solve = partial(_solved, held_out=held_out.swapped(), settings=settings)
+    else:
+        solve = partial(_solved, held_out=held_out, settings=settings)
+    return cell_of(compared(posed(a, b, settings), held_out, judging, solve))
+
+
+def posed(a: Network, b: Network, settings: Settings) -> MatchProblem:
+    """The problem of matching two networks."""
+    problem = match_problem(a.chart, b.chart, settings.coordinates, settings.random_state, 1)
+    derivatives = (a.jacobians, b.jacobians) if _with_derivatives(a, b) else ()
+    problem = problem.given(Pairs(a.landmarks, b.landmarks, *derivatives))
+    return replace(problem, check=settings.check)
+
+
+def _with_derivatives(a: Network, b: Network) -> bool:
+    return a.jacobians is not None and b.jacobians is not None
+
+
+def _solved(problem: MatchProblem, held_out: Pairs, settings: Settings) -> Transformation:
+    """The map that is expected to be least wrong, of those that `diffeo.match` makes and that of landmarks with derivatives.
+
+    Samples are registered only where nothing else is good, and no loss is shown whatever the map: that is long work, and
+    would be in vain.
+    """
+    refusals, found = list[errors.DiffeoError](), list[Transformation]()
+    pairs = problem.landmarks
+    if not settings.check:
+        _try(lambda: solved(problem), found, refusals)
+    else:
+        _try(lambda: solved(replace(problem, register=False)), found, refusals)
+    # Where nothing competed, the isometric coordinates were good enough.
+    good = bool(found) and not found[0].diagnostics.competed
+    if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
+        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1), found, refusals)
+        good = good or min(map(expected_of, found), default=np.inf) <= GOOD
+    if settings.check and found and not good and not _loses(problem, held_out, settings.margin):
+        _try(lambda: solved(problem), found, refusals)
+    if not found:
+        raise refusals[0]
+    return min(found, key=expected_of)
+
+
+def _try(make: Callable[[], Transformation], found: list[Transformation], refusals: list[errors.DiffeoError]) -> None:
+    """Add a map to those found, or to the refusals why there is none."""
+    try:
+        found.append(make())
+    except errors.DiffeoError as error:
+        refusals.append(error)
+
+
+def _mapped(a: Network, b: Network, settings: Settings) -> Transformation:
+    return _solved(posed(a, b, settings), Pairs(a.held_out, b.held_out), settings)
+
+
+def _loses(problem: MatchProblem, held_out: Pairs, margin: float) -> bool:
+    """Whether the common inputs show that a side lost what the other one keeps."""
+    a, b = problem.a.observation, problem.b.observation
+    points = held_out.points
+    if problem.landmarks is not None:
+        points = np.vstack([problem.landmarks.points_a, points[0]]), np.vstack([problem.landmarks.points_b, points[1]])
+    names = problem.names
+    return (
+        find_evidence(a, b, points, names, margin).shown or find_evidence(b, a, points[::-1], names[::-1], margin).shown
+    )
+
+
+def around(
+    a: str, packed_a: Packed, b: str, packed_b: Packed, c: str, packed_c: Packed, settings: Settings
+) -> tuple[float, ...] | str:
+    """Relative errors of held-out points of each corner, sent around the triangle and back to it; why there are none."""
+    try:
+        with errors.unsaid(errors.DiffeoWarning), working(1):
+            networks = [network_of(name, one) for name, one in ((a, packed_a), (b, packed_b), (c, packed_c))]
+            maps = [_mapped(networks[k], networks[k - 2], settings) for k in range(3)]
+            found = []
+            for start in range(3):
+                points = networks[start].held_out
+                sent = points
+                for step in range(3):
+                    sent = maps[(start + step) % 3].sent(sent).values
+                found.append(float(np.linalg.norm(sent - points) / np.linalg.norm(points - points.mean(axis=0))))
+            return tuple(found)
+    except Exception as error:  # as for cells
+        return refused(error).reason
+
+
+def compared_once(
+    a: Mapping[str, Member], b: Mapping[str, Member], settings: Settings, n_jobs: int | None
+) -> dict[tuple[str, str], Cell]:
+    """Every network of one kind against every one of another, each embedded once; without a checkpoint."""
+    sides = [
+        {name: pack(Network(*member), whole=False, halves=False) for name, member in side.items()} for side in (a, b)
+    ]
+    where = [(k, name) for k, side in enumerate(sides) for name in side]
+
+    def embedded(number: int, found: Packed | str | Lost) -> None:
+        # One that has no coordinates may have maps that need none.
+        if not isinstance(found, (str, Lost)):
+            k, name = where[number]
+            sides[k][name] = found
+
+    run(embed_network, [(sides[k][name], settings) for k, name in where], embedded, n_jobs=n_jobs, name="embedding")
+    pairs = [(name_a, name_b) for name_a in sides[0] for name_b in sides[1]]
+    cells = dict[tuple[str, str], Cell]()
+
+    def compared_pair(number: int, found: Cell | Lost) -> None:
+        if isinstance(found, Lost):
+            found = Cell(NOT_MATCHED, f"the worker that compared them was lost: {found.reason}")
+        cells[pairs[number]] = found
+
+    marks = [{name: hashlib.sha256(one.tobytes()).hexdigest() for name, one in side.items()} for side in sides]
+    tasks = [(marks[0][x], sides[0][x], marks[1][y], sides[1][y], settings) for x, y in pairs]
+    try:
+        run(compare_networks, tasks, compared_pair, n_jobs=n_jobs, name="layers")
+    finally:
+        forget()
+    return cells
+
+
+def network_of(name: str, packed: Packed) -> Network:
+    """The network of this identity, made from its bytes unless this thread has just had it."""
+    known: dict[str, Network] = _known.__dict__.setdefault("networks", {})
+    found = known.pop(name, None)
+    if found is None:
+        while len(known) >= KEPT:
+            del known[next(iter(known))]
+        found = unpack(packed)
+    known[name] = found
+    return found
+
+
+def forget() -> None:
+    """Let go of the networks that this thread has kept."""
+    _known.__dict__.clear()
