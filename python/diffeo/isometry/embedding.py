@@ -200,9 +200,9 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         n, m = checked.shape
         if n * m * m * 8 > memory_limit():
             raise errors.MemoryLimitError(
-                f"{m} columns have derivatives of {n} x {m} x {m} numbers, above the limit: the coordinates of an array are those "
-                "of the array up to a motion, so reduce it first (of n rows n - 1 principal components hold everything), or "
-                "set the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
+                f"{m} columns have derivatives of {n} x {m} x {m} numbers, above the limit: the coordinates of an array are "
+                "those of the array up to a motion, so reduce it first (of n rows n - 1 principal components hold everything), "
+                "or set the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
             )
         identity = np.broadcast_to(np.eye(m), (n, m, m))
         none = np.empty(0, dtype=np.int64)
