@@ -7,6 +7,7 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.observation.curvature import LIMIT_TURNING, Cost
+from diffeo.observation.folds import many_near_folds, nearly_vanishing
 
 # Random sets to start from, beside the greedy one: exchanges can be caught.
 N_RANDOM = 3
@@ -41,7 +42,10 @@ def enough(cost: Cost, chosen: list[int], most: int) -> list[int]:
 
 
 def does(cost: Cost, chosen: list[int]) -> bool:
-    """Whether a set bends and separates as the sample needs it."""
+    """Whether a set responds everywhere, and bends and separates as the sample needs it."""
+    smallest = cost.stretches(chosen)[:, -1]
+    if many_near_folds(len(nearly_vanishing(smallest)), len(smallest)):
+        return False
     _, turning, separation = measures(cost, chosen)
     return turning <= LIMIT_TURNING and separation >= LIMIT_SEPARATION
 
@@ -102,7 +106,9 @@ def measures(cost: Cost, chosen: list[int]) -> tuple[float, float, float]:
     if values.shape[1] < cost.dim:
         return 0.0, np.inf, 0.0
     conditioning = float(values[:, -1].min() / np.median(values[:, 0]))
-    separation = float(np.sqrt((cost.gaps(chosen).min(axis=1) / cost.spans(chosen)).min()))
+    separation = float(
+        np.sqrt((cost.gaps(chosen).min(axis=1) / np.maximum(cost.spans(chosen), np.finfo(float).tiny)).min())
+    )
     return conditioning, float(np.sqrt(cost.turning(chosen).max())), separation
 
 
