@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,9 +22,6 @@ from diffeo.charts.problems import kernel_problems, layout_problems, loose_probl
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-
-if TYPE_CHECKING:
-    import os
 
 CoordinateChoice = Literal["auto", "isometric", "diffusion"]
 CHOICES = ("auto", "isometric", "diffusion")
@@ -233,10 +231,8 @@ class Chart:
 
     def restricted(self, coordinates: CoordinateChoice, name: str, n_jobs: int | None) -> Chart:
         """The chart for a match that asks for these coordinates."""
-        if coordinates == "auto" or coordinates == self.asked:
-            return replace(self, n_jobs=n_jobs)
-        if self.asked == "auto":
-            return replace(self, asked=coordinates, n_jobs=n_jobs)
+        if "auto" in (coordinates, self.asked) or coordinates == self.asked:
+            return replace(self, asked=self.asked if coordinates == "auto" else coordinates, n_jobs=n_jobs)
         raise errors.ParameterError(
             f'{name} is a chart of {self.asked} coordinates; coordinates="{coordinates}" needs its observation, or a chart '
             'made with coordinates="auto"'
@@ -307,9 +303,8 @@ class Chart:
         else:
             layout = self._own_diffusion()
         if layout is None:
-            raise errors.DisconnectedError(
-                f"this observation has no coordinates: {'; '.join(self.problems)}", self.pieces
-            )
+            reasons = "; ".join(self.problems)
+            raise errors.DisconnectedError(f"this observation has no coordinates: {reasons}", self.pieces)
         return layout
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
@@ -144,7 +144,7 @@ def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
     changes (concentration steps: Rousseeuw and Van Driessen 1999). Landmarks that it knows are left out one by one.
     """
     count = len(targets)
-    near = cKDTree(inputs).query(inputs, min(AROUND, count), workers=workers())[1]
+    near = PointTree(inputs).query(inputs, min(AROUND, count), workers=workers())[1]
     unlike = np.linalg.norm(targets - np.median(targets[near], axis=1), axis=1)
     fewest = int(np.ceil((1.0 - MOST_WRONG) * count))
     used = np.zeros(count, dtype=bool)
