@@ -187,8 +187,6 @@ def test_landmarks_with_derivatives_let_maps_from_pairs_compete():
     without = compare((observations, {name: one[0] for name, one in landmarks.items()}, held_out)).cells[0, 1]
     assert (with_slopes.coordinates, with_slopes.verdict) == ("pairs", "equivalent")
     assert without.coordinates != "pairs"
-    # Halves of so few samples say nothing of the one map, and the pairs do of the other.
-    assert without.forward.expected is None
     assert with_slopes.forward.expected < 0.05
 
 

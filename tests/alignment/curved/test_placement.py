@@ -27,16 +27,16 @@ def units(seed):
     return measure
 
 
-def sphere(measure, seed):
+def sphere(measure, seed, radius=1.0):
     s = on_a_sphere(N, seed)
     y, jacobians = measure(s)
     tangents = np.linalg.svd(s[:, None, :])[2][:, 1:].transpose(0, 2, 1)
-    return Observation.from_jacobians(y, jacobians @ tangents)
+    return Observation.from_jacobians(y, jacobians @ tangents / radius)
 
 
 def test_sides_that_no_isometry_joins_are_given_up_early(monkeypatch):
-    """From a scrambled start, steps go on as long as they are allowed to, and each round of placing anew as well."""
-    a, b = sphere(units(4), 0), sphere(units(5), 1)
+    """Spheres of which one is three times larger: steps could go on, and so could each round of placing anew."""
+    a, b = sphere(units(4), 0), sphere(units(5), 1, radius=3.0)
     scrambled = np.random.default_rng(0).permutation(N)
     marks = tuple(units(seed)(on_a_sphere(4, 3))[0] for seed in (4, 5))
     found = register(a, b, scrambled, *marks, known_unit=True, n_jobs=1)

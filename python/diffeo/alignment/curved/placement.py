@@ -28,8 +28,9 @@ MAX_STEPS = 40
 SETTLED = 1e-3
 # ... or when it is below this share and the step gained less than that share of the stress.
 STILL, LITTLE_GAIN = 0.1, 0.03
-# A stress beyond this that a number of steps have not lowered by this share will not come down to that of an isometry.
-HOPELESS_STRESS, PATIENCE, HOPELESS_GAIN = 0.15, 5, 0.1
+# A stress beyond this that a number of steps have not lowered by this share will not come down to that of an isometry: bad
+# starts that unfold creep, by a percent a step, others grow.
+HOPELESS_STRESS, PATIENCE, HOPELESS_GAIN = 0.3, 5, 0.002
 # No sample moves by more than this many median lengths at once: charts reach about three.
 LONGEST_MOVE = 1.0
 # Weight of all landmarks together, in edges of one sample: at first they fix the isometry, which the lengths of a
