@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, float_array, seed
+from diffeo._support.notebook import Shown
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
@@ -30,7 +31,7 @@ CHOICES = ("auto", "isometric", "diffusion")
 
 
 @dataclass(frozen=True, eq=False)
-class Chart:
+class Chart(Shown):
     """One observation with intrinsic coordinates, both ways; made by `diffeo.embed`.
 
     `diffeo.match`, `diffeo.screen`, `diffeo.reconstruct` take it in the place of its observation, and give the same bits as
@@ -156,8 +157,6 @@ class Chart:
 
         save_chart(self, path)
 
-    # What matching asks of a chart
-
     @property
     def dim(self) -> int:
         """Intrinsic dimension d."""
@@ -190,8 +189,7 @@ class Chart:
     def disconnected(self) -> str:
         """Why there is no isometric layout; empty where there is one."""
         self.isometric()
-        reason: str = self._made["disconnected"]
-        return reason
+        return str(self._made["disconnected"])
 
     @property
     def pieces(self) -> list[IntArray]:
@@ -233,10 +231,9 @@ class Chart:
 
     def restricted(self, coordinates: CoordinateChoice, name: str, n_jobs: int | None) -> Chart:
         """The chart for a match that asks for these coordinates."""
-        if coordinates == "auto" or coordinates == self.asked:
-            return replace(self, n_jobs=n_jobs)
-        if self.asked == "auto":
-            return replace(self, asked=coordinates, n_jobs=n_jobs)
+        asked = self.asked if coordinates == "auto" else coordinates
+        if self.asked in ("auto", asked):
+            return replace(self, asked=asked, n_jobs=n_jobs)
         raise errors.ParameterError(
             f'{name} is a chart of {self.asked} coordinates; coordinates="{coordinates}" needs its observation, or a chart '
             'made with coordinates="auto"'
@@ -307,9 +304,8 @@ class Chart:
         else:
             layout = self._own_diffusion()
         if layout is None:
-            raise errors.DisconnectedError(
-                f"this observation has no coordinates: {'; '.join(self.problems)}", self.pieces
-            )
+            why = "; ".join(self.problems)
+            raise errors.DisconnectedError(f"this observation has no coordinates: {why}", self.pieces)
         return layout
 
 
@@ -375,8 +371,7 @@ def embed(
     with showing(verbose), working(n_jobs):
         if coordinates == "isometric" and chart.isometric() is None:
             raise errors.DisconnectedError(f"the observation: {chart.disconnected}", chart.pieces)
-        # Makes what is missing.
-        _ = chart.kind if coordinates == "auto" else chart.coordinates
+        _ = chart.kind if coordinates == "auto" else chart.coordinates  # makes what is missing
     return chart
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, integer
+from diffeo._support.notebook import Shown
 from diffeo._support.placed import Placed
 from diffeo._support.threads import exact, thread_count
 from diffeo._support.wording import SIDES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Transformation:
+class Transformation(Shown):
     """The map between two observations of one input domain; made by `diffeo.match`, or by `diffeo.match_pairs`.
 
     Attributes

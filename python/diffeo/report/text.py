@@ -135,7 +135,8 @@ def _problem_lines(problems: list[str], room: int) -> list[str]:
     """As many problems as there is room for, and how many more there are."""
     if not problems:
         return ["  no problems"]
-    lines = [f"  {len(problems)} problem{'s' if len(problems) > 1 else ''}, which do not change the verdict:"]
+    count = "1 problem, which does" if len(problems) == 1 else f"{len(problems)} problems, which do"
+    lines = [f"  {count} not change the verdict:"]
     for k, problem in enumerate(problems):
         block = _wrapped(problem, "  - ", "    ", most=3)
         last = k == len(problems) - 1

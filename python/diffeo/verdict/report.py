@@ -9,6 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.notebook import Shown
 from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import Direction
 
@@ -22,7 +23,7 @@ MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Shown):
     """Verdict on two observations of one domain; made by `diffeo.assess`.
 
     Attributes
