@@ -45,6 +45,19 @@ class Transformation(Shown):
         Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
     expected : ExpectedError or None
         What the map is expected to be wrong by, everywhere (`predicted_error`); None where it was not checked or could not be.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> a = diffeo.Observation.from_jacobians(x[:150], np.tile(np.eye(2), (150, 1, 1)))
+    >>> b = diffeo.Observation.from_jacobians(2 * x[150:], np.tile(2 * np.eye(2), (150, 1, 1)))
+    >>> marks = np.array([[0.1, 0.2], [0.8, 0.3], [0.4, 0.9]])
+    >>> t = diffeo.match(a, b, landmarks=(marks, 2 * marks))
+    >>> t.coordinates, t.diagnostics.problems
+    ('isometric', [])
+    >>> t.transform(marks).shape, t.predicted_error(marks).shape
+    ((3, 2), (3,))
     """
 
     map: Map

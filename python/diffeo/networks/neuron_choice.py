@@ -55,6 +55,15 @@ class NeuronSet:
         Intrinsic dimension d.
     layer : str or None
         The layer of the network; None is the output.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> chosen = diffeo.suggest_neurons(diffeo.observe(net, x, layer="1"))
+    >>> len(chosen.neurons)
+    5
     """
 
     neurons: IntArray

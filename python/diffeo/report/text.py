@@ -116,7 +116,7 @@ def summary(report: Report) -> str:
     lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
     ways = (("A -> B", report.forward), ("B -> A", report.backward))
     for (name, one), expected in zip(ways, report.expected_error, strict=True):
-        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<24}{one.status}"
+        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<23} {one.status}"
         row += "" if expected is None else f", expected {share(expected)}"
         lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
     if report.baselines:
