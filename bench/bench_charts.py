@@ -1,4 +1,4 @@
-"""Charts that are made once: ten networks matched pairwise, from charts and from observations.
+"""Charts of one network each: made once and matched many times; across cliffs, refined or not; hard ones against easy ones.
 
 ``python -m bench.bench_charts [--quick]``; results are kept in ``bench/results/charts.txt``.
 """
@@ -15,8 +15,10 @@ import diffeo
 import numpy as np
 from diffeo.charts import chart as chart_module
 
-from bench.figures import Row, percent
+from bench import cliffs
+from bench.figures import Row, listed, percent
 from bench.manifolds import Sampled, Units
+from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
 from bench.rows import Rows
 
 NEURONS, LANDMARKS, HELD_OUT = 7, 4, 200
@@ -26,9 +28,17 @@ NEURONS, LANDMARKS, HELD_OUT = 7, 4, 200
 class Size:
     n: int
     networks: int
+    steps: int
+    draws: int
+    uniform: tuple[int, ...]
 
 
-row = Rows("bench_charts", __doc__, Size(4000, 10), Size(400, 3))
+row = Rows(
+    "bench_charts",
+    __doc__,
+    Size(4000, 10, 3000, 20, (1000, 2000, 4000, 8000, 16000)),
+    Size(400, 3, 300, 3, (300, 600)),
+)
 
 
 @row("ten networks pairwise")
@@ -68,6 +78,100 @@ def pairwise(name: str, size: Size) -> Row:
         ratio >= 4.0 and same and times == size.networks,
         f"from observations {by_observations:.1f} s ({ratio:.1f} times); bits {'equal' if same else 'differ'}; worst error "
         f"{percent(worst)}",
+    )
+
+
+@row("cliffs, d = 2")
+def refined_cliffs(name: str, size: Size) -> Row:
+    """Last hidden layers of two perceptrons that learned a front: three landmarks, samples added where they are thin."""
+    pair = cliffs.trained(size.steps)
+    given = 3 * size.n // 8
+    refined = cliffs.matched(pair, given, size.n - given, seed=0)
+    uniform = cliffs.matched(pair, size.n, None, seed=0)
+    return Row(
+        name,
+        f"front of 1/40, {size.n} samples a side of which {size.n - given} are added by refine, {cliffs.LANDMARKS} landmarks",
+        percent(refined.error),
+        "1 %",
+        refined.error <= 0.01,
+        f"{refined.seconds:.1f} s to match, {refined.told}\nuniform {size.n}: {percent(uniform.error)}, "
+        f"{uniform.seconds:.1f} s, {uniform.told}\nnetworks miss the front by {percent(max(pair.misfits))}",
+    )
+
+
+@row("more data")
+def more_data(name: str, size: Size) -> Row:
+    """Uniform samples of rising size on the same pair: no error is above 1.2 times the one before, unless it is named."""
+    pair = cliffs.trained(size.steps)
+    found = {n: cliffs.matched(pair, n, None, seed=0) for n in size.uniform}
+    sizes = list(size.uniform)
+    worse = [
+        n
+        for before, n in itertools.pairwise(sizes)
+        if found[n].error > 1.2 * found[before].error and not found[n].problems
+    ]
+    return Row(
+        name,
+        f"uniform samples of a front of 1/40, {', '.join(map(str, sizes))} a side",
+        f"{len(worse)} worse, unnamed",
+        "none",
+        not worse,
+        listed({f"n = {n}": one.error for n, one in found.items()})
+        + "\n"
+        + "; ".join(f"n = {n}: {one.told}, {one.seconds:.1f} s" for n, one in found.items()),
+    )
+
+
+@row("random neurons")
+def random_neurons(name: str, size: Size) -> Row:
+    """Draws of five random hidden neurons: how many are flagged, and whether any wrong map is silent."""
+    flagged, silent, wrong = 0, 0, 0
+    functions = list(FUNCTIONS)
+    pairs = {k: train_pair(functions[k], 0, size.steps) for k in range(len(functions))}
+    for seed in range(size.draws):
+        pair = pairs[seed % len(functions)]
+        one = draw(pair, seed, size.n // 2)
+        marks, new = spread_landmarks(pair, seed, 3), pair.inputs(HELD_OUT, np.random.default_rng([seed, 2]))
+        try:
+            t = diffeo.match(one.a, one.b, landmarks=one.pairs(marks), check=False)
+        except diffeo.errors.DiffeoError:
+            flagged += 1
+            continue
+        at_a, at_b = one.pairs(0.02 + 0.96 * new)
+        error = diffeo.relative_error(t.transform(at_a), at_b)
+        flagged += bool(t.diagnostics.problems)
+        wrong += error > 0.01
+        silent += error > 0.01 and not t.diagnostics.problems
+    return Row(
+        name,
+        f"{size.draws} draws of 5 random neurons a side, n = {size.n // 2}, 3 landmarks, no check: flagged",
+        f"{flagged} of {size.draws}",
+        "at most 5 %, none silent",
+        flagged <= 0.05 * size.draws and not silent,
+        f"maps off by more than 1 %: {wrong}, silent ones {silent}",
+    )
+
+
+@row("hard against easy")
+def hard_and_easy(name: str, size: Size) -> Row:
+    """Isometric charts of uniform samples with a cliff and without: the time that each takes."""
+    n = 3 * size.n // 4
+    x = np.random.default_rng(0).random((n, 2))
+    seconds, errors = {}, {}
+    for kind, width in (("easy", None), ("hard", 1 / 40)):
+        observation = cliffs.front(x, width)
+        start = time.process_time()
+        fitted = diffeo.IsometricEmbedding(n_jobs=1).fit(observation)
+        seconds[kind] = time.process_time() - start
+        errors[kind] = cliffs.rigid_error(fitted.embedding_, x)
+    ratio = seconds["hard"] / seconds["easy"]
+    return Row(
+        name,
+        f"n = {n}, front of 1/40 against no front: CPU seconds",
+        f"{ratio:.1f} times",
+        "3 times",
+        ratio <= 3.0,
+        f"easy {seconds['easy']:.2f} s, hard {seconds['hard']:.2f} s; error of the inputs {listed(errors)}",
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -272,12 +271,12 @@ def memory_of_a_worker(name: str, size: Size) -> Row:
     """Peak resident memory of a process that works on all pairs, beside that of one with a pair alone."""
     given = trained(size.clustered, size.n, size.steps)
     script = (
-        "import sys, resource, numpy as np; from diffeo.pairwise.tasks import *\n"
-        "data = dict(np.load(sys.argv[1])); names = sorted(data)[: int(sys.argv[2])]\n"
+        "import sys, numpy as np; from diffeo.pairwise.tasks import *; from bench.memory import resident\n"
+        "data = np.load(sys.argv[1]); names = sorted(data)[: int(sys.argv[2])]\n"
         "for i in range(len(names)):\n"
         "    for j in range(i + 1, len(names)):\n"
         "        compare_networks(names[i], data[names[i]], names[j], data[names[j]], Settings())\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)\n"
+        "print(resident('VmHWM') / 1024)\n"
     )
     from diffeo.pairwise.packed import Network, pack
     from diffeo.pairwise.tasks import Settings, embed_network
@@ -288,6 +287,7 @@ def memory_of_a_worker(name: str, size: Size) -> Row:
         network = Network(chart, given.landmarks[member][0], given.held_out[member], None)
         found = embed_network(pack(network, whole=False, halves=False), Settings())
         packed[member] = pack(network, whole=False, halves=False) if isinstance(found, str) else found
+    travelling = sum(map(len, packed.values())) / 2**20
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "packed.npz")
         np.savez(path, **packed)
@@ -297,15 +297,13 @@ def memory_of_a_worker(name: str, size: Size) -> Row:
                 [sys.executable, "-c", script, path, str(count)], capture_output=True, text=True, check=True
             )
             peaks.append(float(done.stdout))
-    mine = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return Row(
         name,
         f"{min(6, len(packed))} networks, n = {size.n}, in all pairs by one process",
         f"{peaks[1]:.0f} MiB",
         "that of a pair, 20 % more at most",
         peaks[1] <= 1.2 * peaks[0],
-        f"the first pair alone {peaks[0]:.0f} MiB; networks as they travel {sum(map(len, packed.values())) / 2**20:.1f} MiB; "
-        f"this process, which trained them, {mine:.0f} MiB",
+        f"the first pair alone {peaks[0]:.0f} MiB; all networks as they travel {travelling:.1f} MiB",
     )
 
 

@@ -6,6 +6,7 @@ of new inputs, relative to the spread of the side that is mapped to. All seeds a
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from diffeo import Pairs, Transformation
 from scipy.spatial import cKDTree
 
 from bench.figures import Row, digits, listed, percent
+from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
 from bench.pair_networks import Measure, convolutional, pictures, rectified, steep, transformer
 from bench.pair_opponents import opponents
 from bench.rows import Rows
@@ -32,7 +34,7 @@ FAR_APART = 0.2
 
 @dataclass(frozen=True)
 class Size:
-    """Share of the pairs, draws of a row, new inputs, losses of each kind, and steps of training."""
+    """Share of the pairs, draws of a row, new inputs, losses of each kind, steps of training, pairs matched by landmarks."""
 
     share: float
     draws: int
@@ -40,13 +42,14 @@ class Size:
     new: int
     losses: int
     steps: int
+    framed: int
 
     def pairs(self, n: int) -> int:
         """How many instead of n."""
         return max(100, int(self.share * n))
 
 
-row = Rows("bench_pairs", __doc__, Size(1.0, 10, 3, 1000, 20, 600), Size(0.03, 1, 1, 200, 2, 60))
+row = Rows("bench_pairs", __doc__, Size(1.0, 10, 3, 1000, 20, 600, 8), Size(0.03, 1, 1, 200, 2, 60, 1))
 
 
 @dataclass(frozen=True)
@@ -142,10 +145,10 @@ def cliffs(name: str, size: Size) -> Row:
     """Walls of slope 15 to 60 on A, on B, or on both at different places."""
     d, n = CLIFFS[name]
     found = []
-    for draw in range(size.draws_of_many if n > 1000 else size.draws):
-        rng = np.random.default_rng(draw)
-        slopes = rng.uniform(15.0, 60.0, 2) * ((1, 0), (0, 1), (1, 1))[draw % 3]
-        a, b = (steep(d, m, 2 * draw + k, slopes[k]) for k, m in enumerate((12, 16)))
+    for seed in range(size.draws_of_many if n > 1000 else size.draws):
+        rng = np.random.default_rng(seed)
+        slopes = rng.uniform(15.0, 60.0, 2) * ((1, 0), (0, 1), (1, 1))[seed % 3]
+        a, b = (steep(d, m, 2 * seed + k, slopes[k]) for k, m in enumerate((12, 16)))
         t = learned(common(a, b, rng.random((size.pairs(n) + 20, d))))
         x = rng.random((size.new, d))
         found.append(judged(t, (a(x)[0], b(x)[0]), False, opponents(size.pairs(n))))
@@ -215,6 +218,57 @@ def transformers(name: str, size: Size) -> Row:
     return network_row(name, "first to last of four", pairs, None, size)
 
 
+# --- landmarks that carry derivatives -----------------------------------------------------------------------
+
+# Samples of each side; how many times the error by d + 1 landmarks that by two may be, and the error by one.
+SAMPLES, TIMES_AS_LARGE, BY_ONE = 4000, 2.0, 1e-3
+FRAMED = {"two landmarks with derivatives": 2, "one landmark with derivatives": 1}
+
+
+@functools.cache
+def framed(size: Size) -> list[dict[int, tuple[float, float]]]:
+    """Errors and expected ones by one and by two landmarks with derivatives, and by three without, of each trained pair.
+
+    Both infinite where a match is refused, and the expected one where a problem says that it is not known.
+    """
+    found = []
+    jobs = [(function, variant) for variant in (0, 1) for function in FUNCTIONS]
+    for function, variant in jobs[: size.framed]:
+        trained = train_pair(function, variant, 2000 if size.framed > 1 else 300)
+        one = draw(trained, 0, SAMPLES if size.framed > 1 else 600)
+        marks = diffeo.measure_pairs(*trained.networks, spread_landmarks(trained, 0, 3), like=(one.a, one.b))
+        y_a, y_b = one.pairs(trained.inputs(size.new, np.random.default_rng(1)))
+        sides, errors = (diffeo.embed(one.a), diffeo.embed(one.b)), {}
+        for count, landmarks in ((1, marks[:1]), (2, marks[:2]), (3, marks.points)):
+            try:
+                t = diffeo.match(*sides, landmarks=landmarks)
+            except diffeo.errors.DiffeoError:
+                errors[count] = np.inf, np.inf
+                continue
+            known = t.diagnostics.expected_error
+            errors[count] = diffeo.relative_error(t.transform(y_a), y_b), np.inf if known is None else known
+        found.append(errors)
+    return found
+
+
+@row(*FRAMED)
+def with_frames(name: str, size: Size) -> Row:
+    """Few landmarks with derivatives instead of d + 1 without, random hidden neurons of the pairs of bench_accuracy."""
+    count, found = FRAMED[name], framed(size)
+    errors, expected = (np.array([one[count][k] for one in found]) for k in (0, 1))
+    usual = np.array([one[3][0] for one in found])
+    ratio, median = float(np.median(errors / np.maximum(usual, EQUAL))), float(np.median(errors))
+    met = errors <= 4.0 * expected
+    return Row(
+        name,
+        f"{len(found)} trained pairs, medians: error; over that of three landmarks; as expected, within 4 times",
+        f"{percent(median)}; {digits(ratio)}; {met.sum()} of {len(found)}",
+        "2 times; all" if count > 1 else "0.1 %; all",
+        bool(met.all()) and (ratio <= TIMES_AS_LARGE if count > 1 else median <= BY_ONE),
+        f"errors {', '.join(percent(one) for one in errors)}\nthree landmarks {', '.join(percent(one) for one in usual)}",
+    )
+
+
 # --- losses -------------------------------------------------------------------------------------------------
 
 
@@ -260,8 +314,8 @@ LOSSES: dict[str, Callable[[np.random.Generator], LostPair]] = {
 def losses(name: str, size: Size) -> Row:
     """A side that lost something, 200 pairs: shown, its direction and its share."""
     shown, angles, shares = 0, [], []
-    for draw in range(size.losses):
-        rng = np.random.default_rng(draw)
+    for seed in range(size.losses):
+        rng = np.random.default_rng(seed)
         pair = LOSSES[name](rng)
         x = rng.uniform(-1.0, 1.0, (200, 2))
         report = diffeo.assess(diffeo.match_pairs(common(pair.loses, pair.keeps, x)), baselines=False)

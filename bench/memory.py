@@ -32,12 +32,12 @@ def with_peak(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return function(*arguments), None
-    before = _status("VmRSS")
+    before = resident("VmRSS")
     result = function(*arguments)
-    return result, max(0.0, (_status("VmHWM") - before) / 1024)
+    return result, max(0.0, (resident("VmHWM") - before) / 1024)
 
 
-def _status(name: str) -> int:
+def resident(name: str) -> int:
     """A line of /proc/self/status, in KiB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(name):

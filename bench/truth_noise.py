@@ -226,10 +226,10 @@ def ring(draws: int, n: int) -> Row:
 
 
 def _spread_out(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Inputs (count, 2) that are not near one another: the farthest of many from those before."""
-    x = [rng.random(2)]
+    """Inputs (count, 2) off the border that are not near one another: the farthest of many from those before."""
+    x = [rng.uniform(0.05, 0.95, 2)]
     while len(x) < count:
-        more = rng.random((200, 2))
+        more = rng.uniform(0.05, 0.95, (200, 2))
         x.append(more[np.linalg.norm(more[:, None] - np.array(x), axis=2).min(axis=1).argmax()])
     return np.array(x)
 

@@ -49,7 +49,7 @@ def test_how_many_at_a_time():
     with joblib.parallel_config(backend="loky"):
         assert engine.concurrency(None) == (-1, None)
         assert engine.concurrency(-1) == (-1, None)
-        assert engine.concurrency(2) == (2, None)
+        assert engine.concurrency(200) == (200, None)
     with pytest.raises(errors.ParameterError):
         engine.concurrency(0)
 
@@ -74,6 +74,22 @@ def test_without_any_worker_there_is_one_error(monkeypatch):
     monkeypatch.setattr(engine, "_results", nobody)
     with pytest.raises(errors.WorkerError, match="no worker answers"):
         results(square_of, TASKS)
+
+
+def test_a_backend_that_is_gone_is_not_asked_for_every_task(monkeypatch):
+    asked = []
+
+    def gone_after_three(work, tasks, n_jobs):
+        asked.append(len(tasks))
+        for number, *task in tasks:
+            if number >= 3:
+                raise ConnectionError("the scheduler is gone")
+            yield number, work(*task)
+
+    monkeypatch.setattr(engine, "_results", gone_after_three)
+    with pytest.raises(errors.WorkerError, match=r"89 of 100 tasks .* the scheduler is gone"):
+        results(square_of, [(k,) for k in range(100)])
+    assert len(asked) < 25
 
 
 def test_what_the_caller_does_with_a_result_may_fail():

@@ -303,3 +303,29 @@ def test_observe_refines_and_writes_the_inputs_that_were_added(tmp_path, monkeyp
     assert np.load("A.npz")["points"].shape == (300 + len(added), 5)
     assert parser.main(command.replace("--refine 120 ", "").split()) == 2
     assert "--refine" in capsys.readouterr().err
+
+
+def test_observe_keeps_neurons_that_are_suggested(tmp_path, monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    safetensors = pytest.importorskip("safetensors.torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wide.py").write_text(
+        "import torch\n\n\ndef make():\n"
+        "    return torch.nn.Sequential(torch.nn.Linear(2, 30), torch.nn.Tanh()).double()\n"
+    )
+    torch.manual_seed(0)
+    import wide
+
+    net = wide.make()
+    safetensors.save_model(net, "w.safetensors")
+    x = square(300, 2, 1)
+    np.save("x.npy", x)
+    command = "observe wide:make --weights w.safetensors --inputs x.npy --suggest-neurons -o A.npz"
+    assert parser.main(command.split()) == 0
+    assert "kept 5 neurons" in capsys.readouterr().out
+    chosen = diffeo.suggest_neurons(diffeo.observe(net, x)).neurons
+    kept = np.load("A.npz")
+    np.testing.assert_array_equal(kept["neurons"], chosen)
+    np.testing.assert_array_equal(kept["points"], diffeo.observe(net, x, neurons=chosen).points)
+    assert kept["jacobians"].shape == (300, 5, 2)

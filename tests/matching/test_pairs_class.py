@@ -48,7 +48,7 @@ def test_pairs_are_no_array_and_no_sequence():
         np.asarray(Pairs(P, Q))
     with pytest.raises(TypeError, match="not iterable"):
         list(Pairs(P, Q))
-    with pytest.raises(IndexError):
+    with pytest.raises(errors.InputError, match="6"):
         Pairs(P, Q)[[6]]
 
 

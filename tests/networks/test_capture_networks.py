@@ -234,8 +234,9 @@ class NoRules(torch.autograd.Function):
 def test_operators_without_any_rule_fall_back_to_differences(x):
     with pytest.warns(errors.ForwardModeWarning) as record:
         found = measure(Call(NoRules.apply), x)
-    assert "reverse mode is used" in str(record[0].message)
-    assert "central differences" in str(record[1].message)
+    assert len(record) == 1
+    assert "forward- and reverse-mode" in str(record[0].message)
+    assert "central differences" in str(record[0].message)
     expected = full_jacobian(Call(torch.sin), x)
     np.testing.assert_allclose(found.jacobians, expected, atol=1e-9)
     with pytest.warns(errors.ForwardModeWarning):

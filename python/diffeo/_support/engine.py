@@ -15,6 +15,8 @@ from diffeo._support.threads import thread_count, working
 ATTEMPTS_ALONE = 2
 # Attempts in a row in which nothing was finished, after which tasks are tried one by one.
 FRUITLESS = 2
+# Tasks in a row that are given up, after which the backend is taken to be gone.
+MOST_LOST = 8
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def run(
     Raises
     ------
     WorkerError
-        No task could be run at all, however often it was tried.
+        No task could be run at all, or many in a row could not, however often they were tried.
     """
     waiting = dict(enumerate(tasks))
     total, fruitless, anything = len(tasks) + before, 0, False
@@ -84,16 +86,19 @@ def run(
             count = len(waiting)
             reason = attempt(list(waiting))
             fruitless = fruitless + 1 if len(waiting) == count else 0
+        in_a_row = 0
         for k in list(waiting):
-            task = waiting[k]
             for _ in range(ATTEMPTS_ALONE):
                 reason = attempt([k])
                 if k not in waiting:
                     break
-            else:
-                if not anything:
-                    raise errors.WorkerError(f"no task could be run: the backend of joblib says: {reason}")
-                del waiting[k], task
+            in_a_row = in_a_row + 1 if k in waiting else 0
+            if in_a_row and (not anything or in_a_row > MOST_LOST):
+                raise errors.WorkerError(
+                    f"{len(waiting)} of {total} tasks could not be run, one by one either: the backend of joblib says: {reason}"
+                )
+            if k in waiting:
+                del waiting[k]
                 finished(k, Lost(reason))
 
 
@@ -109,8 +114,9 @@ def concurrency(n_jobs: int | None) -> tuple[int | None, str | None]:
     if chosen and n_jobs is None:
         return -1, None
     count = thread_count(n_jobs)
-    if chosen:
-        return count or -1, None
+    if chosen and n_jobs is not None:
+        # A cluster may have more than this machine.
+        return int(n_jobs), None
     return core.n_threads(count), "threads"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,9 +23,6 @@ from diffeo.charts.problems import kernel_problems, layout_problems, loose_probl
 from diffeo.diffusion.kernel import automatic_epsilon
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
-
-if TYPE_CHECKING:
-    import os
 
 CoordinateChoice = Literal["auto", "isometric", "diffusion"]
 CHOICES = ("auto", "isometric", "diffusion")
@@ -157,6 +155,8 @@ class Chart(Shown):
 
         save_chart(self, path)
 
+    # What matching asks of a chart
+
     @property
     def dim(self) -> int:
         """Intrinsic dimension d."""
@@ -231,9 +231,8 @@ class Chart(Shown):
 
     def restricted(self, coordinates: CoordinateChoice, name: str, n_jobs: int | None) -> Chart:
         """The chart for a match that asks for these coordinates."""
-        asked = self.asked if coordinates == "auto" else coordinates
-        if self.asked in ("auto", asked):
-            return replace(self, asked=asked, n_jobs=n_jobs)
+        if "auto" in (coordinates, self.asked) or coordinates == self.asked:
+            return replace(self, asked=self.asked if coordinates == "auto" else coordinates, n_jobs=n_jobs)
         raise errors.ParameterError(
             f'{name} is a chart of {self.asked} coordinates; coordinates="{coordinates}" needs its observation, or a chart '
             'made with coordinates="auto"'
@@ -304,8 +303,8 @@ class Chart(Shown):
         else:
             layout = self._own_diffusion()
         if layout is None:
-            why = "; ".join(self.problems)
-            raise errors.DisconnectedError(f"this observation has no coordinates: {why}", self.pieces)
+            reasons = "; ".join(self.problems)
+            raise errors.DisconnectedError(f"this observation has no coordinates: {reasons}", self.pieces)
         return layout
 
 
@@ -371,7 +370,8 @@ def embed(
     with showing(verbose), working(n_jobs):
         if coordinates == "isometric" and chart.isometric() is None:
             raise errors.DisconnectedError(f"the observation: {chart.disconnected}", chart.pieces)
-        _ = chart.kind if coordinates == "auto" else chart.coordinates  # makes what is missing
+        # Makes what is missing.
+        _ = chart.kind if coordinates == "auto" else chart.coordinates
     return chart
 
 

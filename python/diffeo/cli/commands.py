@@ -30,6 +30,7 @@ LANDMARKS_A_DIMENSION = 2
 def observe(options: Any) -> str:
     """Measure a saved network on inputs, and write its observation; what to print."""
     from diffeo.networks.measurement import Recipe, measured_layers, one_layer
+    from diffeo.networks.neuron_choice import suggest_neurons
     from diffeo.networks.observe_networks import observed, refined
     from diffeo.networks.saved import load_network
 
@@ -68,12 +69,19 @@ def observe(options: Any) -> str:
         built = observed(measured, options.dim)
     else:
         measured, built = refined(network, inputs, options.layer, recipe, options.dim, None, None, options.refine, None)
+    said = list[str]()
+    if options.suggest_neurons is not None:
+        chosen = suggest_neurons(built, n_neurons=options.suggest_neurons or None)
+        place = {int(number): column for column, number in enumerate(measured.neurons)}
+        measured = measured.select(np.array([place[int(number)] for number in chosen.neurons]))
+        built = built.select(chosen)
+        said = [f"kept {len(chosen.neurons)} neurons", *(f"problem: {problem}" for problem in chosen.problems)]
     arrays = observation_arrays(measured, built)
     if output.endswith(".npz"):
         write_arrays(output, arrays)
     else:
         built.save(output)
-    lines = [repr(built)]
+    lines = [repr(built), *said]
     if built.options.added_inputs is not None:
         added = built.options.added_inputs
         lines.append(f"{len(added)} inputs added; {percent(built.options.resolved or 0.0)} of the steps are resolved")

@@ -221,6 +221,10 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--common", metavar="C.npy", help="common inputs of a family (default: a fifth of the inputs, at most 400)")
     add("--layer", metavar="NAME", help="dotted name of the module to measure (default: the output)")
     add("--neurons", type=int, metavar="N", help="how many neurons, drawn by the seed (default: all)")
+    add(
+        "--suggest-neurons", type=int, nargs="?", const=0, metavar="N",
+        help="measure the whole layer, and keep N of its neurons that embed the input (default: as many as it takes)",
+    )  # fmt: skip
     add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
     add("--smooth", type=float, metavar="S", help="average over inputs this far around each, for rectifiers")
     add("--covariances", choices=("jacobians", "bursts"), default="jacobians", help="derivatives, or bursts of inputs")

@@ -121,7 +121,10 @@ def _rows(array: NDArray[Any], name: str, ndim: int, length: int) -> IntArray:
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Any:
-    """Pairs of common inputs: rows (L, 2) from csv, or measurements (points_a, points_b) from npz.
+    """Pairs of common inputs: rows (L, 2) from csv or npy, or measurements (points_a, points_b) from npz.
+
+    Text is as `numpy.savetxt`, pandas and spreadsheets write it: whole numbers may have decimals (``1.0``, ``1e+00``), commas,
+    semicolons, tabs or blanks separate them, and the first line may be a header.
 
     Raises
     ------
@@ -131,6 +134,8 @@ def read_pairs(path: str | os.PathLike[str]) -> Any:
         A line is not two row numbers (the message gives its number), or an array is missing.
     """
     name = os.fsdecode(path)
+    if _starts(name) == b"\x93NUM":
+        return _pairs_of_array(name, read_arrays(name, ("rows",))["rows"])
     if _starts(name) in (b"PK\x03\x04", b"PK\x05\x06"):
         arrays = read_arrays(name, ("points_a", "points_b"))
         if len(arrays) != 2:
@@ -165,6 +170,7 @@ def read_measured_pairs(path: str | os.PathLike[str]) -> Pairs:
 
 def _pairs_of_lines(name: str) -> IntArray:
     pairs: list[tuple[int, int]] = []
+    headed = False
     with _reading(name), open(name, encoding="utf-8-sig", newline="") as file:
         if os.fstat(file.fileno()).st_size > memory_limit() // 16:  # a pair takes far more than its text
             raise errors.MemoryLimitError(f"{name} is too large for a list of pairs")
@@ -173,14 +179,16 @@ def _pairs_of_lines(name: str) -> IntArray:
             fields = _fields(line)
             if not fields:
                 continue
-            header = not pairs and not any(_is_row(field) for field in fields)
-            if header and len(fields) == 2:
+            if not pairs and not headed and len(fields) == 2 and not any(_is_number(field) for field in fields):
                 _check_header(name, fields)
+                headed = True
                 continue
-            if len(line) > LONGEST_LINE or len(fields) != 2 or not all(_is_row(field) for field in fields):
+            rows = [_row(field) for field in fields]
+            if len(line) > LONGEST_LINE or len(rows) != 2 or rows[0] is None or rows[1] is None:
                 hint = "; was an index column written too?" if len(fields) == 3 else ""
+                hint = hint or ("; row numbers are whole and not negative" if any(map(_is_number, fields)) else "")
                 raise errors.InputError(f"{name}, line {number}: {line.strip()[:60]!r} is not {PAIRS_FORMAT}{hint}")
-            pairs.append((int(fields[0]), int(fields[1])))
+            pairs.append((rows[0], rows[1]))
     if not pairs:
         raise errors.InputError(f"{name} holds no pairs; expected {PAIRS_FORMAT}")
     return np.array(pairs, dtype=np.int64)
@@ -191,13 +199,44 @@ def _fields(line: str) -> list[str]:
     line = line.split("#", 1)[0].strip()
     if not line:
         return []
-    separator = next((mark for mark in ",;\t" if mark in line), None)
+    separator = next((mark for mark in ";\t," if mark in line), None)
     parts = line.split() if separator is None else next(csv.reader([line], delimiter=separator))
     return [part.strip() for part in parts]
 
 
-def _is_row(field: str) -> bool:
-    return field.isascii() and field.isdigit() and len(field) <= 18
+def _row(field: str) -> int | None:
+    """A row number, also with decimals that are zero; None of all else."""
+    if field.isascii() and field.isdigit() and len(field) <= 18:
+        return int(field)
+    number = _number(field)
+    # Beyond 2^53 decimals no longer tell whole numbers apart.
+    return int(number) if number is not None and 0.0 <= number < 2.0**53 and number.is_integer() else None
+
+
+def _is_number(field: str) -> bool:
+    return _number(field) is not None
+
+
+def _number(field: str) -> float | None:
+    """A number with a decimal point, or comma, in the digits of ASCII."""
+    try:
+        return float(field.replace(",", ".")) if field.isascii() else None
+    except ValueError:
+        return None
+
+
+def _pairs_of_array(name: str, array: NDArray[Any]) -> IntArray:
+    if array.ndim != 2 or array.shape[1] != 2 or not len(array):
+        raise errors.InputError(f"{name} holds an array of shape {array.shape}; row numbers (L, 2) are needed")
+    if array.dtype.kind not in "fiu":
+        raise errors.InputError(f"{name} holds {array.dtype}; row numbers are integers")
+    wrong = np.flatnonzero(~((array >= 0) & (array < 2.0**53) & (array == np.floor(array))).all(axis=1))
+    if len(wrong):
+        raise errors.InputError(
+            f"{name}: {len(wrong)} of {len(array)} pairs are no whole, non-negative row numbers; the first, pair "
+            f"{wrong[0]}, is {array[wrong[0]].tolist()}"
+        )
+    return array.astype(np.int64)
 
 
 def _check_header(name: str, fields: list[str]) -> None:

@@ -25,7 +25,7 @@ from diffeo.isometry.stress import (
     start_layout,
     untangle,
 )
-from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, SECOND_LOOK, holds_most, is_doubtful, too_many_strays
+from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, PIECE, SECOND_LOOK, holds_most, is_doubtful, too_many_strays
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -326,7 +326,11 @@ def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGr
     if count == 1:
         return graph
     keep = labels == np.bincount(labels).argmax()
-    if not holds_most(int(keep.sum()), len(observation)):
+    # A side that folds loses crumbs along the fold, and what is left lies on itself: only pieces of a size may be left out.
+    sizes = np.bincount(labels)
+    crumbs = int(sizes[sizes < PIECE * len(observation)].sum())
+    most = holds_most(int(keep.sum()), len(observation)) and not too_many_strays(crumbs, len(observation))
+    if not most and too_many_strays(int((~keep).sum()), len(observation)):
         order = np.argsort(-np.bincount(labels), kind="stable")
         raise errors.DisconnectedError(
             f"the neighbour graph falls into {pieces_text(labels)} samples: the measurements fold or bend too "

@@ -44,6 +44,8 @@ TURNED = 1.0
 STRAYS = 0.01
 # ... and a piece that holds at least this share gets a chart of its own: what is left out of it is said. Below, no piece does.
 MOST = 2.0 / 3.0
+# Pieces below this share of the samples are crumbs: strays, or what a fold sheds.
+PIECE = 0.02
 
 # Relative error of an aligned map per squared relative stress of its charts: on forty pairs of trained networks within a
 # factor of about 3 wherever the stress exceeds 0.002, and below what landmarks show where it is small.

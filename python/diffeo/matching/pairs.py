@@ -13,6 +13,7 @@ from diffeo._support.arrays import FloatArray, IntArray, dense, float_array, ind
 from diffeo._support.wording import rows_text
 from diffeo.charts.coordinates import Marks
 from diffeo.observation.observation import Observation
+from diffeo.observation.selection import chosen_rows
 
 if TYPE_CHECKING:
     import os
@@ -126,7 +127,7 @@ class Pairs:
 
     def __getitem__(self, key: Any) -> Pairs:
         """Some of the pairs, by numbers, a boolean mask or a slice."""
-        chosen = np.atleast_1d(np.arange(len(self))[key])
+        chosen = chosen_rows(key, len(self))
         ids = None if self.ids is None else self.ids[chosen]
         return replace(
             self,

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
+from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
 from diffeo.charts.isometric import IsometricChart
@@ -26,15 +29,17 @@ SAME_AXES = 0.15
 COARSE = 4.0
 # Error to suspect of diffusion coordinates, relative to their spread.
 DIFFUSION_DOUBT = 0.1
-# Fits of a process, each without the landmarks that the one before missed by so many of its own standard deviations, this
-# share of all at a time.
-TRIMMINGS, UNEXPECTED, TRIMMED = 8, 3.5, 0.05
+# Landmarks around each, itself among them, whose median tells which are alike; fits of a process at most; and by how many of
+# its own standard deviations it may miss landmarks that it takes up.
+AROUND, STEPS, UNEXPECTED = 7, 8, 3.5
 # A landmark is wrong only if the last of them misses it by so many.
 CERTAIN = 8.0
 # Landmarks that a map learned from pairs alone needs at least for any to be judged.
 FEWEST_JUDGED = 12
 # Relative error, in the median, up to which a map carries landmarks; and that below which none is contradicted.
 CARRIED, LEAST_MISS = 0.1, 0.1
+# Above this in the median, after a second fit, a map is none.
+HOPELESS = 0.3
 # More than this share of the pairs cannot be told from a map that is no function.
 MOST_WRONG = 0.4
 TINY = float(np.finfo(float).tiny)
@@ -134,26 +139,39 @@ class _Judged(NamedTuple):
 def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
     """By how much a process misses each landmark (L,) that it does not know, and knows none that the others contradict.
 
-    Landmarks that it misses by far more than it expects are taken away, a few at a time, because a single one makes it expect
-    little of all; those that are left are missed by a process without them, one by one.
+    It starts from the landmarks that are most like those next to them, because a few wrong ones make it expect little of all;
+    takes up those that it misses by no more than it expects, and gives up those that it misses by far more, until nothing
+    changes (concentration steps: Rousseeuw and Van Driessen 1999). Landmarks that it knows are left out one by one.
     """
-    used = np.ones(len(targets), dtype=bool)
-    most = max(1, int(TRIMMED * len(targets)))
-    for left in reversed(range(TRIMMINGS)):
-        fitted = fit_process(np.ascontiguousarray(inputs[used]), targets[used])
-        missed, variances = fitted.left_out()
-        unexpected = np.sqrt((missed**2).sum(axis=1) / np.maximum(variances.sum(axis=1), TINY))
-        worst = np.argsort(-unexpected, kind="stable")[:most]
-        worst = worst[unexpected[worst] > UNEXPECTED]
-        if not left or not len(worst) or (~used).sum() + len(worst) > MOST_WRONG * len(targets):
+    count = len(targets)
+    near = PointTree(inputs).query(inputs, min(AROUND, count), workers=workers())[1]
+    unlike = np.linalg.norm(targets - np.median(targets[near], axis=1), axis=1)
+    fewest = int(np.ceil((1.0 - MOST_WRONG) * count))
+    used = np.zeros(count, dtype=bool)
+    used[np.argsort(unlike, kind="stable")[:fewest]] = True
+    for left in reversed(range(STEPS)):
+        judged = _by_process(inputs, targets, used)
+        taken = judged.unexpected <= UNEXPECTED
+        if taken.sum() < fewest:
+            taken[np.argsort(judged.unexpected, kind="stable")[:fewest]] = True
+        # A way that is no function contradicts nothing: no better fit is to be expected.
+        lost = left < STEPS - 1 and np.median(judged.missed) > HOPELESS
+        if not left or lost or (taken == used).all():
             break
-        used[np.flatnonzero(used)[worst]] = False
+        used = taken
+    return judged
+
+
+def _by_process(inputs: FloatArray, targets: FloatArray, used: NDArray[np.bool_]) -> _Judged:
+    """What a process of the landmarks that are `used` (L,) misses: of these each left out, of the others as they are."""
+    fitted = fit_process(np.ascontiguousarray(inputs[used]), targets[used])
+    missed, variances = fitted.left_out()
+    sizes, deviations = np.empty(len(targets)), np.empty(len(targets))
+    sizes[used], deviations[used] = np.linalg.norm(missed, axis=1), np.sqrt(variances.sum(axis=1))
     rest = ~used
     kernel = sections(np.ascontiguousarray(inputs[rest]), fitted.inputs, fitted.inverse_scales, fitted.amplitude)
     factor = kernel_factor(fitted.inputs, fitted.inverse_scales, fitted.amplitude, fitted.noise)
     variance = fitted.noise + np.maximum(fitted.amplitude - explained(factor, kernel), 0.0)
-    sizes, deviations = np.empty(len(targets)), np.empty(len(targets))
-    sizes[used], deviations[used] = np.linalg.norm(missed, axis=1), np.sqrt(variances.sum(axis=1))
     sizes[rest] = np.linalg.norm(fitted.offset + kernel @ fitted.dual - targets[rest], axis=1)
     deviations[rest] = np.sqrt(variance) * np.linalg.norm(fitted.spread)
     return _Judged(sizes, sizes / np.maximum(deviations, TINY))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,13 +18,10 @@ from diffeo import errors
 if TYPE_CHECKING:
     import torch
 
+_logger = logging.getLogger("diffeo")
+
 # From a batch of inputs (b, ...) to what is measured (b, m); it keeps dual tensors dual and graphs alive.
 Evaluate = Callable[["torch.Tensor"], "torch.Tensor"]
-
-# Words by which torch says that an operator, or a custom autograd.Function, has no forward-mode rule.
-_NO_FORWARD_RULE = ("forward ad", "forward mode", "forward-mode", "forward gradient")
-# The same for reverse mode; also what it says of a value that was overwritten in place.
-_NO_REVERSE_RULE = ("is not implemented", "must implement", "inplace operation", "in-place operation")
 
 # ATen operators (without a trailing "_") whose derivative jumps; any name with "max_pool" in it counts too.
 # `where` is left out: attention masks use it on conditions that do not depend on the input.
@@ -96,8 +94,13 @@ def operators_used(evaluate: Callable[[torch.Tensor], torch.Tensor], x: torch.Te
             return result
 
     follow(x)
-    with plain_kernels(), Watch():
-        evaluate(x)
+    try:
+        with plain_kernels(), Watch():
+            evaluate(x)
+    except (errors.DiffeoError, MemoryError):
+        raise
+    except Exception as error:  # an operator that lets nobody look; if it is the network's own, a pass will say so
+        _logger.info("a look at the operators ended early: %s", error)
     return found
 
 
@@ -117,38 +120,42 @@ class Differentiator:
 
     def __init__(self, evaluate: Evaluate) -> None:
         self._evaluate = evaluate
+        # Each with what is said where it is the first that works.
         self._modes = [
-            (_forward, _NO_FORWARD_RULE, ""),
+            (_forward, ""),
+            (plain_kernels()(_forward), ""),
+            (plain_kernels()(_reverse), "reverse mode is used, one backward pass per measured neuron"),
             (
-                plain_kernels()(_forward),
-                _NO_FORWARD_RULE,
-                "reverse mode is used, one backward pass per measured neuron",
-            ),
-            (
-                plain_kernels()(_reverse),
-                _NO_REVERSE_RULE,
+                _differences,
                 "central differences along the tangents are used, good to 3 to 9 digits in single and double precision",
             ),
-            (_differences, (), ""),
         ]
 
     def __call__(self, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return y = f(x), (b, m), and (dy/dx) T, (b, m, d), for x (b, ...) and tangents T (b, ..., d)."""
-        while True:
-            mode, refusals, instead = self._modes[0]
+        import torch
+
+        for k, (mode, _) in enumerate(self._modes):
             try:
-                return mode(self._evaluate, x, tangents)
-            except (NotImplementedError, RuntimeError) as error:
-                text = str(error)
-                if not any(words in text.lower() for words in refusals):
+                found = mode(self._evaluate, x, tangents)
+            except (errors.DiffeoError, MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                # Differences only run the network: what they raise is its own.
+                if k == len(self._modes) - 1:
                     raise
-            del self._modes[0]
-            if instead:
-                which = "forward-mode" if len(self._modes) == 2 else "forward- and reverse-mode"
-                errors.warn(
-                    f"{which} differentiation is not possible, so {instead}; torch says: {text.splitlines()[0]}",
-                    errors.ForwardModeWarning,
-                )
+                text = str(error) or type(error).__name__
+            else:
+                self._modes = self._modes[k:]
+                if k and self._modes[0][1]:
+                    which = "forward-mode" if len(self._modes) == 2 else "forward- and reverse-mode"
+                    errors.warn(
+                        f"{which} differentiation is not possible, so {self._modes[0][1]}; torch says: "
+                        f"{text.splitlines()[0]}",
+                        errors.ForwardModeWarning,
+                    )
+                return found
+        raise AssertionError("differences return or raise")
 
 
 def _forward(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -75,6 +75,14 @@ class Measurement:
         points = np.concatenate([self.points, more.points])
         return replace(self, points=points, jacobians=around, bursts=bursts)
 
+    def select(self, columns: IntArray) -> Measurement:
+        """Some of the measured columns, in this order."""
+        around = None if self.jacobians is None else np.ascontiguousarray(self.jacobians[:, columns])
+        bursts = None if self.bursts is None else np.ascontiguousarray(self.bursts[:, :, columns])
+        options = replace(self.options, neurons=self.neurons[columns])
+        points = np.ascontiguousarray(self.points[:, columns])
+        return replace(self, points=points, jacobians=around, bursts=bursts, options=options)
+
     def with_scale(self) -> tuple[FloatArray, float]:
         """Bursts and their scale, of a measurement that has them."""
         if self.bursts is None or self.scale is None:

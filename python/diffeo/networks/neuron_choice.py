@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,20 +12,16 @@ from diffeo._support.arrays import FloatArray, IntArray, dense, integer, seeded
 from diffeo._support.threads import sound
 from diffeo._support.wording import rows_text
 from diffeo.networks.batches import sample_set
+from diffeo.networks.choice.set_search import LIMIT_SEPARATION, best_set, does, enough, measures
+from diffeo.networks.measurement import CovarianceKind
 from diffeo.networks.observe_networks import observe
+from diffeo.networks.reduction import Reduce
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
 from diffeo.observation.folds import many_near_folds, nearly_vanishing
 from diffeo.observation.observation import Observation
 
-# Random sets to start from, beside the greedy one: exchanges can be caught.
-N_RANDOM = 3
-# Rounds of exchanging one neuron for a better one, and the gain that is worth an exchange.
-EXCHANGE_ROUNDS = 5
-EXCHANGE_GAIN = 0.99
-# Candidates whose costs differ by less than this are equal; the first is taken, whatever the rounding.
-TIE = 1e-9
-# Measurements of far inputs nearer than this share of a spacing nearly cross.
-LIMIT_SEPARATION = 0.25
+# Numbers of random projections that are tried where single neurons will not do.
+PROJECTIONS = (16, 32)
 # Neighbours in the layer whose inputs are farther apart than this many spacings are no neighbours; a share of 1 % is a
 # layer that gives different inputs one measurement.
 FALSE_NEIGHBOR, FALSE_NEIGHBOR_SHARE = 4.0, 0.01
@@ -55,6 +51,9 @@ class NeuronSet:
         Intrinsic dimension d.
     layer : str or None
         The layer of the network; None is the output.
+    n_projections : int or None
+        Where no set of single neurons will do: so many random projections of the whole layer do
+        (``reduce=diffeo.RandomProjection(n_projections)``). None where that is not needed, or does not help either.
 
     Examples
     --------
@@ -73,6 +72,7 @@ class NeuronSet:
     problems: list[str]
     dim: int
     layer: str | None
+    n_projections: int | None = None
 
     def __repr__(self) -> str:
         return (
@@ -87,6 +87,10 @@ def suggest_neurons(
     inputs: Any = None,
     *,
     layer: str | None = None,
+    reduce: Reduce = None,
+    smooth: float | None = None,
+    covariances: CovarianceKind = "jacobians",
+    n_bursts: int = 32,
     n_neurons: int | None = None,
     dim: int | None = None,
     tangents: Any = None,
@@ -120,8 +124,11 @@ def suggest_neurons(
         4,096 a random part is evaluated. None for an observation.
     layer : str, optional
         Dotted module name; None is the output.
+    reduce, smooth, covariances, n_bursts
+        As in `diffeo.observe`, where the neurons will be measured so.
     n_neurons : int, optional
-        Size of the set, at least d; default 2 d + 1.
+        Size of the set, at least d. Default: 2 d + 1, or as many more, up to 4 d + 8, as it takes until the set bends and
+        separates as the sample needs it.
     dim : int, optional
         Intrinsic dimension, as in `diffeo.observe`.
     tangents : ndarray or torch.Tensor of shape (n, ..., d), optional
@@ -158,8 +165,10 @@ def suggest_neurons(
     """
     generator = seeded(rng)
     if isinstance(model_or_observation, Observation):
-        if inputs is not None or layer is not None or tangents is not None:
-            raise errors.ParameterError("an observation is complete: inputs, layer and tangents are for a model")
+        if any(given is not None for given in (inputs, layer, tangents, reduce, smooth)) or covariances != "jacobians":
+            raise errors.ParameterError(
+                "an observation is complete: inputs, layer, tangents, reduce, smooth and covariances are for a model"
+            )
         if dim is not None and integer(dim, "dim", 1) != model_or_observation.dim:
             raise errors.ParameterError(
                 f"dim = {dim}, but the observation has dim = {model_or_observation.dim}: give it where that is made"
@@ -167,9 +176,11 @@ def suggest_neurons(
         n_all = len(model_or_observation)
         seen = _Layer(model_or_observation, n_all, np.arange(n_all), None, [])
     else:
-        seen = _seen(model_or_observation, inputs, layer, dim, tangents, batch_size, device, generator)
+        how = _How(layer, reduce, smooth, covariances, n_bursts, dim, tangents, batch_size, device)
+        seen = _seen(model_or_observation, inputs, how, generator)
     observation = seen.observation
     d, m = observation.dim, observation.points.shape[1]
+    most = 4 * d + 8 if n_neurons is None else 0
     n_neurons = 2 * d + 1 if n_neurons is None else integer(n_neurons, "n_neurons", 1)
     if not d <= n_neurons <= m:
         raise errors.ParameterError(
@@ -183,17 +194,24 @@ def suggest_neurons(
         rows = np.sort(generator.choice(rows, MAX_SAMPLES, replace=False))
     sample = look(observation, rows, (len(rows) / seen.n_all) ** (1.0 / d), generator)
     cost = Cost(sample)
-    chosen = _choose(cost, n_neurons, generator)
+    chosen = enough(cost, best_set(cost, n_neurons, generator), min(most, m))
     problems = list(seen.problems)
     problems += _fold_problems("the whole layer", observation.singular_values[rows, d - 1], seen.rows[rows])
     problems += _neighbor_problems(sample, None if seen.inputs is None else seen.inputs[rows], seen.rows[rows])
-    problems += _set_problems(cost, chosen, seen.rows[rows], seen.n_all)
-    steps = [_measures(cost, chosen[: k + 1]) for k in range(n_neurons)]
+    of_set = _set_problems(cost, chosen, seen.rows[rows], seen.n_all)
+    problems += of_set
+    n_projections = _projections(observation, rows, seen, m) if of_set else None
+    if n_projections is not None:
+        problems.append(
+            f"{n_projections} random projections of all {m} neurons (reduce=diffeo.RandomProjection({n_projections})) bend and "
+            "separate as the sample needs it: measure them in the place of single neurons"
+        )
+    steps = [measures(cost, chosen[: k + 1]) for k in range(len(chosen))]
     conditioning, turning, separation = np.array(steps).T
     numbers = np.array(chosen, dtype=np.int64)
     if observation.neurons is not None:
         numbers = observation.neurons[numbers]
-    return NeuronSet(numbers, conditioning, turning, separation, problems, d, observation.layer)
+    return NeuronSet(numbers, conditioning, turning, separation, problems, d, observation.layer, n_projections)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,17 +225,23 @@ class _Layer:
     problems: list[str]
 
 
-def _seen(
-    model: Any,
-    inputs: Any,
-    layer: str | None,
-    dim: int | None,
-    tangents: Any,
-    batch_size: int,
-    device: Any,
-    rng: np.random.Generator,
-) -> _Layer:
+class _How(NamedTuple):
+    """How a layer is to be observed, in the words of `diffeo.observe`."""
+
+    layer: str | None
+    reduce: Reduce
+    smooth: float | None
+    covariances: CovarianceKind
+    n_bursts: int
+    dim: int | None
+    tangents: Any
+    batch_size: int
+    device: Any
+
+
+def _seen(model: Any, inputs: Any, how: _How, rng: np.random.Generator) -> _Layer:
     """Observe all neurons of a layer at no more than MAX_SAMPLES inputs."""
+    tangents, dim = how.tangents, how.dim
     if inputs is None:
         raise errors.DataTypeError(f"a {type(model).__name__} needs inputs; without them, pass a diffeo.Observation")
     inputs = sample_set(inputs)
@@ -231,9 +255,7 @@ def _seen(
         inputs, tangents = inputs[rows], None if tangents is None else tangents[rows]
     # Constant neurons are left out by the choice.
     with errors.unsaid(errors.ConstantNeuronWarning):
-        observation = observe(
-            model, inputs, layer=layer, tangents=tangents, dim=dim, batch_size=batch_size, device=device
-        )
+        observation = observe(model, inputs, **how._replace(tangents=tangents)._asdict())
     x = dense(inputs, "inputs").reshape(len(inputs), -1)
     directions = x.shape[1] if tangents is None else int(tangents.shape[-1])
     if observation.dim == directions:
@@ -246,79 +268,20 @@ def _seen(
     return _Layer(observation, n_all, rows, None, [problem] if dim is None else [])
 
 
-def _first_best(costs: FloatArray) -> int:
-    return int(np.argmax(costs <= costs.min() * (1.0 + TIE)))
-
-
-def _choose(cost: Cost, n_neurons: int, rng: np.random.Generator) -> list[int]:
-    """The best of a greedy set and a few random ones, after exchanges of one neuron for a better one while they pay."""
-    starts = [_greedy(cost, n_neurons)] + [_random(cost, n_neurons, rng) for _ in range(N_RANDOM)]
-    best, least = starts[0], np.inf
-    for start in starts:
-        chosen, value = _exchanged(cost, start)
-        if value < EXCHANGE_GAIN * least:
-            best, least = chosen, value
-    return _ordered(cost, best)
-
-
-def _greedy(cost: Cost, n_neurons: int) -> list[int]:
-    """Neurons added one by one at the lowest cost."""
-    chosen: list[int] = []
-    for _ in range(n_neurons):
-        costs = cost.with_each(chosen)
-        if not np.isfinite(costs).any():
-            raise errors.ParameterError(
-                f"only {len(chosen)} of the {len(costs)} neurons vary and differ from each other (not counting scale and "
-                f"offset), {n_neurons} are to be chosen: take a wider layer, or give n_neurons"
-            )
-        chosen.append(_first_best(costs))
-    return chosen
-
-
-def _random(cost: Cost, n_neurons: int, rng: np.random.Generator) -> list[int]:
-    """Neurons drawn one by one among those that add something."""
-    chosen: list[int] = []
-    while len(chosen) < n_neurons:
-        left = np.flatnonzero(~cost.excluded(chosen))
-        if len(left) == 0:
-            return _greedy(cost, n_neurons)
-        chosen.append(int(rng.choice(left)))
-    return chosen
-
-
-def _exchanged(cost: Cost, chosen: list[int]) -> tuple[list[int], float]:
-    """Exchange one neuron at a time for a better one, while that pays; the set and its cost."""
-    best = cost.of(chosen)
-    for _ in range(EXCHANGE_ROUNDS):
-        before = best
-        for place in range(len(chosen)):
-            others = chosen[:place] + chosen[place + 1 :]
-            added = _first_best(cost.with_each(others))
-            value = best if added == chosen[place] else cost.of([*others, added])
-            if value < EXCHANGE_GAIN * best:
-                chosen, best = [*chosen[:place], added, *chosen[place + 1 :]], value
-        if best == before:
-            break
-    return chosen, best
-
-
-def _ordered(cost: Cost, chosen: list[int]) -> list[int]:
-    """The set in greedy order: exchanges may have put a late neuron first."""
-    ordered: list[int] = []
-    left = sorted(chosen)
-    while left:
-        ordered.append(left.pop(_first_best(np.array([cost.of([*ordered, k]) for k in left]))))
-    return ordered
-
-
-def _measures(cost: Cost, chosen: list[int]) -> tuple[float, float, float]:
-    """Conditioning, turning and separation of a set: the worst over the sample."""
-    values = cost.stretches(chosen)
-    if values.shape[1] < cost.dim:
-        return 0.0, np.inf, 0.0
-    conditioning = float(values[:, -1].min() / np.median(values[:, 0]))
-    separation = float(np.sqrt((cost.gaps(chosen).min(axis=1) / cost.spans(chosen)).min()))
-    return conditioning, float(np.sqrt(cost.turning(chosen).max())), separation
+def _projections(observation: Observation, rows: IntArray, seen: _Layer, m: int) -> int | None:
+    """How many random projections of the layer do where single neurons do not; None where none of them do."""
+    for count in PROJECTIONS:
+        if observation.dim <= count < m:
+            rng = np.random.default_rng(0)
+            mix = rng.standard_normal((m, count)) / np.sqrt(count)
+            # J P from J = U Sigma, with W = U / Sigma.
+            slopes = observation.whitening / (observation.whitening**2).sum(axis=1)[:, None, :]
+            mixed = np.einsum("nmd,mk->nkd", slopes[rows], mix, optimize=True)
+            projected = Observation.from_jacobians(observation.points[rows] @ mix, mixed, dim=observation.dim)
+            thinning = (len(rows) / seen.n_all) ** (1.0 / observation.dim)
+            if does(Cost(look(projected, projected.usable, thinning, rng)), list(range(count))):
+                return count
+    return None
 
 
 def _fold_problems(what: str, smallest: FloatArray, rows: IntArray) -> list[str]:

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields as fields_of
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,18 +142,28 @@ def first_tensor(output: Any, name: str) -> Any:
     """The tensor (or packed sequence) that stands for a module's output; the rule is in the docstring of `capture`."""
     import torch
 
-    stack = [output]
+    # Objects may refer to each other: each is looked at once. (They live as long as the output.)
+    stack, seen = [output], set[int]()
     while stack:
         value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
         if isinstance(value, (torch.Tensor, torch.nn.utils.rnn.PackedSequence)):
             return value
         if isinstance(value, (tuple, list)):
             stack.extend(reversed(value))
-        elif isinstance(value, Mapping) or hasattr(value, "__dict__"):
-            fields = dict(value) if isinstance(value, Mapping) else vars(value)
+        elif isinstance(value, Mapping) or hasattr(value, "__dict__") or is_dataclass(value):
+            fields = dict(value) if isinstance(value, Mapping) else _attributes(value)
             first = [fields[key] for key in ("last_hidden_state", "logits") if fields.get(key) is not None]
             stack.extend(reversed(first or list(fields.values())))
     raise errors.CaptureError(f"{say(name)} returns no tensor, but {type(output).__name__}")
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Attributes by their names; of a dataclass its fields, which may be in slots."""
+    names = [one.name for one in fields_of(value)] if is_dataclass(value) else list(vars(value))
+    return {name: getattr(value, name, None) for name in names}
 
 
 def _unpacked(value: Any, name: str) -> tuple[torch.Tensor, torch.Tensor | None]:

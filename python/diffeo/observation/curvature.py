@@ -180,6 +180,7 @@ class Cost:
         self._ridge = RIDGE * float(np.median(self._squares[self._squares > 0.0]))
         self._variances = (sample.points**2).sum(axis=0)
         self._constant = self._variances <= CONSTANT**2 * np.median(self._variances[self._variances > 0.0])
+        self._barred = np.where(sample.far, 0.0, np.inf)
         self._twins: dict[int, NDArray[np.bool_]] = {}
 
     def excluded(self, chosen: list[int]) -> NDArray[np.bool_]:
@@ -208,13 +209,15 @@ class Cost:
 
     def gaps(self, chosen: list[int]) -> FloatArray:
         """Squared distances between the anchors' measurements and those far from them, (a, n); infinite elsewhere."""
-        squared = np.where(self.sample.far, 0.0, np.inf)
-        apart = np.empty_like(squared)
-        for k in chosen:
-            column = np.ascontiguousarray(self.sample.points[:, k])
-            np.subtract(column[self.sample.anchors][:, None], column, out=apart)
-            apart *= apart
-            squared += apart
+        # Points are centred: norms and products lose some 1e-16 of a squared spread, far below a squared spacing.
+        points = np.ascontiguousarray(self.sample.points[:, chosen])
+        norms = np.einsum("nk,nk->n", points, points)
+        squared: FloatArray = points[self.sample.anchors] @ points.T
+        squared *= -2.0
+        squared += norms
+        squared += norms[self.sample.anchors][:, None]
+        np.maximum(squared, 0.0, out=squared)
+        squared += self._barred
         return squared
 
     def spans(self, chosen: list[int]) -> FloatArray:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,9 +19,6 @@ from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_leng
 from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
 from diffeo.observation.whitening import warn_of_constants
-
-if TYPE_CHECKING:
-    import os
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support import core
-from diffeo._support.arrays import FloatArray, IntArray, float_array, integer, real
+from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer, real
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import sound, workers
 from diffeo._support.wording import rows_text
@@ -110,6 +110,7 @@ def by_bursts(
     level = noise_argument(shrinkage)
     y = checked_points(points)
     b = float_array(bursts, "bursts", 3, shape=(len(y), None, y.shape[1]), axes="(n, K, m)")
+    check_units(b.reshape(-1, b.shape[2]), "bursts")
     size = b.shape[1]
     scale = real(scale, "scale", above=0.0)
     needed = (1 if dim is None else integer(dim, "dim", 1)) + 3

@@ -1,0 +1,48 @@
+"""Samples placed on the other side's manifold: when steps end."""
+
+from __future__ import annotations
+
+import numpy as np
+from diffeo import Observation
+from diffeo.alignment.curved import placement
+from diffeo.alignment.curved.registration import register
+
+N = 600
+
+
+def on_a_sphere(n, seed):
+    s = np.random.default_rng(seed).normal(size=(n, 3))
+    return s / np.linalg.norm(s, axis=1, keepdims=True)
+
+
+def units(seed):
+    """Measurements by seven random units tanh(w x + b), and their derivatives."""
+    rng = np.random.default_rng(seed)
+    weights, biases = 0.7 * rng.normal(size=(7, 3)), 0.5 * rng.normal(size=7)
+
+    def measure(x):
+        y = np.tanh(x @ weights.T + biases)
+        return y, (1 - y**2)[:, :, None] * weights
+
+    return measure
+
+
+def sphere(measure, seed):
+    s = on_a_sphere(N, seed)
+    y, jacobians = measure(s)
+    tangents = np.linalg.svd(s[:, None, :])[2][:, 1:].transpose(0, 2, 1)
+    return Observation.from_jacobians(y, jacobians @ tangents)
+
+
+def test_sides_that_no_isometry_joins_are_given_up_early(monkeypatch):
+    """From a scrambled start, steps go on as long as they are allowed to, and each round of placing anew as well."""
+    a, b = sphere(units(4), 0), sphere(units(5), 1)
+    scrambled = np.random.default_rng(0).permutation(N)
+    marks = tuple(units(seed)(on_a_sphere(4, 3))[0] for seed in (4, 5))
+    found = register(a, b, scrambled, *marks, known_unit=True, n_jobs=1)
+    assert found.stress > placement.HOPELESS_STRESS
+    assert not found.converged
+    monkeypatch.setattr(placement, "HOPELESS_STRESS", np.inf)
+    patient = register(a, b, scrambled, *marks, known_unit=True, n_jobs=1)
+    assert patient.stress > 0.05
+    assert found.n_iter < 0.5 * patient.n_iter
