@@ -199,7 +199,7 @@ class Packing(nn.Module):
 
 
 def test_packed_sequences_know_their_last_step(sequences):
-    found = capture(Packing(), [sequences], ["cell", ""], reduce={"cell": "last"})
+    found = capture(Packing(), sequences, ["cell", ""], reduce={"cell": "last"})
     np.testing.assert_allclose(found["cell"], found[""], atol=1e-14)
 
 

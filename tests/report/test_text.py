@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from diffeo import errors
+from diffeo.report.text import _problem_lines
 from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.report import Report, plain
 from support.reports import VERDICTS, report
@@ -84,6 +85,13 @@ def test_long_and_hostile_texts_stay_within_the_summary():
     assert "\x1b" not in given.summary()
     assert "\x07" not in given.summary()
     assert any("more in report.problems" in line for line in lines)
+
+
+@pytest.mark.parametrize("room", range(8))
+def test_problems_are_never_announced_without_one_or_where_they_are(room):
+    lines = _problem_lines(["first " * 60, "second " * 60], room)
+    assert len(lines) <= max(room, 1)
+    assert any(line.startswith("  - first") for line in lines) or "see report.problems" in lines[0]
 
 
 def test_json_holds_all_numbers_and_says_its_schema(tmp_path):

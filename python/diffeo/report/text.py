@@ -138,11 +138,13 @@ def _problem_lines(problems: list[str], room: int) -> list[str]:
     count = "1 problem, which does" if len(problems) == 1 else f"{len(problems)} problems, which do"
     lines = [f"  {count} not change the verdict:"]
     for k, problem in enumerate(problems):
-        block = _wrapped(problem, "  - ", "    ", most=3)
         last = k == len(problems) - 1
-        if len(lines) + len(block) + (0 if last else 1) > room:
-            return [*lines, f"  and {len(problems) - k} more in report.problems"]
-        lines += block
+        # Rather the beginning of one more than none of it.
+        left = room - len(lines) - (0 if last else 1)
+        if left < 1:
+            said = f"and {len(problems) - k} more in report.problems"
+            return [*lines, f"  {said}"] if k else [f"  {count} not change the verdict: see report.problems"]
+        lines += _wrapped(problem, "  - ", "    ", most=min(3, left))
     return lines
 
 
