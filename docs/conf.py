@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import diffeo
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
 
 HERE = Path(__file__).parent
 project = "diffeo"
@@ -18,7 +20,6 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
@@ -57,6 +58,7 @@ sphinx_gallery_conf = {
     "ignore_repr_types": r"matplotlib|numpy",
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_title = "diffeo"
 html_static_path = ["static"]
@@ -75,6 +77,21 @@ html_theme_options = {
 html_sidebars = {"index": [], "install": [], "which_call": [], "glossary": [], "cite": [], "limits": [], "changes": []}
 
 
+def _formula(translator, node, block):
+    """A formula as MathML, which browsers draw themselves: the pages load nothing."""
+    mathml = tex2mathml(node.astext().strip(), as_block=block)
+    translator.body.append(f'<div class="formula">{mathml}</div>' if block else mathml)
+    raise SkipNode
+
+
+def _inline_formula(translator, node):
+    _formula(translator, node, block=False)
+
+
+def _block_formula(translator, node):
+    _formula(translator, node, block=True)
+
+
 def _uses(app, what, name, obj, options, lines):
     """A page that no tutorial uses has no empty list of them."""
     del app, what, obj, options
@@ -85,4 +102,5 @@ def _uses(app, what, name, obj, options, lines):
 
 def setup(app):
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_inline_formula, None), (_block_formula, None))
     app.connect("autodoc-process-docstring", _uses, priority=900)
