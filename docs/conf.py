@@ -74,7 +74,10 @@ html_theme_options = {
     "navbar_persistent": ["search-button"],
     "logo": {"text": "diffeo"},
 }
-html_sidebars = {"index": [], "install": [], "which_call": [], "glossary": [], "cite": [], "limits": [], "changes": []}
+# Pages without pages below them.
+ALONE = ("index", "install", "which_call", "gallery", "benchmarks", "limits", "glossary", "cite", "changes")
+html_sidebars = {page: [] for page in ALONE}
+toc_object_entries_show_parents = "hide"
 
 
 def _formula(translator, node, block):

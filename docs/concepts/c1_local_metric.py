@@ -34,7 +34,6 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for center in grid:
     left.plot(*(center + circle).T, color="#1b4f8f", linewidth=1)
     right.plot(*(network(center) + circle @ jacobian(center).T).T, color="#b3540c", linewidth=1)
-a, b, c = grid[0], grid[4], grid[20]
 for ax, where in ((left, grid), (right, network(grid))):
     ax.plot(*where.T, "k.", markersize=3)
     ax.set_aspect("equal")

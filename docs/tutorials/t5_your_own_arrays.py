@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import diffeo
+import matplotlib.pyplot as plt
 import numpy as np
 
 # %%
@@ -59,9 +60,16 @@ by_neighbors = diffeo.Observation.from_neighbors(points, x)
 #
 # The inputs come back from the measurements and three known rows, with these errors:
 
-for obs in (by_jacobians, by_bursts, by_covariances, by_neighbors):
+errors = {}
+for obs in (by_jacobians, by_covariances, by_neighbors, by_bursts):
     found = diffeo.reconstruct(obs, [0, 1, 2], x[:3])
-    print(f"{obs.source:<12} {diffeo.relative_error(found.predict(points), x):.2e}")
+    errors[obs.source] = diffeo.relative_error(found.predict(points), x)
+
+fig, ax = plt.subplots(figsize=(6, 2.2), layout="constrained")
+ax.barh(list(errors), list(errors.values()), color="#1b4f8f")
+ax.bar_label(ax.containers[0], fmt=" {:.1e}")
+ax.invert_yaxis()
+_ = ax.set(xscale="log", xlim=(1e-6, 1), xlabel="relative error of the recovered inputs")
 
 # %%
 # Two sides that number their rows differently

@@ -7,6 +7,7 @@ what would. This page goes that way twice.
 """
 
 import diffeo
+import matplotlib.pyplot as plt
 import numpy as np
 
 # %%
@@ -74,10 +75,29 @@ for step in report.would_decide:
     print("-", step)
 
 # %%
+# Both intervals lie right of the margin, or across it:
+
+
+def draw(report):
+    """Error and interval of both directions beside the margin."""
+    fig, ax = plt.subplots(figsize=(7, 1.8), layout="constrained")
+    for height, one in enumerate((report.backward, report.forward)):
+        ax.plot([one.lower, one.upper], [height, height], color="#1b4f8f", linewidth=5, solid_capstyle="butt")
+        ax.plot(one.error, height, "o", color="black")
+    ax.axvline(report.margin, color="0.3", linestyle="--")
+    ax.set_yticks([0, 1], ["B to A", "A to B"])
+    ax.set(xscale="log", xlim=(1e-3, 1), ylim=(-0.6, 1.6), xlabel="relative error, and the margin (dashed)")
+    return fig
+
+
+_ = draw(report)
+
+# %%
 # Say what margin the question needs, or bring pairs measured more accurately. With both as they are, and a margin of 10 %:
 
 report = diffeo.assess(t, (judge_a, judge_b + 0.005 * rng.normal(size=judge_b.shape)), margin=0.1)
 print(report.verdict, "-", report.reason)
+_ = draw(report)
 
 # %%
 # When a loss is shown
