@@ -122,9 +122,9 @@ def lift(x):
     return x[:, :1]
 
 
-def torn(x):
-    """The square torn at the middle of its first coordinate: two pieces far apart, neither of which makes a chart of it."""
-    return x + np.where(x[:, :1] > 0.5, [[1.5, 0.0]], 0.0)
+def folded(x):
+    """The square folded at the middle of its first coordinate."""
+    return np.column_stack([(x[:, 0] - 0.5) ** 2, x[:, 1]])
 
 
 def same(x):
@@ -138,7 +138,7 @@ MAPS = {
     "projection": (lift, smooth_map(2, 4, 5), smooth_map(1, 3, 6)),
     "circle": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
     "candidates": (same, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
-    "regression": (torn, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
+    "regression": (folded, smooth_map(2, 4, 5), smooth_map(2, 5, 7)),
     "sphere": (same, smooth_map(3, 6, 5, 0.1), smooth_map(3, 5, 7, 0.1)),
 }
 
@@ -168,7 +168,9 @@ def sides(kind):
         return first, Observation.from_jacobians(points_b, jacobians_b @ tangents_b, dim=2)
     if kind == "regression":
         x = square(250, 2, 4)
-        return with_deficient(), Observation.from_jacobians(*b(torn(x)), dim=2)
+        points, jacobians = b(folded(x))
+        jacobians[:, :, 0] *= 2.0 * (x[:, :1] - 0.5)
+        return with_deficient(), Observation.from_jacobians(points, jacobians, dim=2)
     if kind == "projection":
         return with_deficient(), Observation.from_jacobians(*b(square(250, 1, 4)))
     return with_deficient(), smooth_observation(250, 2, 3, 6)
