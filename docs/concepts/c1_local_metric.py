@@ -49,7 +49,7 @@ _ = right.set_title("activations: ellipses, each of its own")
 #
 # .. math::
 #
-#    q_{ij} = \tfrac12 (y_j - y_i)^\top \left(C_i^{+} + C_j^{+}\right) (y_j - y_i)
+#    q_{ij} = \frac{1}{2} (y_j - y_i)^\top \left(C_i^{+} + C_j^{+}\right) (y_j - y_i)
 #           = \lVert x_i - x_j \rVert^2 + O(\lVert x_i - x_j \rVert^4).
 #
 # Nothing of the input is on the left side. So, for short steps:
