@@ -15,6 +15,7 @@ MAX_MODULES, MAX_LINES, MAX_FIRST_LINE = 15, 400, 128
 
 # Imports inside of functions that point down, and why: a result saves, shows or tells itself, or measures again.
 LATE = {
+    "_support.notebook -> report.notebook",
     "observation.observation -> files.saved",
     "observation.observation -> networks.observe_networks",
     "charts.chart -> files.saved",

@@ -1,4 +1,4 @@
-"""What README.md tells a new user to type, typed."""
+"""What README.md, and the guide to the command line, tell a new user to type, typed."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import shlex
 import sys
 from pathlib import Path
 
+import diffeo
 import pytest
 from diffeo.cli import parser
 
 README = Path(__file__).parents[1] / "README.md"
+# What a new user reads next; the commands for saved networks stand there.
+COMMANDS = README.parent / "docs" / "guides" / "command_line.md"
 
 
-def block(name):
+def block(name, page=README):
     """The block of code that stands under a mark."""
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     found = re.search(rf"<!-- ci: {name} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert found, f"README.md has no block marked {name}"
+    assert found, f"{page.name} has no block marked {name}"
     return found[1]
 
 
@@ -29,8 +32,8 @@ def test_two_saved_networks_and_a_csv_of_pairs_lead_to_the_page(tmp_path, monkey
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     # The tests have a module of this name too.
     monkeypatch.delitem(sys.modules, "networks", raising=False)
-    (tmp_path / "networks.py").write_text(block("networks"), encoding="utf-8")
-    commands = [shlex.split(line) for line in block("compare").splitlines() if line]
+    (tmp_path / "networks.py").write_text(block("networks", COMMANDS), encoding="utf-8")
+    commands = [shlex.split(line) for line in block("compare", COMMANDS).splitlines() if line]
     assert [words[:2] for words in commands] == [
         ["python", "networks.py"],
         ["diffeo", "observe"],
@@ -57,11 +60,11 @@ def test_checkpoints_of_a_training_run_lead_to_the_page_of_their_family(tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "training", raising=False)
-    # Fewer inputs and checkpoints than the README has: the step at which the class is reached is not looked at.
-    script = block("training").replace("(1500, 2)", "(500, 2)").replace("0, 30, 100, 200, 400,", "0,")
+    # Fewer inputs and checkpoints than the guide has: the step at which the class is reached is not looked at.
+    script = block("training", COMMANDS).replace("(1500, 2)", "(500, 2)").replace("0, 30, 100, 200, 400,", "0,")
     (tmp_path / "training.py").write_text(script, encoding="utf-8")
     runpy.run_path("training.py", run_name="__main__")
-    for line in block("family").splitlines():
+    for line in block("family", COMMANDS).splitlines():
         words = [found for word in shlex.split(line) for found in sorted(map(str, tmp_path.glob(word))) or [word]]
         assert parser.main(words[1:]) == 0
     sys.modules.pop("training", None)
@@ -73,13 +76,20 @@ def test_checkpoints_of_a_training_run_lead_to_the_page_of_their_family(tmp_path
     assert len(list((tmp_path / "work" / "pairs").glob("*.json"))) == 6
 
 
-def test_networks_that_can_be_asked(capsys):
+@pytest.mark.slow
+def test_networks_that_can_be_asked_and_networks_apart(capsys, tmp_path, monkeypatch):
     pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(block("asked"), "README.md", "exec"), names)
     assert "Equivalent: the same up to a change of coordinates" in capsys.readouterr().out
     assert names["y_b"].shape == (5, 12)
     assert names["expected"].shape == (5,)
+    # The second example goes on from the first.
+    exec(compile(block("apart"), "README.md", "exec"), names)
+    assert names["report"].verdict == "equivalent"
+    assert (tmp_path / "report.html").exists()
+    assert diffeo.load("a-to-b.safetensors").coordinates == "isometric"
 
 
 def test_picture_of_the_report_is_there_and_small():

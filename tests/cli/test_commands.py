@@ -177,8 +177,16 @@ def network(tmp_path, monkeypatch):
 
 def test_observe_writes_what_observe_gives(network, capsys):
     x = np.load("x.npy")
-    assert parser.main([*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.npz"]) == 0
+    assert (
+        parser.main(
+            [*network.given, "--layer", "1", "--neurons", "4", "--seed", "5", "-o", "A.npz", "--json", "A.json"]
+        )
+        == 0
+    )
     assert "wrote A.npz" in capsys.readouterr().out
+    with open("A.json", encoding="utf-8") as file:
+        found = json.load(file)
+    assert (found["samples"], found["measurements"], found["layer"], found["file"]) == (200, 4, "1", "A.npz")
     expected = diffeo.observe(network.net, x, layer="1", neurons=4, rng=5)
     from diffeo.files.arrays import read_observation
 

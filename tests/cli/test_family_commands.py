@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -47,7 +48,16 @@ def seen(tmp_path, monkeypatch):
 
 def test_many_weights_are_written_to_a_folder_with_their_common_points(run, capsys):
     _, weights = run
-    assert parser.main(["observe", "made:make", "--weights", *weights, "--inputs", "x.npy", "-o", "seen"]) == 0
+    assert (
+        parser.main(
+            ["observe", "made:make", "--weights", *weights, "--inputs", "x.npy", "-o", "seen", "--json", "seen.json"]
+        )
+        == 0
+    )
+    with open("seen.json", encoding="utf-8") as file:
+        found = json.load(file)
+    assert {name: one["samples"] for name, one in found["networks"].items()} == {f"step-{k}": 200 for k in (2, 10, 100)}
+    assert found["common_inputs"] == 50
     assert "wrote 3 files and seen/common.npz, 50 common inputs" in capsys.readouterr().out
     common = np.load("seen/common.npz")
     inputs = np.load("x.npy")
@@ -85,7 +95,7 @@ def test_many_weights_need_a_folder(run, capsys):
 
 def test_a_family_is_compared_in_the_order_of_its_numbers(seen, capsys):
     command = ["family", *seen, "common.npz", "--common", "common.npz", "--html", "f.html", "--save", "f.safetensors"]
-    assert parser.main([*command, "--checkpoint", "work", "--jobs", "1"]) == 0
+    assert parser.main([*command, "--checkpoint", "work", "--jobs", "1", "--json", "f.json"]) == 0
     out = capsys.readouterr().out
     family = diffeo.load("f.safetensors")
     assert family.names == ["net-8", "net-9", "net-10"]
@@ -93,6 +103,12 @@ def test_a_family_is_compared_in_the_order_of_its_numbers(seen, capsys):
     assert family.verdicts[0, 1] == "a_to_b"
     assert family.summary() in out
     assert "wrote f.html" in out
+    with open("f.json", encoding="utf-8") as file:
+        found = json.load(file)
+    assert found["classes"] == family.classes
+    assert [(one["a"], one["b"], one["verdict"]) for one in found["pairs"]] == [
+        (family.names[i], family.names[j], cell.verdict) for (i, j), cell in family.cells.items()
+    ]
     with open("f.html", encoding="utf-8") as file:
         page = file.read()
     assert "diffeo family net-10.safetensors" in page

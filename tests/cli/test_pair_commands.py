@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import diffeo
 import numpy as np
 import pytest
@@ -33,6 +35,13 @@ def test_pairs_are_judged(name, folder, capsys):
     report = diffeo.load("r.safetensors")
     assert report.coordinates == "pairs"
     assert len(report.settings["sha256"][name]) == 64
+
+
+def test_quiet_leaves_the_exit_code_and_the_files(folder, capsys):
+    assert parser.main(["compare", "--pairs", "pairs.npz", "--json", "r.json", "--jobs", "1", "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    with open("r.json", encoding="utf-8") as file:
+        assert json.load(file)["verdict"] == "equivalent"
 
 
 def test_held_out_pairs_may_be_in_a_file_of_their_own(folder, capsys):

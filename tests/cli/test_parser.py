@@ -123,6 +123,16 @@ def test_errors_that_diffeo_explains_give_exit_code_two(demo, capsys):
     assert captured.out == ""
 
 
+def test_errors_are_one_paragraph_that_steers_no_terminal(demo, capsys, monkeypatch):
+    def fail(out, quick):
+        raise errors.InputError("first line\n   second \x1b[2J line")
+
+    monkeypatch.setattr(demo, "run", fail)
+    assert parser.main(["demo", "scalar"]) == 2
+    said = capsys.readouterr().err
+    assert said == "diffeo: error: first line second \N{REPLACEMENT CHARACTER}[2J line\n"
+
+
 def test_other_errors_show_their_traceback_and_do_not_end_like_a_verdict(demo, capsys):
     def run(out, quick):
         raise ZeroDivisionError("a bug")

@@ -1,5 +1,5 @@
 """What every stage leans on, and no stage owns.
 
-In order: wording, memory, instruction_set, core, arrays, dense, blas,
-threads, point_tree, progress, engine, placed.
+In order: wording, notebook, memory, instruction_set, core, arrays, dense,
+blas, threads, point_tree, progress, engine, placed.
 """

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, RandomState, float_array, seed
+from diffeo._support.notebook import Shown
 from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
@@ -28,7 +29,7 @@ CHOICES = ("auto", "isometric", "diffusion")
 
 
 @dataclass(frozen=True, eq=False)
-class Chart:
+class Chart(Shown):
     """One observation with intrinsic coordinates, both ways; made by `diffeo.embed`.
 
     `diffeo.match`, `diffeo.screen`, `diffeo.reconstruct` take it in the place of its observation, and give the same bits as
@@ -188,8 +189,7 @@ class Chart:
     def disconnected(self) -> str:
         """Why there is no isometric layout; empty where there is one."""
         self.isometric()
-        reason: str = self._made["disconnected"]
-        return reason
+        return str(self._made["disconnected"])
 
     @property
     def pieces(self) -> list[IntArray]:

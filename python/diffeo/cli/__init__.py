@@ -1,4 +1,4 @@
 """The command ``diffeo``.
 
-In order: reading -> pair_commands -> family_commands -> commands -> parser.
+In order: reading -> pair_commands -> family_commands -> commands -> doctor -> parser.
 """

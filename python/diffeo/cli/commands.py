@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -15,9 +14,8 @@ from diffeo import errors
 from diffeo._support.wording import percent
 from diffeo.cli.family_commands import observe_many
 from diffeo.cli.pair_commands import by_pairs
-from diffeo.cli.reading import check_folder, digest, observation_arrays, read_inputs
+from diffeo.cli.reading import check_folder, digest, facts_of, observation_arrays, read_inputs, write_json
 from diffeo.files.arrays import read_observation, read_pairs, write_array, write_arrays
-from diffeo.files.saved import write_text
 from diffeo.matching.pairs import Pairs, as_pairs
 from diffeo.observation.observation import Observation
 from diffeo.verdict.error_bounds import EQUIVALENT, LEAST_PAIRS
@@ -42,6 +40,7 @@ def observe(options: Any) -> str:
         raise errors.ParameterError(f"{output}: an observation is written as .npz or .safetensors")
     check_folder(output)
     check_folder(options.added)
+    check_folder(options.json)
     if options.added is not None and options.refine is None:
         raise errors.ParameterError("--added is for --refine N: nothing is added without it")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
@@ -89,6 +88,10 @@ def observe(options: Any) -> str:
         if options.added is not None:
             write_array(options.added, added)
             lines.append(f"wrote {options.added}")
+    if options.json is not None:
+        added_inputs = 0 if built.options.added_inputs is None else len(built.options.added_inputs)
+        write_json(facts_of(built, output) | {"added_inputs": added_inputs}, options.json)
+        lines.append(f"wrote {options.json}")
     return "\n".join([*lines, f"wrote {output}"])
 
 
@@ -174,7 +177,7 @@ def screen(options: Any) -> tuple[str, int]:
     )
     lines = [found.summary()]
     if options.json is not None:
-        write_text(json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n", options.json)
+        write_json(found.to_dict(), options.json)
         lines.append(f"wrote {options.json}")
     return "\n".join(lines), 1 if found.differences or found.fingerprints is None else 0
 

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from diffeo import errors
 from diffeo._support.arrays import IntArray
 from diffeo._support.progress import showing, stage
-from diffeo.cli.reading import check_folder, observation_arrays, read_inputs
+from diffeo.cli.reading import check_folder, facts_of, observation_arrays, read_inputs, write_json
+from diffeo.family.found import Family
 from diffeo.files.arrays import read_arrays, read_observation, write_arrays
 
 # Inputs that are kept for all networks, where no others are given: this share, and at most so many.
@@ -64,6 +65,7 @@ def observe_many(options: Any, recipe: Any) -> str:
     inputs, at, recipe, at_common = _common_inputs(options, recipe)
     os.makedirs(folder, exist_ok=True)
     common, lines = dict[str, Any](), list[str]()
+    facts, left_out = dict[str, Any](), dict[str, str]()
     with showing(options.verbose), stage("networks") as report:
         for k, (name, path) in enumerate(zip(names, weights, strict=True)):
             report(k, len(names))
@@ -77,8 +79,10 @@ def observe_many(options: Any, recipe: Any) -> str:
             except errors.DiffeoError as error:
                 # The others are of use without it.
                 lines.append(f"{name} was left out: {error}")
+                left_out[name] = str(error)
                 continue
             write_arrays(os.path.join(folder, f"{name}.npz"), arrays)
+            facts[name] = facts_of(built, os.path.join(folder, f"{name}.npz"))
             common[f"{name}.points"] = there.points
             if there.jacobians is not None:
                 common[f"{name}.jacobians"] = there.jacobians
@@ -88,7 +92,10 @@ def observe_many(options: Any, recipe: Any) -> str:
     path = os.path.join(folder, COMMON_FILE)
     write_arrays(path, common)
     shown = lines if len(lines) <= 6 else [*lines[:3], "...", *lines[-2:]]
-    return "\n".join([*shown, f"wrote {len(names)} files and {path}, {len(at)} common inputs"])
+    if options.json is not None:
+        write_json({"networks": facts, "left_out": left_out, "common": path, "common_inputs": len(at)}, options.json)
+        shown.append(f"wrote {options.json}")
+    return "\n".join([*shown, f"wrote {len(facts)} files and {path}, {len(at)} common inputs"])
 
 
 def _common_inputs(options: Any, recipe: Any) -> tuple[Any, Any, Any, Any]:
@@ -123,7 +130,7 @@ def family(options: Any, arguments: Sequence[str], warned: list[str]) -> str:
     """Compare every pair of observations, and write what was asked for; what to print."""
     from diffeo.pairwise.compare_all import compare_family
 
-    for path in (options.html, options.save):
+    for path in (options.html, options.json, options.save):
         check_folder(path)
     files = in_order([path for path in options.files if not _same(path, options.common)])
     names = names_of(files)
@@ -165,11 +172,35 @@ def family(options: Any, arguments: Sequence[str], warned: list[str]) -> str:
         facts["warnings"] = "; ".join(warned)
     found = replace(found, settings=facts | found.settings)
     lines = [found.summary()]
-    for path, write in ((options.html, found.to_html), (options.save, found.save)):
+    writing = (
+        (options.html, found.to_html),
+        (options.json, lambda to: write_json(plain(found), to)),
+        (options.save, found.save),
+    )
+    for path, write in writing:
         if path is not None:
             write(path)
             lines.append(f"wrote {path}")
     return "\n".join(lines)
+
+
+def plain(found: Family) -> dict[str, Any]:
+    """A family in plain numbers and texts, by names."""
+    pairs = [{"a": found.names[i], "b": found.names[j]} | cell.to_dict() for (i, j), cell in found.cells.items()]
+    edges = [
+        {"source": one.source, "target": one.target, "pairs": one.count, "of": one.total} for one in found.determines
+    ]
+    return {
+        "schema": "diffeo.family/1",
+        "classes": found.classes,
+        "determines": edges,
+        "conflicts": [asdict(one) for one in found.conflicts],
+        "pairs": pairs,
+        "notes": found.notes,
+        "margin": found.margin,
+        "significance": found.significance,
+        "settings": found.settings,
+    }
 
 
 def _split(count: int, seed: int) -> tuple[IntArray, IntArray]:

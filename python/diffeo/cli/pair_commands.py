@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from diffeo import errors
-from diffeo.cli.reading import check_folder, digest, read_inputs
+from diffeo.cli.reading import check_folder, digest, read_inputs, write_json
 from diffeo.files.arrays import Arrays, read_measured_pairs, write_arrays
 from diffeo.verdict.report import Report
 
@@ -20,6 +20,7 @@ def pairs(options: Any) -> str:
     if not output.endswith((".npz", ".safetensors")):
         raise errors.ParameterError(f"{output}: pairs are written as .npz or .safetensors")
     check_folder(output)
+    check_folder(options.json)
     inputs = read_inputs(options.inputs, "inputs")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
     found = measure_pairs(
@@ -44,7 +45,12 @@ def pairs(options: Any) -> str:
         found.save(output)
     m_a, m_b = found.points_a.shape[1], found.points_b.shape[1]
     slopes = "with derivatives" if found.with_derivatives else "without derivatives"
-    return f"{len(found)} pairs of {m_a} measurements of A and {m_b} of B, {slopes}\nwrote {output}"
+    lines = [f"{len(found)} pairs of {m_a} measurements of A and {m_b} of B, {slopes}", f"wrote {output}"]
+    if options.json is not None:
+        sizes = {"pairs": len(found), "measurements_a": m_a, "measurements_b": m_b}
+        write_json(sizes | {"derivatives": found.with_derivatives, "file": output}, options.json)
+        lines.append(f"wrote {options.json}")
+    return "\n".join(lines)
 
 
 def by_pairs(options: Any) -> tuple[Report, dict[str, Any]]:

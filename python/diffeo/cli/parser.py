@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from diffeo import __version__, errors
+from diffeo._support.wording import printable
 
 DEMOS = ("scalar", "field", "horse", "family")
 SCREEN = """\
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options, given)
     except (errors.DiffeoError, OSError) as error:
-        print(f"diffeo: error: {error}", file=sys.stderr)
+        # One paragraph, whatever a path or a file put into it.
+        print(f"diffeo: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     except Exception:
         # A traceback alone would end with 1, which means "not equivalent".
         traceback.print_exc()
@@ -117,6 +119,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
         print(_info())
         return 0
     from diffeo.cli import commands, family_commands, pair_commands
+    from diffeo.cli.reading import check_folder, write_json
 
     with _warnings_shown() as warned:
         if options.command == "observe":
@@ -125,11 +128,20 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
             text, code = pair_commands.pairs(options), 0
         elif options.command == "family":
             text, code = family_commands.family(options, given, warned), 0
+        elif options.command == "doctor":
+            from diffeo.cli.doctor import examine
+
+            check_folder(options.json)
+            found, text, code = examine()
+            if options.json is not None:
+                write_json(found, options.json)
+                text += f"\nwrote {options.json}"
         elif options.command == "screen":
             text, code = commands.screen(options)
         else:
             text, code = commands.compare(options, given, warned)
-    print(text)
+    if not options.quiet:
+        print(text)
     return code
 
 
@@ -179,8 +191,19 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_screen(commands)
     _add_family(commands)
+    doctor = commands.add_parser(
+        "doctor",
+        help="whether all is well here: level, threads, packages, and a short check of speed and bits",
+        epilog="exit code: 0 all is well, 1 something is not, 2 an error",
+    )
+    doctor.add_argument("--json", metavar="F", help="write what was found")
+    _add_quiet(doctor)
     commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
     return parser
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
 def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -220,7 +243,9 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="A.npz",
         help="file (.npz arrays, or .safetensors), or folder of a family",
     )
+    add("--json", metavar="F", help="write what was observed, in numbers")
     add("--verbose", action="store_true", help="progress, and what the library says")
+    _add_quiet(observe)
 
 
 def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -248,7 +273,9 @@ def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--dtype", choices=("float32", "float64"), help="precision of the networks (default: that of the weights)")
     add("--seed", type=int, default=0, help="for neurons (default: 0)")
     add("-o", "--output", required=True, metavar="P.npz", help="where to write (.npz arrays, or .safetensors)")
+    add("--json", metavar="F", help="write how many pairs of what were measured")
     add("--verbose", action="store_true", help="progress, and what the library says")
+    _add_quiet(pairs)
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -278,6 +305,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--seed", type=int, default=0, help="for pairs held out, and the match (default: 0)")
     add("--jobs", type=int, metavar="K", help="threads (default: all)")
     add("--verbose", action="store_true", help="progress, and what the library says")
+    _add_quiet(compare)
 
 
 def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -296,6 +324,7 @@ def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--seed", type=int, default=0, help="for the halves of each sample (default: 0)")
     add("--jobs", type=int, metavar="K", help="threads (default: all)")
     add("--verbose", action="store_true", help="progress, and what the library says")
+    _add_quiet(screen)
 
 
 def _add_family(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -310,6 +339,7 @@ def _add_family(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("files", nargs="+", metavar="A.npz", help="observations, as diffeo observe writes them; their names name them")
     add("--common", required=True, metavar="C.npz", help="what each of them measures at common inputs")
     add("--html", metavar="F", help="write matrix, tree, graph and the report of every pair as one self-contained page")
+    add("--json", metavar="F", help="write classes, verdicts, errors and reasons")
     add("--save", metavar="F", help="write it as safetensors, for diffeo.load")
     add("--checkpoint", metavar="DIR", help="keep results as they come; started again, compute what is missing")
     add(
@@ -325,6 +355,7 @@ def _add_family(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--seed", type=int, default=0, help="for which common inputs judge, and the matches (default: 0)")
     add("--jobs", type=int, metavar="K", help="pairs at a time (default: as many as threads)")
     add("--verbose", action="store_true", help="progress, and what the library says")
+    _add_quiet(family)
 
 
 def _info() -> str:

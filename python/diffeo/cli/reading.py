@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from diffeo import errors
 from diffeo.files.arrays import Arrays, read_arrays
 from diffeo.files.how_measured import options_text
+from diffeo.files.saved import write_text
 from diffeo.observation.observation import Observation
 
 if TYPE_CHECKING:
@@ -29,6 +31,26 @@ def check_folder(path: str | None) -> None:
     """Say before the work, not after it, that there is no folder to write to."""
     if path is not None and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise errors.StorageError(f"{path} cannot be written: there is no folder {os.path.dirname(path)}")
+
+
+def write_json(found: dict[str, Any], path: str) -> None:
+    """Write plain numbers and texts as JSON (RFC 8259), in one step."""
+    write_text(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def facts_of(built: Observation, path: str) -> dict[str, Any]:
+    """What was observed, in plain numbers and texts, and where it was written."""
+    n, m = built.points.shape
+    return {
+        "samples": n,
+        "measurements": m,
+        "dim": built.dim,
+        "source": built.source,
+        "layer": built.layer,
+        "neurons": None if built.neurons is None else built.neurons.tolist(),
+        "rank_deficient": built.deficient.tolist(),
+        "file": path,
+    }
 
 
 def digest(path: str) -> str:

@@ -70,6 +70,19 @@ class Family:
     margin, significance : float
     settings : dict
         Versions and arguments.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> rng = np.random.default_rng(0)
+    >>> common, obs, marks, held = rng.random((60, 2)), {}, {}, {}
+    >>> for name, slope in (("one", 1.0), ("two", 2.0)):
+    ...     x = rng.random((300, 2))
+    ...     obs[name] = diffeo.Observation.from_jacobians(slope * x, np.tile(slope * np.eye(2), (300, 1, 1)))
+    ...     marks[name], held[name] = slope * common[:10], slope * common[10:]
+    >>> family = diffeo.compare_family(obs, landmarks=marks, held_out=held)
+    >>> family.cell("one", "two").verdict, family.classes
+    ('equivalent', [['one', 'two']])
     """
 
     names: list[str]

@@ -82,6 +82,18 @@ def load(path: str | os.PathLike[str]) -> Saved:
         The file is missing, not one of diffeo's, of a newer format, truncated, altered or inconsistent.
     MemoryLimitError
         The file, or a kernel made from it, would take more memory than `mahalanobis_kernel` allows.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> obs = diffeo.Observation.from_jacobians(x, np.broadcast_to(np.eye(2), (300, 2, 2)))
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     obs.save(os.path.join(folder, "a.safetensors"))
+    ...     again = diffeo.load(os.path.join(folder, "a.safetensors"))
+    >>> bool((again.points == obs.points).all())
+    True
     """
     name = os.fsdecode(path)
     with _refusing(name):

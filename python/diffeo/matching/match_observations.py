@@ -98,6 +98,17 @@ def match(
         Landmarks that are missing, too few, out of range, off the measured manifold or dependent.
     UnrelatedLandmarksError
         Fewer than half of the landmarks agree on a motion although one is to be expected: rows are shifted, say.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> a = diffeo.Observation.from_jacobians(x[:150], np.tile(np.eye(2), (150, 1, 1)))
+    >>> b = diffeo.Observation.from_jacobians(2 * x[150:], np.tile(2 * np.eye(2), (150, 1, 1)))
+    >>> marks = np.array([[0.1, 0.2], [0.8, 0.3], [0.4, 0.9]])
+    >>> t = diffeo.match(a, b, landmarks=(marks, 2 * marks))
+    >>> np.round(t.transform([[0.5, 0.5]]), 3)
+    array([[1., 1.]])
     """
     check_choice(coordinates)
     problem = match_problem(obs_a, obs_b, coordinates, random_state, n_jobs)

@@ -114,6 +114,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.points_a)
 
+    def __repr__(self) -> str:
+        m_a, m_b = self.points_a.shape[1], self.points_b.shape[1]
+        derivatives = ", with derivatives" if self.with_derivatives else ""
+        return f"Pairs({len(self)} pairs of {m_a} measurements of A and {m_b} of B{derivatives})"
+
     # As for observations: no sequence of its pairs, and no array.
     __iter__ = None
 
@@ -271,15 +276,17 @@ def _agreed(ids_a: Any, ids_b: Any, count: int) -> NDArray[Any] | None:
     differing = np.flatnonzero(a != b)
     if len(differing):
         first = int(differing[0])
+        of_a, of_b = (ids[first : first + 1].tolist()[0] for ids in (a, b))
         order = "; both hold the same identifiers in another order: sort both sides alike"
         raise errors.LandmarkError(
             f"the identifiers of {len(differing)} of {count} pairs differ ({rows_text(differing)}; at row {first} A has "
-            f"{a[first]!r:.40} and B {b[first]!r:.40}){order if np.array_equal(np.sort(a), np.sort(b)) else ''}"
+            f"{of_a!r:.40} and B {of_b!r:.40}){order if np.array_equal(np.sort(a), np.sort(b)) else ''}"
         )
     values, counts = np.unique(a, return_counts=True)
     if len(values) < count:
+        again = values[counts > 1].tolist()[0]
         raise errors.LandmarkError(
-            f"{count - len(values)} identifiers are there more than once ({values[counts > 1][0]!r:.40}, for one): a pair "
+            f"{count - len(values)} identifiers are there more than once ({again!r:.40}, for one): a pair "
             "counts once; remove the repetitions"
         )
     return a

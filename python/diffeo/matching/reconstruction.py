@@ -43,6 +43,15 @@ class Reconstruction:
         Relative error at the known values, each predicted from the others; infinite when there are too few to tell.
     problems : list of str
         What is suspected, and what to do; empty when nothing is.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> obs = diffeo.Observation.from_jacobians(x, np.broadcast_to(np.eye(2), (300, 2, 2)))
+    >>> found = diffeo.reconstruct(obs, [0, 1, 2], x[:3])
+    >>> found.predict(x).shape
+    (300, 2)
     """
 
     chart: IsometricChart

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, float_array, integer
+from diffeo._support.notebook import Shown
 from diffeo._support.placed import Placed
 from diffeo._support.threads import exact, thread_count
 from diffeo._support.wording import SIDES
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Transformation:
+class Transformation(Shown):
     """The map between two observations of one input domain; made by `diffeo.match`, or by `diffeo.match_pairs`.
 
     Attributes
@@ -44,6 +45,19 @@ class Transformation:
         Measurements of the landmarks that were used, so that `diffeo.assess` can refuse to judge by them.
     expected : ExpectedError or None
         What the map is expected to be wrong by, everywhere (`predicted_error`); None where it was not checked or could not be.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> a = diffeo.Observation.from_jacobians(x[:150], np.tile(np.eye(2), (150, 1, 1)))
+    >>> b = diffeo.Observation.from_jacobians(2 * x[150:], np.tile(2 * np.eye(2), (150, 1, 1)))
+    >>> marks = np.array([[0.1, 0.2], [0.8, 0.3], [0.4, 0.9]])
+    >>> t = diffeo.match(a, b, landmarks=(marks, 2 * marks))
+    >>> t.coordinates, t.diagnostics.problems
+    ('isometric', [])
+    >>> t.transform(marks).shape, t.predicted_error(marks).shape
+    ((3, 2), (3,))
     """
 
     map: Map

@@ -132,6 +132,14 @@ def capture(
     -----
     The fast path of `nn.TransformerEncoder` is switched off: it goes past the modules inside. It differs from what runs
     here by rounding, and at padded positions, where it gives zeros.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> diffeo.capture(net, x, "1")["1"].shape
+    (200, 8)
     """
     names = [layers] if isinstance(layers, str) else layers
     run = _Pass(smooth, tangents, out, batch_size, max_memory, device, verbose)
@@ -179,6 +187,15 @@ def capture_networks(
     ------
     LayerError, CaptureError, NonFiniteError, MemoryLimitError
         As in `capture`.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> found = diffeo.capture_networks({"one": net, "two": net}, x, "1")
+    >>> found["two"]["1"].shape
+    (200, 8)
     """
     if not isinstance(models, Mapping) or not models or not all(isinstance(name, str) for name in models):
         raise errors.DataTypeError(f"models are a mapping from names to networks; got {type(models).__name__}")

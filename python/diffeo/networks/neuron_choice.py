@@ -54,6 +54,15 @@ class NeuronSet:
     n_projections : int or None
         Where no set of single neurons will do: so many random projections of the whole layer do
         (``reduce=diffeo.RandomProjection(n_projections)``). None where that is not needed, or does not help either.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> chosen = diffeo.suggest_neurons(diffeo.observe(net, x, layer="1"))
+    >>> len(chosen.neurons)
+    5
     """
 
     neurons: IntArray

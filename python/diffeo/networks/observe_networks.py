@@ -132,6 +132,17 @@ def observe(
     DiffeoWarning
         Rounding in single precision blurs distances between neighbouring samples. Or why `refine` will not end: weak
         directions, kinks.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> obs = diffeo.observe(net, x, layer="1")
+    >>> obs
+    Observation(200 samples, 8 measurements, dim=2, from jacobians)
+    >>> obs.measure(net, x[:5]).shape
+    (5, 8)
     """
     recipe = Recipe(
         reduce=reduce,
@@ -199,6 +210,14 @@ def observe_layers(
     ------
     LayerError, CaptureError, NonFiniteError, DataTypeError, ParameterError, RankError, MemoryLimitError
         As in `observe`; of errors of one layer the message begins with its name.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> list(diffeo.observe_layers(net, x, ["0", "1"]))
+    ['0', '1']
     """
     recipe = Recipe(
         reduce=reduce,

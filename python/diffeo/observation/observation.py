@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.notebook import Shown
 from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, usual_noise
 from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
@@ -21,7 +22,7 @@ from diffeo.observation.whitening import warn_of_constants
 
 
 @dataclass(frozen=True, eq=False)
-class Observation:
+class Observation(Shown):
     """One network's measurements of sampled inputs, with their local covariances.
 
     Build it with `diffeo.observe` or one of the ``from_...`` constructors.
@@ -247,10 +248,8 @@ class Observation:
         to nu degrees of freedom, and of the rounding of the measurements: about 1e-7 of their range, through the
         whitening, over the spacing of the samples, for networks in single precision. Computed once.
         """
-        rows = self.usable
-        sampling = sampling_noise_of_lengths(
-            self.degrees_of_freedom[rows], self.dim, independent=self.source != "smoothed"
-        )
+        free = self.degrees_of_freedom[self.usable]
+        sampling = sampling_noise_of_lengths(free, self.dim, independent=self.source != "smoothed")
         return math.hypot(sampling, self.rounding_noise)
 
     @cached_property

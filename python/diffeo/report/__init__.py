@@ -1,4 +1,4 @@
 """A verdict told and drawn: text, page and figures; and plots for notebooks.
 
-In order: template, svg, text -> figures -> page -> plots.
+In order: template, svg, text -> figures -> notebook, page -> plots.
 """

@@ -116,7 +116,7 @@ def summary(report: Report) -> str:
     lines += [f"  {'':<8}{'error':>9}  {'[lower, upper]':<24}{level}"]
     ways = (("A -> B", report.forward), ("B -> A", report.backward))
     for (name, one), expected in zip(ways, report.expected_error, strict=True):
-        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<24}{one.status}"
+        row = f"  {name:<8}{share(one.error):>9}  {interval(one):<23} {one.status}"
         row += "" if expected is None else f", expected {share(expected)}"
         lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
     if report.baselines:
@@ -135,15 +135,15 @@ def _problem_lines(problems: list[str], room: int) -> list[str]:
     """As many problems as there is room for, and how many more there are."""
     if not problems:
         return ["  no problems"]
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    lines = [f"  {count}, which do not change the verdict:"]
+    count = "1 problem, which does" if len(problems) == 1 else f"{len(problems)} problems, which do"
+    lines = [f"  {count} not change the verdict:"]
     for k, problem in enumerate(problems):
         last = k == len(problems) - 1
         # Rather the beginning of one more than none of it.
         left = room - len(lines) - (0 if last else 1)
         if left < 1:
             said = f"and {len(problems) - k} more in report.problems"
-            return [*lines, f"  {said}"] if k else [f"  {count}, which do not change the verdict: see report.problems"]
+            return [*lines, f"  {said}"] if k else [f"  {count} not change the verdict: see report.problems"]
         lines += _wrapped(problem, "  - ", "    ", most=min(3, left))
     return lines
 

@@ -49,6 +49,15 @@ class Screening:
     significance : float
     settings : dict
         Sizes and arguments.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((2, 400, 2))
+    >>> a, b = (diffeo.Observation.from_jacobians(p, np.broadcast_to(np.eye(2), (400, 2, 2))) for p in x)
+    >>> found = diffeo.screen(a, b)
+    >>> found.dims, found.differences
+    ((2, 2), [])
     """
 
     dims: tuple[int, int]

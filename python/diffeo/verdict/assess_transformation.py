@@ -100,6 +100,19 @@ def assess(
         vary; wrong shapes, NaN and infinity.
     ParameterError
         A margin or significance out of range.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> a = diffeo.Observation.from_jacobians(x[:150], np.tile(np.eye(2), (150, 1, 1)))
+    >>> b = diffeo.Observation.from_jacobians(2 * x[150:], np.tile(2 * np.eye(2), (150, 1, 1)))
+    >>> marks = np.array([[0.1, 0.2], [0.8, 0.3], [0.4, 0.9]])
+    >>> t = diffeo.match(a, b, landmarks=(marks, 2 * marks))
+    >>> others = np.random.default_rng(1).random((40, 2))
+    >>> report = diffeo.assess(t, (others, 2 * others))
+    >>> report.verdict, report.forward.status
+    ('equivalent', 'holds')
     """
     if not isinstance(t, Transformation):
         raise errors.DataTypeError(

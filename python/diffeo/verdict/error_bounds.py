@@ -265,6 +265,13 @@ def relative_error(predicted: ArrayLike, true: ArrayLike) -> float:
     Returns
     -------
     float
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> true = np.array([[1.0], [3.0]])
+    >>> round(diffeo.relative_error(true + 0.1, true), 6)
+    0.1
     """
     p = float_array(predicted, "predicted", 2, axes="(n, m)")
     t = float_array(true, "true", 2, shape=p.shape, axes="the shape of predicted")

@@ -40,6 +40,15 @@ class LayerComparison:
         Per layer what `diffeo.suggest_neurons` found to limit it (folds, discarded directions, sharp bends); empty if
         neurons were not suggested.
     margin, significance : float
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> found = diffeo.compare_layers(net, net, common_inputs=x, layers_a="1", layers_b="1")
+    >>> str(found.verdicts[0, 0])
+    'equivalent'
     """
 
     layers_a: list[str]

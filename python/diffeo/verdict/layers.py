@@ -115,6 +115,15 @@ def compare_layers(
     Warns
     -----
     As `diffeo.observe` does, for all layers of a network together.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> found = diffeo.compare_layers(net, net, common_inputs=x, layers_a="1", layers_b=("1", ""))
+    >>> found.verdicts.shape
+    (1, 2)
     """
     if neurons is not None and neurons != "suggest":
         integer(neurons, "neurons", 1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.notebook import Shown
 from diffeo.verdict.baselines import Baseline
 from diffeo.verdict.error_bounds import Direction
 
@@ -22,7 +23,7 @@ MAX_ENTRIES = 10_000
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
+class Report(Shown):
     """Verdict on two observations of one domain; made by `diffeo.assess`.
 
     Attributes
@@ -56,6 +57,19 @@ class Report:
         arrays of held-out pairs are without them.
     verdict_with_all : str
         The verdict with these.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.random.default_rng(0).random((300, 2))
+    >>> a = diffeo.Observation.from_jacobians(x[:150], np.tile(np.eye(2), (150, 1, 1)))
+    >>> b = diffeo.Observation.from_jacobians(2 * x[150:], np.tile(2 * np.eye(2), (150, 1, 1)))
+    >>> marks = np.array([[0.1, 0.2], [0.8, 0.3], [0.4, 0.9]])
+    >>> t = diffeo.match(a, b, landmarks=(marks, 2 * marks))
+    >>> others = np.random.default_rng(1).random((12, 2))
+    >>> report = diffeo.assess(t, (others, 2 * others))
+    >>> report.verdict, report.would_decide
+    ('undetermined', ['In both directions: bring 8 more held-out pairs, 20 at least.'])
     """
 
     verdict: str

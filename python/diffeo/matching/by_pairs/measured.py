@@ -82,6 +82,15 @@ def measure_pairs(
         Inputs of more than 64 coordinates without tangents; `like` beside what it stands for.
     LayerError, CaptureError, NonFiniteError, DataTypeError, ShapeError, MemoryLimitError
         As in `diffeo.observe`; messages begin with the network.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, diffeo
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    >>> x = np.random.default_rng(0).random((200, 2))
+    >>> other = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Softplus()).double()
+    >>> diffeo.measure_pairs(net, other, x)
+    Pairs(200 pairs of 3 measurements of A and 5 of B, with derivatives)
     """
     ways = _ways(like, layers, reduce, neurons)
     if boolean(jacobians, "jacobians"):

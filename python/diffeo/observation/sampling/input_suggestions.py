@@ -45,6 +45,16 @@ class SuggestedInputs:
         Share of the steps between neighbouring inputs that the sample resolves.
     problems : list of str
         Why more inputs will not do, where, and what will; empty when nothing is known.
+
+    Examples
+    --------
+    >>> import numpy as np, diffeo
+    >>> x = np.sort(np.random.default_rng(0).random((60, 1)), axis=0)
+    >>> y = np.tanh(40 * (x - 0.5))
+    >>> obs = diffeo.Observation.from_jacobians(np.hstack([x, y]), np.stack([np.ones_like(x), 40 * (1 - y**2)], axis=1))
+    >>> found = diffeo.suggest_inputs(obs, x, 20)
+    >>> found.inputs.shape[1]
+    1
     """
 
     inputs: NDArray[Any] | None
