@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 # Waiting threads sleep instead of spinning: on shared cores the suite takes a third of the time. libgomp
 # reads this once, so it must be set before anything loads it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# Shells start what runs in the background deaf to Ctrl-C, and so are its children: tests of interrupts would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from support.samples import smooth_observation
