@@ -129,7 +129,7 @@ def transformers(number: int, steps: int) -> OrdinaryPair:
     for depth, seed in ((2, 2 * number), (3, 2 * number + 1)):
         torch.manual_seed(1000 + seed)
         networks.append(_trained(Encoder(depth), _wave_loss, steps, 1e-3))
-    return OrdinaryPair((networks[0], networks[1]), ("pooled", "pooled"))
+    return OrdinaryPair((networks[0], networks[1]), ("pooled", "pooled"), (500, 1000, 3000, 12000))
 
 
 # --- pictures of a blob, read by convolutions with rectifiers ---------------------------------------------------
