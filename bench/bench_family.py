@@ -139,8 +139,20 @@ def classes_right(given: Given, family: diffeo.Family) -> bool:
 @row("all pairs")
 def all_pairs(name: str, size: Size) -> Row:
     """Embeddings included."""
-    given = trained(size.networks, size.n, size.steps)
-    family, seconds, processors = as_family(size.networks, size.n, size.steps)
+    return every_pair(name, size, size.networks)
+
+
+@row("fewer networks")
+def fewer_networks(name: str, size: Size) -> Row:
+    """The same with two fifths of the networks, which takes minutes; its target is that of all, by the number of pairs."""
+    return every_pair(name, size, 2 * size.networks // 5)
+
+
+def every_pair(name: str, size: Size, networks: int) -> Row:
+    """A family compared, and what came of it."""
+    given = trained(networks, size.n, size.steps)
+    family, seconds, processors = as_family(networks, size.n, size.steps)
+    most = 360.0 * len(family.cells) / 1770
     inside, total, outside = within_and_across(given, family)
     right, trips = classes_right(given, family), [max(one.errors) for one in family.round_trips if one.errors]
     with tempfile.TemporaryDirectory() as folder:
@@ -148,10 +160,10 @@ def all_pairs(name: str, size: Size) -> Row:
         page = (Path(folder) / "page.html").stat().st_size / 1e6
     return Row(
         name,
-        f"{size.networks} networks of 4 tasks, n = {size.n}: {len(family.cells)} pairs",
+        f"{networks} networks of 4 tasks, n = {size.n}: {len(family.cells)} pairs",
         f"{seconds:.0f} s",
-        "360 s, classes exactly right, none across, 95 % within, page of 10 MB",
-        seconds <= 360.0 and right and not outside and inside >= 0.95 * total and page < 10.0,
+        f"{most:.0f} s, classes exactly right, none across, 95 % within, page of 10 MB",
+        seconds <= most and right and not outside and inside >= 0.95 * total and page < 10.0,
         f"{processors:.0f} s of processors; equivalent {inside} of {total} within and {outside} across; "
         f"{len(family.classes)} classes, {'right' if right else 'NOT right'}; {len(family.conflicts)} conflicts; "
         f"worst round trip {percent(max(trips, default=0.0))}; page {page:.1f} MB",
