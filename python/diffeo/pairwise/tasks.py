@@ -20,6 +20,7 @@ from diffeo.charts.chart import Chart, CoordinateChoice
 from diffeo.family.cells import Cell, cell_of, refused
 from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
 from diffeo.matching.match_observations import match_problem, solved
+from diffeo.matching.paired.kernel_fit import QUICK
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, expected_of
@@ -149,7 +150,7 @@ def _solved(problem: MatchProblem, sides: _Sides, means: Means = "all") -> Trans
     pairs = problem.landmarks
     if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
         known = sides.a.components, sides.b.components
-        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1, known), found, refusals)
+        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1, known, QUICK), found, refusals)
         if means != "all" and found and sides.decided_by(found[0]):
             return found[0]
     if means == "derivatives":
