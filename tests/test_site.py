@@ -41,3 +41,19 @@ def test_scripts_say_what_they_are_about_and_use_public_names(script):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "diffeo"
     }
     assert used <= set(diffeo.__all__)
+
+
+def test_the_version_is_one_everywhere():
+    root = DOCS.parent
+    assert f"\nversion: {diffeo.__version__}\n" in (root / "CITATION.cff").read_text(encoding="utf-8")
+    assert f'\nversion = "{diffeo.__version__}"\n' in (root / "pyproject.toml").read_text(encoding="utf-8")
+    # What is not released yet may stand above.
+    assert f"\n## {diffeo.__version__} (" in (root / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_commands_of_the_readme_are_those_of_the_guide():
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    guide = (DOCS / "guides" / "command_line.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(diffeo .*?)```", readme, re.DOTALL)
+    assert blocks
+    assert all(block in guide for block in blocks)

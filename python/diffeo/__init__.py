@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from diffeo.verdict.layers import compare_layers as compare_layers
     from diffeo.verdict.report import Report as Report
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Chart": "charts.chart",

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from diffeo._support import core
+from diffeo._support.notebook import NotebookBar, in_notebook
 
 Report = Callable[[int, int], None]
 
@@ -30,7 +32,7 @@ def showing(verbose: bool) -> Iterator[None]:
 
 @contextmanager
 def stage(name: str) -> Iterator[Report]:
-    """A bar called `name` on standard error while the block runs, moved by the core's own loops.
+    """A bar called `name` on standard error, or in the notebook, while the block runs, moved by the core's own loops.
 
     Yields ``report(done, total)``, with which iterations in Python move it too. A loop or iteration that follows another
     one in the same stage starts the bar anew. A stage within a stage replaces its bar for a while.
@@ -38,10 +40,8 @@ def stage(name: str) -> Iterator[Report]:
     if not _shown.get():
         yield _ignore
         return
-    from tqdm import tqdm
-
     # Of one, rather than of chunks or iterations, whose number differs from loop to loop.
-    with tqdm(total=1.0, desc=name, leave=True, bar_format="{desc:<12}{percentage:3.0f} % |{bar}| {elapsed}") as bar:
+    with _bar(name) as bar:
 
         def report(done: int, total: int) -> None:
             bar.n = min(1.0, done / max(1, total))
@@ -56,6 +56,15 @@ def stage(name: str) -> Iterator[Report]:
             core.set_progress(outer)
             _active.reset(token)
             bar.refresh()
+
+
+def _bar(name: str) -> Any:
+    """A bar of one that a terminal or a notebook shows."""
+    if in_notebook():
+        return NotebookBar(name)
+    from tqdm import tqdm
+
+    return tqdm(total=1.0, desc=name, leave=True, bar_format="{desc:<12}{percentage:3.0f} % |{bar}| {elapsed}")
 
 
 def _ignore(done: int, total: int) -> None:

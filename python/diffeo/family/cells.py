@@ -73,6 +73,9 @@ class Cell:
     coordinates: str = ""
     via: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Cell({self.verdict}: {self.reason})"
+
     @property
     def inferred(self) -> bool:
         """Whether it follows from other comparisons, rather than from one of its own."""

@@ -15,6 +15,8 @@ from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALE
 from diffeo.verdict.layer_comparison import NOT_MATCHED
 
 WIDTH, MOST_NAMED = 100, 8
+# Pieces of advice in a summary.
+MOST_ADVICE = 3
 # In a cell (row, column), for the verdict on (row, column).
 MARKS = {
     EQUIVALENT: "=",
@@ -142,6 +144,9 @@ def summary(family: Family) -> str:
     lines += [line for text in said[:MOST_NAMED] for line in _wrapped(f"conflict: {text}")]
     if len(said) > MOST_NAMED:
         lines += _wrapped(f"and {len(said) - MOST_NAMED} conflicts more")
+    advice = Counter(text for cell in family.cells.values() for text in set(cell.advice))
+    for text, count in sorted(advice.items(), key=lambda one: (-one[1], one[0]))[:MOST_ADVICE]:
+        lines += _wrapped(f"would decide {count} pair{'s' if count != 1 else ''}: {text}")
     reasons = Counter(cell.reason for cell in family.cells.values() if cell.verdict == NOT_MATCHED)
     for reason, count in reasons.most_common(3):
         lines += _wrapped(f"{count} pair{'s' if count != 1 else ''} without a map: {reason}")

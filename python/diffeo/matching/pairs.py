@@ -301,6 +301,8 @@ def _check_width(points: FloatArray, observation: Observation, name: str) -> Non
     if points.shape[1] == options.width and options.neurons is not None:
         layer = "the output" if options.layer is None else f"layer {options.layer!r}"
         hint = f": all of {layer}, of which this observation has {m} neurons; measure them alike, obs.measure(model, inputs)"
+    elif options.complete:
+        hint = ": they are what the network measures at common inputs, as it was observed, obs.measure(model, inputs)"
     raise errors.ShapeError(f"{name} has {points.shape[1]} measurements, and its observation {m}{hint}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray, integer, real, seeded
+from diffeo._support.notebook import NotebookBar, in_notebook
 from diffeo.networks.batches import (
     N_COPIES,
     as_tensor,
@@ -338,11 +339,13 @@ def _neurons_of(keys: list[str], widths: list[int], neurons: Any, rng: Any) -> l
 
 
 def bar_of(inputs: Any, verbose: bool) -> Any:
-    """A tqdm bar of samples; without an end if the inputs are an iterable of batches."""
+    """A bar of samples; without an end if the inputs are an iterable of batches."""
     import torch
     from tqdm import tqdm
 
     total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
+    if verbose and in_notebook():
+        return NotebookBar("capture", total, "sample")
     return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)
 
 

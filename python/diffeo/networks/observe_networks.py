@@ -25,6 +25,7 @@ from diffeo.networks.measurement import (
     one_layer,
 )
 from diffeo.networks.reduction import Reduce
+from diffeo.networks.shards.measured_shards import measured_in_shards
 from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
 from diffeo.observation.sampling.input_suggestions import Between, suggest_inputs
@@ -59,6 +60,7 @@ def observe(
     noise: ArrayLike | None = None,
     refine: int | None = None,
     between: Between | None = None,
+    shards: int | None = None,
     batch_size: int = 1024,
     device: torch.device | str | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -105,6 +107,10 @@ def observe(
         ``options.added_inputs`` hands them back.
     between : callable, optional
         For `refine`, as in `diffeo.suggest_inputs`: inputs half way between others, where their mean is none.
+    shards : int, optional
+        Measure the inputs in so many parts of whole batches, sent with the network to the workers of
+        ``joblib.parallel_config(backend="loky")`` (or "dask", "ray"); the bits are those of one go. Threads of one process take
+        turns, and gain nothing. Not for bursts.
     batch_size, device, rng, verbose
         Samples a pass; torch device (default: the model's); seed or generator; progress bar.
 
@@ -157,10 +163,14 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
+    if shards is not None and (refine is not None or shrinkage is not None):
+        raise errors.ParameterError("shards do not go with refine, nor with shrinkage, which is for bursts")
     if refine is not None:
         return refined(model, inputs, layer, recipe, dim, shrinkage, noise, refine, between)[1]
     if between is not None:
         raise errors.ParameterError("between is for refine=n: nothing is added without it")
+    if shards is not None:
+        return observed(measured_in_shards(model, inputs, one_layer(model, layer), recipe, shards), dim, None, noise)
     (found,) = observed_layers(
         model, inputs, [one_layer(model, layer)], recipe, dim, shrinkage, noise, named=False
     ).values()

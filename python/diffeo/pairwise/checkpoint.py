@@ -44,8 +44,11 @@ class Checkpoint:
         except OSError as error:
             raise errors.StorageError(error.errno, error.strerror, self.folder) from error
 
-    def network(self, identity: str) -> Packed | None:
-        """A network that was embedded."""
+    def network(self, identity: str) -> Packed | str | None:
+        """A network that was embedded, or why it was not."""
+        reason = self._json("networks", self._key(identity))
+        if isinstance(reason, str):
+            return reason
         data = self._read("networks", self._key(identity), "safetensors")
         if data is None:
             return None
@@ -55,8 +58,11 @@ class Checkpoint:
                 return packed
         return None
 
-    def keep_network(self, identity: str, packed: Packed) -> None:
-        """Keep an embedded network."""
+    def keep_network(self, identity: str, packed: Packed | str) -> None:
+        """Keep an embedded network, or why there is none."""
+        if isinstance(packed, str):
+            self._write("networks", self._key(identity), "json", _text(packed))
+            return
         self._write("networks", self._key(identity), "safetensors", packed.tobytes())
 
     def cell(self, a: str, b: str) -> Cell | None:

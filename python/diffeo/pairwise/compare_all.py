@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,15 @@ from diffeo.observation.observation import Observation
 from diffeo.pairwise.checkpoint import Checkpoint
 from diffeo.pairwise.packed import Network, Packed, identity, pack, told
 from diffeo.pairwise.plan import PairChoice, Spanning, all_pairs, rounds
-from diffeo.pairwise.tasks import Settings, around, compare_networks, embed_network, forget
+from diffeo.pairwise.tasks import (
+    Settings,
+    around,
+    compare_by_derivatives,
+    compare_networks,
+    embed_network,
+    forget,
+    with_derivatives,
+)
 from diffeo.verdict.assess_transformation import Judging
 from diffeo.verdict.layer_comparison import NOT_MATCHED
 
@@ -52,9 +60,10 @@ def compare_family(
 ) -> Family:
     """Compare every pair of many networks: which are equivalent, and which determine which.
 
-    Each network is embedded once, with the halves of its samples; each pair is matched by the common inputs and judged by
-    others, both ways (`diffeo.match`, `diffeo.assess`). Classes come by complete linkage: all members of a class are
-    equivalent to each other. What cannot be matched, or told, is a cell with its reason, and never ends the rest.
+    Each pair is matched by the common inputs and judged by others, both ways (`diffeo.match`, `diffeo.assess`). Each network
+    is embedded once, with the halves of its samples, unless no pair needs its coordinates. Classes come by complete linkage:
+    all members of a class are equivalent to each other. What cannot be matched, or told, is a cell with its reason, and never
+    ends the rest.
 
     joblib runs it: inside of ``joblib.parallel_config(backend="dask")`` (or "ray", or "loky") its workers do the work,
     otherwise threads of this process. Networks are sent to each of them as the bytes that a file would hold; no worker keeps
@@ -67,7 +76,9 @@ def compare_family(
     landmarks : mapping of str to array_like of shape (L, m), or to a tuple of that and derivatives (L, m, p)
         For each name, what it measures at L common inputs, in the same order for all (`Observation.measure`). Where both
         networks of a pair have derivatives, by the same p coordinates of the input, maps learned from these pairs compete
-        (`diffeo.match_pairs`; from 20 landmarks on).
+        (`diffeo.match_pairs`; from 20 landmarks on): ``diffeo.measure_pairs(net, net, common, like=(obs, obs))`` has
+        ``.points_a`` and ``.jacobians_a``. They come first, and are all where they decide: each way is expected to be
+        wrong by less than half of the margin, or the common inputs show that there is none.
     held_out : mapping as `landmarks`
         At H other common inputs, at least 20, drawn like the samples: they judge. Derivatives are not needed.
     margin, significance : float
@@ -126,9 +137,7 @@ def compare_family(
     members = _members(networks, landmarks, held_out, settings)
     try:
         with showing(verbose):
-            run_of = _Run([*members], Checkpoint(checkpoint, settings), settings, n_jobs)
-            run_of.embed([*members.values()])
-            return run_of.compared(pairs)
+            return _Run(members, Checkpoint(checkpoint, settings), settings, n_jobs).compared(pairs)
     finally:
         forget()
 
@@ -137,45 +146,70 @@ def compare_family(
 class _Run:
     """One run: networks by number, as they travel, and what was found so far."""
 
-    names: list[str]
+    members: dict[str, Network]
     kept: Checkpoint
     settings: Settings
     n_jobs: int | None
-    identities: list[str] = field(default_factory=list)
-    packed: list[Packed] = field(default_factory=list)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    facts: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(init=False)
+    identities: list[str] = field(init=False)
+    # Without coordinates, except for those that the caller made; and with them, of networks that needed them.
+    raw: list[Packed] = field(init=False)
+    embedded: dict[int, Packed] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
     cells: dict[Pair, Cell] = field(default_factory=dict)
 
-    def embed(self, members: list[Network]) -> None:
-        """Give every network its coordinates and those of its halves, unless the checkpoint has them."""
-        self.identities = [identity(one) for one in members]
-        reasons: dict[int, str] = {}
-        known = [self.kept.network(one) for one in self.identities]
-        missing = [k for k, one in enumerate(known) if one is None]
-        raw = [pack(one, whole=has_layout(one.chart), halves=False) for one in members]
-        self.packed = [given if one is None else one for given, one in zip(raw, known, strict=True)]
+    def __post_init__(self) -> None:
+        self.names = [*self.members]
+        self.identities = [identity(one) for one in self.members.values()]
+        self.raw = [pack(one, whole=has_layout(one.chart), halves=False) for one in self.members.values()]
+
+    def packed(self, k: int) -> Packed:
+        """A network as it travels, with its coordinates if these were made."""
+        return self.embedded.get(k, self.raw[k])
+
+    def _embed(self, wanted: list[int]) -> None:
+        """Give networks their coordinates and those of their halves, unless the checkpoint has them."""
+        missing = [k for k in wanted if not self._known(k)]
 
         def finished(number: int, result: Packed | str | Lost) -> None:
             k = missing[number]
-            if isinstance(result, (str, Lost)):
-                reasons[k] = result if isinstance(result, str) else f"its worker was lost: {result.reason}"
+            if isinstance(result, Lost):
+                self.reasons[k], self.embedded[k] = f"its worker was lost: {result.reason}", self.raw[k]
                 return
-            self.packed[k] = np.asarray(result)
-            self.kept.keep_network(self.identities[k], self.packed[k])
+            self._take(k, result)
+            self.kept.keep_network(self.identities[k], result)
 
-        tasks = [(raw[k], self.settings) for k in missing]
-        run(embed_network, tasks, finished, n_jobs=self.n_jobs, name="embedding", before=len(raw) - len(missing))
-        for k, name in enumerate(self.names):
-            kind, problems = told(self.packed[k])
-            self.notes[name] = [f"no coordinates: {reasons[k]}"] if k in reasons else problems
-            n, m = members[k].chart.observation.shape
-            layer = members[k].chart.observation.layer
-            coordinates = {"none": "no coordinates", "": "no coordinates"}.get(kind, f"{kind} coordinates")
-            self.facts[name] = (
-                f"{n:,} samples, {m} measurements{f' of layer {layer}' if layer else ''}, dim "
-                f"{members[k].chart.dim}, {coordinates}"
-            )
+        tasks = [(self.raw[k], self.settings) for k in missing]
+        run(embed_network, tasks, finished, n_jobs=self.n_jobs, name="embedding", before=len(wanted) - len(missing))
+
+    def _known(self, k: int) -> bool:
+        """Whether a network was embedded, or refused to be, now or in an earlier run."""
+        if k not in self.embedded and (known := self.kept.network(self.identities[k])) is not None:
+            self._take(k, known)
+        return k in self.embedded
+
+    def _take(self, k: int, result: Packed | str) -> None:
+        """Take a network with its coordinates, or why it has none."""
+        if isinstance(result, str):
+            self.reasons[k], result = result, self.raw[k]
+        self.embedded[k] = np.asarray(result)
+
+    def _told(self, k: int) -> tuple[list[str], str]:
+        """What is suspected of a network, and what was observed."""
+        member = [*self.members.values()][k]
+        self._known(k)
+        kind, problems = told(self.packed(k))
+        coordinates = f"{kind} coordinates"
+        if k in self.reasons:
+            problems, coordinates = [f"no coordinates: {self.reasons[k]}"], "no coordinates"
+        elif kind == "none":
+            coordinates = "no coordinates"
+        elif not kind:
+            coordinates = "compared without coordinates"
+        observation = member.chart.observation
+        n, m = observation.shape
+        layer = f" of layer {observation.layer}" if observation.layer else ""
+        return problems, f"{n:,} samples, {m} measurements{layer}, dim {member.chart.dim}, {coordinates}"
 
     def compared(self, pairs: PairChoice) -> Family:
         """All cells, those that were inferred included, and round trips within the classes."""
@@ -190,12 +224,13 @@ class _Run:
         self.cells = dict(sorted(self.cells.items()))
         labels = labels_of(tree_of(distances(self.cells, n, self.settings.margin)), self.settings.margin)
         trips = self._round_trips(triangles(labels))
+        said = [self._told(k) for k in range(n)]
         return Family(
             self.names,
             self.cells,
             trips,
-            self.notes,
-            self.facts,
+            {name: problems for name, (problems, _) in zip(self.names, said, strict=True)},
+            {name: facts for name, (_, facts) in zip(self.names, said, strict=True)},
             self.settings.margin,
             self.settings.significance,
             {
@@ -210,7 +245,7 @@ class _Run:
         )
 
     def _compare(self, wanted: list[Pair]) -> None:
-        """Compare pairs, unless the checkpoint has them."""
+        """Compare pairs, unless the checkpoint has them: by derivatives at landmarks where these decide, else by all means."""
         missing = []
         for i, j in wanted:
             known = self.kept.cell(self.identities[i], self.identities[j])
@@ -218,12 +253,23 @@ class _Run:
                 missing.append((i, j))
             else:
                 self.cells[i, j] = known
-        before = len(wanted) - len(missing)
-        sizes = [len(one) for one in self.packed]
+        members = [*self.members.values()]
+        quick = [(i, j) for i, j in missing if with_derivatives(members[i], members[j])]
+        self._run_pairs(compare_by_derivatives, quick, "pairs by derivatives", len(wanted) - len(missing))
+        missing = [pair for pair in missing if pair not in self.cells]
+        needed = {k for pair in missing for k in pair} - self.embedded.keys()
+        self._embed(sorted(needed))
+        self._run_pairs(compare_networks, missing, "pairs", len(wanted) - len(missing))
+
+    def _run_pairs(self, work: Callable[..., Cell | None], missing: list[Pair], name: str, before: int) -> None:
+        """Have workers compare pairs; those that come back without a cell are left out."""
+        sizes = [len(self.packed(k)) for k in range(len(self.names))]
         for some in rounds(missing, sizes, int(SENT * memory_limit())):
 
-            def finished(number: int, result: Cell | Lost, some: list[Pair] = some) -> None:
+            def finished(number: int, result: Cell | Lost | None, some: list[Pair] = some) -> None:
                 i, j = some[number]
+                if result is None:
+                    return
                 if isinstance(result, Lost):
                     # Not kept: started again, the run tries it again.
                     self.cells[i, j] = Cell(NOT_MATCHED, f"the worker that compared them was lost: {result.reason}")
@@ -232,9 +278,9 @@ class _Run:
                 self.kept.keep_cell(self.identities[i], self.identities[j], result)
 
             tasks = [
-                (self.identities[i], self.packed[i], self.identities[j], self.packed[j], self.settings) for i, j in some
+                (self.identities[i], self.packed(i), self.identities[j], self.packed(j), self.settings) for i, j in some
             ]
-            run(compare_networks, tasks, finished, n_jobs=self.n_jobs, name="pairs", before=before)
+            run(work, tasks, finished, n_jobs=self.n_jobs, name=name, before=before)
             before += len(some)
 
     def _round_trips(self, wanted: list[tuple[int, int, int]]) -> list[RoundTrip]:
@@ -258,7 +304,7 @@ class _Run:
             self.kept.keep_triangle(corners[one], result)
 
         tasks = [
-            (*(part for k in one for part in (self.identities[k], self.packed[k])), self.settings) for one in missing
+            (*(part for k in one for part in (self.identities[k], self.packed(k))), self.settings) for one in missing
         ]
         if tasks:
             run(around, tasks, finished, n_jobs=self.n_jobs, name="round trips", before=len(wanted) - len(missing))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from diffeo.files.container import Content, decode, encode
 from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import holds
+from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.self_check import FEWEST
+from diffeo.verdict.common.seen_inputs import Seen
 
 # An array rather than bytes: joblib maps large ones into the memory of its processes, and sends each to a cluster once.
 Packed = NDArray[np.uint8]
@@ -43,6 +46,16 @@ class Network:
     landmarks: FloatArray
     held_out: FloatArray
     jacobians: FloatArray | None = field(default=None, repr=False)
+
+    @cached_property
+    def components(self) -> Components:
+        """Principal components of the landmarks."""
+        return components_of(self.landmarks)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What its samples tell of the common inputs, landmarks first."""
+        return Seen(self.chart.observation, np.vstack([self.landmarks, self.held_out]))
 
 
 def pack(network: Network, *, whole: bool = True, halves: bool = True) -> Packed:

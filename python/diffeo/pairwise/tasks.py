@@ -6,7 +6,8 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
 
@@ -14,21 +15,29 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.engine import Lost, run
 from diffeo._support.threads import working
+from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice
 from diffeo.family.cells import Cell, cell_of, refused
 from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
 from diffeo.matching.match_observations import match_problem, solved
+from diffeo.matching.paired.kernel_fit import QUICK
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, expected_of
 from diffeo.matching.transformation import Transformation
 from diffeo.pairwise.packed import Network, Packed, has_halves, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
+from diffeo.verdict.error_bounds import UNDETERMINED
 from diffeo.verdict.layer_comparison import NOT_MATCHED
-from diffeo.verdict.shown_loss import find_evidence
+from diffeo.verdict.shown_loss import BothWays
 
 # Networks that a worker keeps: those of the pair that it works on.
 KEPT = 2
+# Maps from landmarks with derivatives are judged, before any other is made, where they are expected to be wrong by less than
+# this share of the margin; others are made where that does not decide.
+ENOUGH = 0.5
+# By which maps: by those from landmarks with derivatives alone, by these first and others if they are not enough, or by all.
+Means = Literal["derivatives", "first", "all"]
 # A chart with what its network measures at landmarks and held-out inputs.
 Member = tuple[Chart, FloatArray, FloatArray]
 _known = threading.local()
@@ -60,6 +69,19 @@ def embed_network(packed: Packed, settings: Settings) -> Packed | str:
         return refused(error).reason
 
 
+def compare_by_derivatives(a: str, packed_a: Packed, b: str, packed_b: Packed, settings: Settings) -> Cell | None:
+    """As `compare_networks`, where maps learned from landmarks with derivatives decide; None where they do not.
+
+    No coordinates are needed for these.
+    """
+    try:
+        with errors.unsaid(errors.DiffeoWarning), working(1):
+            found = compared_cell(network_of(a, packed_a), network_of(b, packed_b), settings, "derivatives")
+            return None if found.verdict == UNDETERMINED else found
+    except Exception:  # what is wrong is said when the pair is compared by all means
+        return None
+
+
 def compare_networks(a: str, packed_a: Packed, b: str, packed_b: Packed, settings: Settings) -> Cell:
     """Match two networks and judge the match, both ways; networks are known again by their identities."""
     try:
@@ -69,50 +91,81 @@ def compare_networks(a: str, packed_a: Packed, b: str, packed_b: Packed, setting
         return refused(error)
 
 
-def compared_cell(a: Network, b: Network, settings: Settings) -> Cell:
+def compared_cell(a: Network, b: Network, settings: Settings, means: Means = "all") -> Cell:
     """As `compare_networks`, of networks that are at hand; errors as in `diffeo.match` and `diffeo.assess`."""
     judging = Judging(settings.margin, settings.significance, baselines=False, n_jobs=1, spectra=False)
-    held_out = Pairs(a.held_out, b.held_out)
-    if a.chart.dim < b.chart.dim:
-        solve = partial(_solved, held_out=held_out.swapped(), settings=settings)
-    else:
-        solve = partial(_solved, held_out=held_out, settings=settings)
-    return cell_of(compared(posed(a, b, settings), held_out, judging, solve))
+    sides = _Sides(a, b, settings) if a.chart.dim >= b.chart.dim else _Sides(b, a, settings, SIDES[::-1])
+    solve = partial(_solved, sides=sides, means=means)
+    return cell_of(compared(posed(a, b, settings), Pairs(a.held_out, b.held_out), judging, solve, sides.evidence))
 
 
 def posed(a: Network, b: Network, settings: Settings) -> MatchProblem:
     """The problem of matching two networks."""
     problem = match_problem(a.chart, b.chart, settings.coordinates, settings.random_state, 1)
-    derivatives = (a.jacobians, b.jacobians) if _with_derivatives(a, b) else ()
+    derivatives = (a.jacobians, b.jacobians) if with_derivatives(a, b) else ()
     problem = problem.given(Pairs(a.landmarks, b.landmarks, *derivatives))
     return replace(problem, check=settings.check)
 
 
-def _with_derivatives(a: Network, b: Network) -> bool:
+def with_derivatives(a: Network, b: Network) -> bool:
+    """Whether landmarks have derivatives on both sides."""
     return a.jacobians is not None and b.jacobians is not None
 
 
-def _solved(problem: MatchProblem, held_out: Pairs, settings: Settings) -> Transformation:
+class UndecidedError(Exception):
+    """Maps from landmarks with derivatives do not decide."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    """Two networks in the order in which they are matched."""
+
+    a: Network
+    b: Network
+    settings: Settings
+    names: Names = SIDES
+
+    @cached_property
+    def evidence(self) -> BothWays:
+        """What the common inputs show of a loss, by the samples of both."""
+        return BothWays(self.a.seen, self.b.seen, self.names, self.settings.margin)
+
+    def decided_by(self, t: Transformation) -> bool:
+        """Whether each way is expected to be well within the margin, or shown not to exist."""
+        enough = ENOUGH * self.settings.margin
+        ways = t.diagnostics.expected_error, t.diagnostics.expected_error_back
+        return all(
+            (way is not None and way <= enough) or shown.shown
+            for way, shown in zip(ways, self.evidence.found, strict=True)
+        )
+
+
+def _solved(problem: MatchProblem, sides: _Sides, means: Means = "all") -> Transformation:
     """The map that is expected to be least wrong, of those that `diffeo.match` makes and that of landmarks with derivatives.
 
-    Samples are registered only where nothing else is good, and no loss is shown whatever the map: that is long work, and
-    would be in vain.
+    The latter needs no coordinates, and is all where `means` says so. Samples are registered only where nothing else is good,
+    and no loss is shown whatever the map: that is long work, and would be in vain.
     """
-    refusals, found = list[errors.DiffeoError](), list[Transformation]()
+    settings, refusals, found = sides.settings, list[errors.DiffeoError](), list[Transformation]()
     pairs = problem.landmarks
+    if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
+        known = sides.a.components, sides.b.components
+        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1, known, QUICK), found, refusals)
+        if means != "all" and found and sides.decided_by(found[0]):
+            return found[0]
+    if means == "derivatives":
+        raise UndecidedError
+    good, count = min(map(expected_of, found), default=np.inf) <= GOOD, len(found)
     if not settings.check:
         _try(lambda: solved(problem), found, refusals)
     else:
         _try(lambda: solved(replace(problem, register=False)), found, refusals)
-    # Where nothing competed, the isometric coordinates were good enough.
-    good = bool(found) and not found[0].diagnostics.competed
-    if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
-        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1), found, refusals)
-        good = good or min(map(expected_of, found), default=np.inf) <= GOOD
-    if settings.check and found and not good and not _loses(problem, held_out, settings.margin):
+        # Where nothing competed, the isometric coordinates were good enough.
+        good = good or (len(found) > count and not found[-1].diagnostics.competed)
+    if settings.check and found and not good and not any(one.shown for one in sides.evidence.found):
         _try(lambda: solved(problem), found, refusals)
     if not found:
-        raise refusals[0]
+        raise refusals[-1]
     return min(found, key=expected_of)
 
 
@@ -125,19 +178,7 @@ def _try(make: Callable[[], Transformation], found: list[Transformation], refusa
 
 
 def _mapped(a: Network, b: Network, settings: Settings) -> Transformation:
-    return _solved(posed(a, b, settings), Pairs(a.held_out, b.held_out), settings)
-
-
-def _loses(problem: MatchProblem, held_out: Pairs, margin: float) -> bool:
-    """Whether the common inputs show that a side lost what the other one keeps."""
-    a, b = problem.a.observation, problem.b.observation
-    points = held_out.points
-    if problem.landmarks is not None:
-        points = np.vstack([problem.landmarks.points_a, points[0]]), np.vstack([problem.landmarks.points_b, points[1]])
-    names = problem.names
-    return (
-        find_evidence(a, b, points, names, margin).shown or find_evidence(b, a, points[::-1], names[::-1], margin).shown
-    )
+    return _solved(posed(a, b, settings), _Sides(a, b, settings), "first")
 
 
 def around(

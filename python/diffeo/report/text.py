@@ -118,7 +118,8 @@ def summary(report: Report) -> str:
     for (name, one), expected in zip(ways, report.expected_error, strict=True):
         row = f"  {name:<8}{share(one.error):>9}  {interval(one):<23} {one.status}"
         row += "" if expected is None else f", expected {share(expected)}"
-        lines.append(_cut(row + (f" ({one.how})" if one.how else "")))
+        how = one.how.replace("transformation, with what the landmarks teach", "corrected by landmarks")
+        lines.append(_cut(row + (f" ({how})" if how else "")))
     if report.baselines:
         lines += ["", f"  {'on the same pairs':<40}{'A -> B':>10}{'B -> A':>10}"]
         lines += [

@@ -28,6 +28,7 @@ from diffeo.verdict.report import Report
 from diffeo.verdict.report_facts import diagnosed, settings_of, spaced, spectra_of
 from diffeo.verdict.sentences import SWAPPED, WITHOUT_LANDMARKS, exchanged, reason_for
 from diffeo.verdict.set_aside import aside_text, contradicted_pairs
+from diffeo.verdict.shown_loss import BothWays
 
 # Samples of each side that a report shows.
 MOST_SHOWN = 2000
@@ -158,8 +159,12 @@ def compared(
     held_out: Landmarks,
     judging: Judging,
     solve: Callable[[MatchProblem], Transformation] = solved,
+    known: BothWays | None = None,
 ) -> Report:
-    """What `compare` gives, of a problem whose sides stand as the caller named them; `solve` may take part in the match."""
+    """What `compare` gives, of a problem whose sides stand as the caller named them; `solve` may take part in the match.
+
+    Evidence that is `known`, of the sides in the order in which they are matched, is not sought again.
+    """
     pairs = _parsed(held_out, problem.a.observation, problem.b.observation)
     _check_apart(problem.landmarks, pairs)
     exchange = problem.a.dim < problem.b.dim
@@ -169,7 +174,7 @@ def compared(
         t = solve(problem)
         _check_held_out(pairs, t)
         with stage("assessing"):
-            report = _assess(t, pairs.points, judging)
+            report = _assess(t, pairs.points, judging, known)
     return exchanged(report) if exchange else report
 
 
@@ -223,24 +228,24 @@ def _check_held_out(pairs: Pairs, t: Transformation) -> None:
             )
 
 
-def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
+def _assess(t: Transformation, pairs: Pair, judging: Judging, known: BothWays | None = None) -> Report:
     """The report from checked arguments."""
     t = replace(t, n_jobs=judging.n_jobs)
     sides = t.a.observation, t.b.observation
     problems = list(t.diagnostics.problems)
     levels = {"margin": judging.margin, "significance": judging.significance}
     predicted_b = _noting(problems, judging.names[0], t.sent(pairs[0]))
-    predicted_a, how, known = _way_back(t, pairs[1], pairs[0].mean(axis=0), problems, judging.names)
-    lost_by_a, lost_by_b = evidence_both_ways(t, with_landmarks(t, pairs), judging.names, judging.margin)
+    predicted_a, how, told = _way_back(t, pairs[1], pairs[0].mean(axis=0), problems, judging.names)
+    lost_by_a, lost_by_b = evidence_both_ways(t, with_landmarks(t, pairs), judging.names, judging.margin, known)
     said = [(predicted_b, pairs[1]), (predicted_a, pairs[0])]
-    aside = contradicted_pairs(said if known else said[:1])
+    aside = contradicted_pairs(said if told else said[:1])
     kept, count = np.setdiff1d(np.arange(len(predicted_b)), aside), len(predicted_b)
 
     def judged_by(rows: IntArray) -> tuple[Direction, Direction]:
         to_b = judge(predicted_b[rows], pairs[1][rows], _how(t, "forward"), evidence=lost_by_a, **levels)
         to_a = judge(predicted_a[rows], pairs[0][rows], how, evidence=lost_by_b, **levels)
         # These alone say how much is lost.
-        return to_b, to_a if known or lost_by_b.kind == "pairs" else replace(to_a, status=UNDETERMINED)
+        return to_b, to_a if told or lost_by_b.kind == "pairs" else replace(to_a, status=UNDETERMINED)
 
     forward, backward = judged_by(kept)
     with_all = verdict(*(one.status for one in judged_by(np.arange(count)))) if len(aside) else ""
@@ -257,8 +262,8 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging) -> Report:
     reason = reason_for(found, *ways, judging.margin, judging.significance, (expected[0], expected[1]))
     if len(aside):
         both = verdict(forward.status, backward.status), with_all
-        told = both if judging.names == SIDES else (SWAPPED.get(both[0], both[0]), SWAPPED.get(both[1], both[1]))
-        reason = f"{reason} {aside_text(aside, count, *told)}"
+        both = both if judging.names == SIDES else (SWAPPED.get(both[0], both[0]), SWAPPED.get(both[1], both[1]))
+        reason = f"{reason} {aside_text(aside, count, *both)}"
     return Report(
         verdict=verdict(forward.status, backward.status),
         reason=reason,

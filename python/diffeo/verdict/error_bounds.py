@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -66,8 +66,8 @@ class Direction:
     upper: float
     status: str
     how: str
-    true: FloatArray
-    predicted: FloatArray
+    true: FloatArray = field(repr=False)
+    predicted: FloatArray = field(repr=False)
     loss: Loss | None = None
     evidence: Evidence | None = None
 

@@ -11,27 +11,30 @@ from diffeo._support.threads import thread_count
 from diffeo._support.wording import Names
 from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.transformation import Transformation
+from diffeo.verdict.common.seen_inputs import Seen
 from diffeo.verdict.error_bounds import FAILS, HOLDS, Direction
 from diffeo.verdict.lost_information import MOST_PLACES, find_loss
-from diffeo.verdict.shown_loss import Evidence, find_evidence
+from diffeo.verdict.shown_loss import BothWays, Evidence
 from diffeo.verdict.unseen_inputs import loss_of_pairs, with_slopes
 
 Pair = tuple[FloatArray, FloatArray]
 
 
-def evidence_both_ways(t: Transformation, common: Pair, names: Names, margin: float) -> tuple[Evidence, Evidence]:
-    """Whether A, and whether B, is shown to have lost what the other keeps, at common inputs (points of A, points of B)."""
+def evidence_both_ways(
+    t: Transformation, common: Pair, names: Names, margin: float, known: BothWays | None = None
+) -> tuple[Evidence, Evidence]:
+    """Whether A, and whether B, is shown to have lost what the other keeps, at common inputs (points of A, points of B).
+
+    What is `known` of both sides' samples at all common inputs counts, unless some of these were left out of the map.
+    """
     sides = t.a.observation, t.b.observation
-    found = [
-        find_evidence(*sides, common, names, margin),
-        find_evidence(*sides[::-1], common[::-1], names[::-1], margin),
-    ]
+    if known is None or not known.is_of(common):
+        known = BothWays(Seen(sides[0], common[0]), Seen(sides[1], common[1]), names, margin)
+    found = known.found
     if isinstance(t.map, ByPairFits):
-        found = [
-            with_slopes(one, t.map.pairs, side, inverse, own)
-            for one, side, inverse, own in zip(found, sides, (False, True), (names, names[::-1]), strict=True)
-        ]
-    return found[0], found[1]
+        there = with_slopes(found[0], t.map.pairs, sides[0], False, names)
+        return there, with_slopes(found[1], t.map.pairs, sides[1], True, names[::-1])
+    return found
 
 
 def with_landmarks(t: Transformation, pairs: Pair) -> Pair:

@@ -97,6 +97,12 @@ class Report(Shown):
         if not self.verdict_with_all:
             object.__setattr__(self, "verdict_with_all", self.verdict)
 
+    def __repr__(self) -> str:
+        ways = ("A -> B", self.forward), ("B -> A", self.backward)
+        said = "; ".join(f"{name} {100 * way.error:.2g} %, {way.status}" for name, way in ways)
+        problems = f"{len(self.problems)} problem{'' if len(self.problems) == 1 else 's'}"
+        return f"Report({self.verdict}: {said}; {problems})"
+
     @property
     def judged(self) -> IntArray:
         """Rows, among the held-out pairs given, of those that were judged by, (H,)."""

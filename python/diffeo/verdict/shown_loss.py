@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.point_tree import PointTree
-from diffeo._support.threads import workers
 from diffeo._support.wording import percent
 from diffeo.observation.observation import Observation
-from diffeo.observation.rank import (
-    COVARIANCE_FLOOR,
-    JACOBIAN_FLOOR,
-    MAX_DEFICIENT,
-    SINGLE_COVARIANCE_FLOOR,
-    SINGLE_FLOOR,
-)
+from diffeo.observation.rank import MAX_DEFICIENT
+from diffeo.verdict.common.seen_inputs import FLOORS, LocalMetric, Seen, floor_of, squared_distances
 
-# Most pairs that are compared with one another, and those that carry a verdict at least.
-MOST_PAIRS, LEAST_NEAR = 500, 8
+# Twins that carry a verdict at least.
+LEAST_NEAR = 8
 # Two inputs are far apart on the target if they lie so many times as far apart there, in units of the input, as on the source:
 # stretch, curvature between the ends and what a sample off the pair tells of both explain less.
 FAR = 3.0
-# Displacements that lie across the manifold by more than half of their square, or whose lengths by the metrics of both ends
-# differ by more than a factor 2, tell no distance (the gates of the kernel).
-MOST_ACROSS, MOST_UNEQUAL = 0.5, 4.0
 # Share of the pairs that may be wrong: a twin has two, and is spoilt by either.
 WRONG_PAIRS = 0.05
 # One-sided level at which the share of torn twins is bounded from below.
@@ -41,12 +32,8 @@ WRONG_FROM, WRONG_AMONG, MOST_WRONG = 0.75, 0.4, 0.2
 # The rank of a twin's distance on the target among all distances is uniform where pairs are in another order: standard
 # errors that its mean may lie below 1/2.
 UNRELATED = 2.5
-# Samples from which noise across the manifold is estimated, and their neighbours of which the one next along it is taken.
-NOISE_SAMPLES, NOISE_NEIGHBORS = 300, 64
 # A displacement on the target counts if it is so many times the noise.
 ABOVE_NOISE = 4.0
-# Singular values below these shares of the largest are rounding, in double and in single precision.
-FLOORS = {"jacobians": (JACOBIAN_FLOOR, SINGLE_FLOOR), "covariances": (COVARIANCE_FLOOR, SINGLE_COVARIANCE_FLOOR)}
 # What shows a loss; and why none is shown.
 SHOWN = ("pairs", "rank", "slopes")
 EVIDENCE_KINDS = (*SHOWN, "none", "too few", "unrelated")
@@ -121,14 +108,40 @@ def find_evidence(
     margin : float
         Relative error that a loss has to explain.
     """
-    seen = np.unique(np.linspace(0, len(pairs[0]) - 1, min(len(pairs[0]), MOST_PAIRS)).astype(np.int64))
-    at_source, at_target = _Metric(source, pairs[0][seen]), _Metric(target, pairs[1][seen])
+    return find_evidence_seen(Seen(source, pairs[0]), Seen(target, pairs[1]), names, margin)
+
+
+@dataclass(frozen=True, eq=False)
+class BothWays:
+    """Evidence of both directions, made once: of what A and of what B is seen to measure at the same common inputs."""
+
+    a: Seen
+    b: Seen
+    names: tuple[str, str]
+    margin: float
+
+    @cached_property
+    def found(self) -> tuple[Evidence, Evidence]:
+        """Whether A, and whether B, is shown to have lost what the other one keeps."""
+        return (
+            find_evidence_seen(self.a, self.b, self.names, self.margin),
+            find_evidence_seen(self.b, self.a, self.names[::-1], self.margin),
+        )
+
+    def is_of(self, common: tuple[FloatArray, FloatArray]) -> bool:
+        """Whether these are the common inputs."""
+        return all(np.array_equal(one.points, y) for one, y in zip((self.a, self.b), common, strict=True))
+
+
+def find_evidence_seen(source: Seen, target: Seen, names: tuple[str, str], margin: float) -> Evidence:
+    """As `find_evidence`, of sides whose common inputs were looked at before."""
+    at_source, at_target, seen = source.metric, target.metric, source.rows
     y, z = at_source.points, at_target.points
     near, torn_from = _torn(at_source, at_target, source.known_unit and target.known_unit)
-    gaps, low_rank = _squared_distances(z), rank_is_shown(source, target)
-    unrelated = _unrelated(near, gaps) and _unrelated(_lengths(at_target, z), _squared_distances(y))
+    gaps, low_rank = at_target.gaps, rank_is_shown(source.observation, target.observation)
+    unrelated = _unrelated(near, gaps) and _unrelated(at_target.lengths, at_source.gaps)
     wrong = np.zeros(len(y), dtype=bool) if unrelated else _wrong(near, torn_from)
-    near[wrong], near[:, wrong] = np.inf, np.inf
+    near = np.where(wrong[:, None] | wrong, np.inf, near)
     twins = _twins(near)
     at = twins[:, 0], twins[:, 1]
     torn, lengths = torn_from[at], near[at]
@@ -155,7 +168,8 @@ def find_evidence(
         seen[twins[order]].reshape(-1, 2),
         "",
     )
-    told = f"the derivatives of {names[0]} have rank {source.dim}, those of {names[1]} {target.dim}"
+    dims = source.observation.dim, target.observation.dim
+    told = f"the derivatives of {names[0]} have rank {dims[0]}, those of {names[1]} {dims[1]}"
     return replace(found, text=_sentence(found, size, told if low_rank else "", names))
 
 
@@ -163,14 +177,16 @@ def torn_pairs(
     source: Observation, target: Observation, points: tuple[FloatArray, FloatArray]
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Distances (P, P) of the inputs on the source, infinite where unknown, and which of them are torn on the target."""
-    return _torn(_Metric(source, points[0]), _Metric(target, points[1]), source.known_unit and target.known_unit)
+    return _torn(
+        LocalMetric(source, points[0]), LocalMetric(target, points[1]), source.known_unit and target.known_unit
+    )
 
 
-def _torn(at_source: _Metric, at_target: _Metric, known_unit: bool) -> tuple[FloatArray, NDArray[np.bool_]]:
-    near, far = _lengths(at_source, at_source.points), _far(at_target, at_target.points)
+def _torn(at_source: LocalMetric, at_target: LocalMetric, known_unit: bool) -> tuple[FloatArray, NDArray[np.bool_]]:
+    near, far = at_source.lengths, at_target.far
     if not known_unit:
         near = near * _unit(near, far)
-    gaps, m = _squared_distances(at_target.points), at_target.points.shape[1]
+    gaps, m = at_target.gaps, at_target.points.shape[1]
     # What is not known to be near is not torn either: comparisons with infinity are false.
     return near, (far > FAR * near) & (gaps > 2.0 * m * (ABOVE_NOISE * at_target.noise) ** 2)
 
@@ -191,99 +207,11 @@ def rank_is_shown(source: Observation, target: Observation) -> bool:
     return bool(below.all(axis=1).mean() >= 1.0 - MAX_DEFICIENT)
 
 
-def floor_of(observation: Observation) -> float:
-    """Share of the largest singular value below which derivatives are rounding."""
-    return FLOORS[observation.source][observation.precision == "single"]
-
-
-class _Metric:
-    """Local metric of an observation at points (P, m): that of the nearest sample; and its noise.
-
-    Measurements are in units of the largest deviation of the points, so that no square overflows or vanishes.
-    """
-
-    def __init__(self, observation: Observation, points: FloatArray) -> None:
-        rows = observation.usable
-        at = rows[PointTree(observation.points[rows]).query(points, workers=workers())[1]]
-        deviation = points - points.mean(axis=0)
-        unit = float(np.abs(deviation).max()) or 1.0
-        self.points = deviation / unit
-        self.whitening = observation.whitening[at] * unit
-        self.tangents = _unit_columns(self.whitening)
-        self.steepest = observation.singular_values[at, 0] / unit
-        # The largest stretch that was not counted as a dimension, where derivatives tell it from rounding.
-        self.weak = np.zeros(len(at))
-        d = observation.dim
-        if observation.source in FLOORS and observation.singular_values.shape[1] > d:
-            weak = observation.singular_values[at, d] / unit
-            self.weak = np.where(weak > floor_of(observation) * self.steepest, weak, 0.0)
-        # Of charts, whose points have none, an observation knows it.
-        self.noise = max(_noise(observation, unit), observation.noise / unit)
-
-
-def _unit_columns(whitening: FloatArray) -> FloatArray:
-    """Orthonormal tangents (k, m, d) of whitenings."""
-    lengths = np.linalg.norm(whitening, axis=1, keepdims=True)
-    tangents: FloatArray = whitening / np.maximum(lengths, np.finfo(float).tiny)
-    return tangents
-
-
-def _squared_distances(points: FloatArray) -> FloatArray:
-    """Of all rows to one another, (P, P)."""
-    centred = points - points.mean(axis=0)
-    squares = np.einsum("im,im->i", centred, centred)
-    # By einsum rather than BLAS, whose sums may depend on its threads.
-    found: FloatArray = np.maximum(squares[:, None] + squares - 2.0 * np.einsum("im,jm->ij", centred, centred), 0.0)
-    return found
-
-
-def _seen_from(frames: FloatArray, points: FloatArray) -> FloatArray:
-    """Squared lengths (P, P) of the steps from each point to all others, in each point's frame (P, m, d)."""
-    rows = [
-        (np.einsum("jm,md->jd", points - point, frame) ** 2).sum(axis=1)
-        for point, frame in zip(points, frames, strict=True)
-    ]
-    return np.array(rows)
-
-
-def _lengths(metric: _Metric, points: FloatArray) -> FloatArray:
-    """Distances (P, P) of inputs as the observation tells them; infinite where points are too far from each other for that.
-
-    What lies across the manifold tells the noise, or a direction too weak to be counted; as much may hide within it.
-    """
-    m, d = metric.whitening.shape[1:]
-    one_sided = _seen_from(metric.whitening, points)
-    along = _seen_from(metric.tangents, points)
-    squares = np.maximum(_squared_distances(points), along)
-    across = squares - along
-    hidden = np.zeros_like(across)
-    if m > d:
-        noise = np.maximum(across / (m - d), 2.0 * metric.noise**2)
-        hidden = noise * (metric.whitening**2).sum(axis=(1, 2))[:, None]
-        weak = metric.weak > 0.0
-        hidden[weak] = np.maximum(hidden[weak], across[weak] / metric.weak[weak, None] ** 2)
-    lengths = one_sided + hidden
-    gated = across <= MOST_ACROSS * squares
-    least, most = np.minimum(one_sided, one_sided.T), np.maximum(one_sided, one_sided.T)
-    gated &= gated.T & (most <= MOST_UNEQUAL * least)
-    found: FloatArray = np.sqrt(np.where(gated, 0.5 * (lengths + lengths.T), np.inf))
-    np.fill_diagonal(found, np.inf)
-    return found
-
-
-def _far(metric: _Metric, points: FloatArray) -> FloatArray:
-    """Distances (P, P) of inputs that the observation shows at least, by the metrics of both ends."""
-    by_stretch = _squared_distances(points) / np.maximum(metric.steepest[:, None], metric.steepest) ** 2
-    one_sided = _seen_from(metric.whitening, points)
-    found: FloatArray = np.sqrt(np.maximum(by_stretch, np.minimum(one_sided, one_sided.T)))
-    return found
-
-
 def _relative(gaps: FloatArray, points: FloatArray) -> float:
     """Median distance of torn twins in units of the spread of the points, which a few wild ones do not move."""
     if not len(gaps):
         return 0.0
-    usual = np.median(_squared_distances(points)[np.triu_indices(len(points), 1)])
+    usual = np.median(squared_distances(points)[np.triu_indices(len(points), 1)])
     # The mean squared distance of two points is twice the squared spread; both medians lie about as far below their means.
     return float(np.sqrt(2.0 * np.median(gaps) / usual)) if usual > 0.0 else 0.0
 
@@ -356,24 +284,6 @@ def _unrelated(near: FloatArray, gaps: FloatArray) -> bool:
     usual = np.sort(gaps[np.triu_indices(len(gaps), 1)])
     ranks = np.searchsorted(usual, gaps[twins[:, 0], twins[:, 1]]) / len(usual)
     return bool(ranks.mean() > 0.5 - UNRELATED / np.sqrt(12.0 * len(twins)))
-
-
-def _noise(observation: Observation, unit: float) -> float:
-    """Standard deviation, in this unit, of a measurement across the manifold, between samples next to each other along it."""
-    m, d, rows = observation.points.shape[1], observation.dim, observation.usable
-    if m <= d or len(rows) < 2:
-        return 0.0
-    some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), NOISE_SAMPLES)).astype(np.int64))]
-    k = min(len(rows), 1 + NOISE_NEIGHBORS)
-    near = PointTree(observation.points[rows]).query(observation.points[some], k, workers=workers())[1][:, 1:]
-    frames, across = observation.whitening[some], np.empty(len(some))
-    for i, (row, beside) in enumerate(zip(some, near, strict=True)):
-        step = (observation.points[rows[beside]] - observation.points[row]) / unit
-        first = (np.einsum("km,md->kd", step, frames[i] * unit) ** 2).sum(axis=1).argmin()
-        tangents = _unit_columns(frames[i : i + 1])[0]
-        along = np.einsum("m,md->d", step[first], tangents)
-        across[i] = (step[first] ** 2).sum() - (along**2).sum()
-    return float(np.sqrt(0.5 * max(float(np.median(across)), 0.0) / (m - d)))
 
 
 def _sentence(found: Evidence, size: float, ranks: str, names: tuple[str, str]) -> str:

@@ -11,8 +11,9 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import Names, percent, rows_text
 from diffeo.matching.pairs import Pairs
 from diffeo.observation.observation import Observation
+from diffeo.verdict.common.seen_inputs import floor_of
 from diffeo.verdict.lost_information import Loss
-from diffeo.verdict.shown_loss import Evidence, floor_of, torn_pairs
+from diffeo.verdict.shown_loss import Evidence, torn_pairs
 
 # A direction that the source does not see counts where the target's response to it is above this share of its usual largest.
 SEEN = 0.05

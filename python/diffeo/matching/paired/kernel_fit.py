@@ -11,7 +11,7 @@ from numpy.linalg import LinAlgError
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.dense import cholesky, cholesky_solve, product, triangular_solve
+from diffeo._support.dense import cholesky, cholesky_solve, product, triangular_inverse
 from diffeo._support.threads import workers
 from diffeo.matching.paired.radial import PROFILES, functionals, kernel_matrix
 from diffeo.matching.paired.sample import PairedSample
@@ -230,7 +230,7 @@ def _inverse_of_lower(lower: FloatArray) -> FloatArray:
     """The inverse of a lower triangle, by halves: [[A, 0], [B, C]]^-1 = [[A^-1, 0], [-C^-1 B A^-1, C^-1]]."""
     n = len(lower)
     if n <= SMALL:
-        return triangular_solve(lower, np.eye(n), finite=True)
+        return triangular_inverse(lower)
     half = n // 2
     first, last = _inverse_of_lower(lower[:half, :half]), _inverse_of_lower(lower[half:, half:])
     inverse = np.zeros_like(lower)

@@ -1,0 +1,4 @@
+"""Many inputs measured in parts, by the workers of joblib.
+
+In order: measured_shards.
+"""
