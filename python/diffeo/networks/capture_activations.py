@@ -246,6 +246,8 @@ def _captured(
         tangents = samples.tangents
     say_cost(smooth)
     limit = memory_limit() if how.max_memory is None else integer(how.max_memory, "max_memory", 1)
+    if how.out is not None and not isinstance(how.out, (str, os.PathLike)):
+        raise errors.DataTypeError(f"out is the path of a directory; got {type(how.out).__name__}")
     folder = None if how.out is None else Path(how.out)
     networks = []
     for name, module in models.items():
