@@ -122,20 +122,20 @@ def read(file: Any) -> bytes:
         data = file.read()
         if not isinstance(data, bytes):
             raise errors.DataTypeError(f'it gives {type(data).__name__}, not bytes: open it in binary mode ("rb")')
-        return data
+        return bytes(data)
     name = os.fsdecode(file)
     # Asked before opening, which would wait at a pipe.
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise errors.InputError("not a regular file")
-    with open(name, "rb") as file:
-        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+    with open(name, "rb") as opened:
+        size, length = os.fstat(opened.fileno()).st_size, int.from_bytes(opened.read(8), "little")
         if not 8 + length <= min(size, MAX_HEADER):
             what = "header too large" if length > MAX_HEADER else "truncated"
             raise errors.InputError(f"{what}: {length} bytes in a file of {size}: not safetensors or damaged")
         if 2 * size > memory_limit():  # the bytes, and the arrays copied out of them
             raise errors.MemoryLimitError(f"{name} has {size} bytes; reading it takes twice as many")
-        file.seek(0)
-        return file.read()
+        opened.seek(0)
+        return opened.read()
 
 
 def write(data: bytes, file: Any) -> None:
