@@ -197,7 +197,7 @@ class PrecisionWarning(DiffeoWarning):
 
 
 class ForwardModeWarning(DiffeoWarning):
-    """An operator has no forward-mode rule; reverse mode was used instead."""
+    """Forward mode fails, or contradicts the network; reverse mode was used instead, or central differences."""
 
 
 class DistortionWarning(DiffeoWarning):

@@ -84,7 +84,7 @@ def test_help_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "example: diffeo demo scalar" in done.stdout
+    assert "diffeo demo scalar --out pictures" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ def test_lines_that_are_no_pairs_are_refused_by_number(text, message, tmp_path):
 
 
 def test_files_that_are_no_text_are_refused(tmp_path):
-    (tmp_path / "l.csv").write_bytes(b"\xff\xfe1\x00,\x002\x00")
+    (tmp_path / "l.csv").write_bytes(b"\xff\x001,2\n")
     with pytest.raises(errors.StorageError, match=r"l\.csv"):
         read_pairs(tmp_path / "l.csv")
     with pytest.raises(errors.StorageError, match="absent"):
@@ -258,7 +258,7 @@ def test_pairs_are_read_as_measurements(path):
     assert_same(a, POINTS[:5])
     assert_same(b, POINTS[5:10])
     np.savez(path, points_a=POINTS[:5])
-    with pytest.raises(errors.InputError, match=r"must hold points_a and points_b \(found: points_a\)"):
+    with pytest.raises(errors.InputError, match=r"must hold points_a and points_b, or rows \(found: points_a\)"):
         read_pairs(path)
 
 

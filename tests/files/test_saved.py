@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import io
 import itertools
 import warnings
 
@@ -279,3 +280,26 @@ def test_files_of_the_first_version_have_no_landmarks(files, tmp_path):
     loaded = diffeo.load(tmp_path / "old.safetensors")
     assert loaded.landmarks is None
     assert_same(dataclasses.replace(saved, landmarks=None), loaded)
+
+
+def test_open_files_are_written_and_read(tmp_path):
+    observation = diffeo.Observation.from_jacobians(np.eye(4)[:, :2] + 1, np.broadcast_to(np.eye(2), (4, 2, 2)))
+    memory = io.BytesIO()
+    observation.save(memory)
+    observation.save(tmp_path / "a.safetensors")
+    assert memory.getvalue() == (tmp_path / "a.safetensors").read_bytes()
+    memory.seek(0)
+    assert np.array_equal(diffeo.load(memory).points, observation.points)
+    with open(tmp_path / "a.safetensors", "rb") as file:
+        assert np.array_equal(diffeo.load(file).points, observation.points)
+    with open(tmp_path / "a.safetensors", encoding="latin-1") as file, pytest.raises(errors.StorageError, match='"rb"'):
+        diffeo.load(file)
+    with pytest.raises(errors.StorageError, match='"wb"'):
+        observation.save(io.StringIO())
+    with pytest.raises(errors.StorageError, match="damaged"):
+        diffeo.load(io.BytesIO(b"nothing"))
+    for wrong in (3, None, ["a"]):
+        with pytest.raises(errors.DataTypeError, match="by its path"):
+            diffeo.load(wrong)
+        with pytest.raises(errors.DataTypeError, match="by its path"):
+            observation.save(wrong)

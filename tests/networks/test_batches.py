@@ -90,7 +90,7 @@ def test_dtypes_stay_and_casts_are_logged(x, caplog):
     [
         (3, errors.DataTypeError, "iterable of batches; got int"),
         ("text", errors.DataTypeError, "got str"),
-        ({"x": np.ones((2, 3))}, errors.DataTypeError, "got dict"),
+        ({"x": np.ones((2, 3))}, errors.CaptureError, "unexpected keyword argument"),
         (iter([1.0, 2.0, 3.0]), errors.DataTypeError, "got float"),
         ([np.ones((2, 3)), np.ones((5, 3))], errors.DataTypeError, r"one sample an entry.*\(iter\(batches\)\)"),
         ([[np.ones((2, 3)), "label"]], errors.DataTypeError, "one sample an entry"),

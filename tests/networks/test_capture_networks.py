@@ -198,7 +198,7 @@ def test_the_cost_of_smoothing_is_said(x, caplog):
 def test_what_cannot_be_smoothed(x):
     with pytest.raises(errors.ParameterError, match="smooth must be > 0"):
         capture(mlp(3, 2), x, "", smooth=0.0)
-    with pytest.raises(errors.ParameterError, match="one floating input"):
+    with pytest.raises(errors.ParameterError, match="floating inputs; integers"):
         capture(nn.Embedding(4, 2), np.ones((5, 2), int), "", smooth=0.1)
     with pytest.raises(errors.DataTypeError, match="no mean over perturbed inputs"):
         capture(Call(lambda y: y.argmax(1)), x, "", smooth=0.1)
@@ -299,8 +299,17 @@ def test_compiled_and_scripted_models(x):
     model[2].compile()  # a part of it, in place
     found = capture(nn.Sequential(model), x, ["0.0", "0.2"])
     np.testing.assert_array_equal(found["0.2"], capture(mlp(3, 4, 2), x, "")[""])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("script", [torch.jit.script, lambda model: torch.jit.trace(model, torch.zeros(2, 3).double())])
+def test_of_torchscript_the_output_is_heard(x, script):
+    model = mlp(3, 4, 2)
+    np.testing.assert_array_equal(capture(script(model), x, "")[""], capture(model, x, "")[""])
+    np.testing.assert_array_equal(measure(script(model), x).jacobians, measure(model, x).jacobians)
     with pytest.raises(errors.CaptureError, match="TorchScript"):
-        capture(torch.jit.trace(mlp(3, 2), torch.tensor(x)), x, "")
+        capture(script(model), x, "0")
+    assert script(model).train().training
 
 
 def test_parametrised_modules_are_measured_as_they_act(x):

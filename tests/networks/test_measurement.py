@@ -123,7 +123,7 @@ def skewed(n=20):
         ({"tangents": np.ones((19, 3, 1))}, errors.ShapeError, r"\(19, 3, 1\)"),
         ({"tangents": np.ones((20, 3, 0))}, errors.ShapeError, r"\(20, 3, 0\)"),
         ({"tangents": np.ones((20, 3, 1), int)}, errors.DataTypeError, "tangents have dtype int64"),
-        ({"tangents": [1.0]}, errors.DataTypeError, "tangents are"),
+        ({"tangents": [1.0]}, errors.ShapeError, "tangents have shape"),
         ({"tangents": np.full((20, 3, 1), np.nan)}, errors.NonFiniteError, "tangents in 20 of 20"),
         ({"tangents": skewed()}, errors.ParameterError, r"1e-06 in 2 of 20 rows \(first: 3, 7\)"),
         ({"covariances": "both"}, errors.ParameterError, "'both'"),

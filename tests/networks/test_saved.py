@@ -141,3 +141,31 @@ def test_only_safetensors_are_read(module, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(data[:-4])
     with pytest.raises(errors.StorageError, match="damaged"):
         load_network(f"{module}:make", "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        torch.nn.DataParallel,
+        lambda model: torch.compile(model, backend="eager"),
+        torch.optim.swa_utils.AveragedModel,
+        lambda model: torch.compile(torch.nn.DataParallel(model), backend="eager"),
+        lambda model: torch.nn.Sequential(*[torch.compile(part, backend="eager") for part in model]),
+    ],
+    ids=["parallel", "compiled", "averaged", "compiled and parallel", "parts of it compiled"],
+)
+def test_names_that_wrappers_put_before_others_do_not_count(module, wrapped):
+    inner = net()
+    save_file({key: value.contiguous() for key, value in wrapped(inner).state_dict().items()}, "w.safetensors")
+    found = load_network(f"{module}:make", "w.safetensors")
+    for ours, theirs in zip(found.parameters(), inner.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(errors.InputError, match="of another shape"):
+        load_network(f"{module}:wide", "w.safetensors")
+
+
+def test_prefixes_that_would_make_two_weights_one_count(module):
+    weight = torch.zeros(2)
+    save_file({"module.a": weight, "a": weight + 1}, "w.safetensors")
+    with pytest.raises(errors.InputError, match=r"unexpected: a, module\.a"):
+        load_network(f"{module}:make", "w.safetensors")

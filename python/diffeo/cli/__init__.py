@@ -1,4 +1,5 @@
 """The command ``diffeo``.
 
-In order: reading -> pair_commands -> family_commands -> commands -> doctor -> parser.
+In order: reading -> pair_commands -> family_commands -> commands -> doctor,
+terminal, completion, pages -> parser.
 """

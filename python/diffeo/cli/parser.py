@@ -7,10 +7,13 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import logging
 import os
 import platform
 import sys
+import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,79 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from diffeo import __version__, errors
-from diffeo._support.wording import printable
+from diffeo.cli.completion import SHELLS
+from diffeo.cli.pages import COMPARE, COMPLETION, FAMILY, OBSERVE, OVERVIEW, PAIRS, SCREEN, WORKFLOW
+from diffeo.cli.terminal import Parser, show_error, show_result, show_warning
 
 DEMOS = ("scalar", "field", "horse", "family")
-SCREEN = """\
-No pairs are needed: spectra, intrinsic dimensions, densities and coverage of both samples are compared. This can speak
-against equivalence, and never prove it (diffeo compare does). Files as for diffeo compare.
-
-example:
-    diffeo screen A.npz B.npz --json screening.json
-
-exit code: 0 nothing speaks against equivalence, 1 something does, or nothing could be said, 2 an error
-"""
-EXIT_CODES = "exit code: 0 equivalent, 1 anything less, 2 an error"
-OBSERVE = """\
-NETWORK is MODULE:FACTORY. MODULE is imported from the current directory, as python -m would; FACTORY is a function
-or class without arguments that gives the torch.nn.Module. Nothing else is executed: weights are read from safetensors
-(written by safetensors.torch.save_model(net, "a.safetensors")), inputs from npy (np.save("x_a.npy", x)).
-
-examples:
-  the output of a network, as networks.py makes it
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy -o A.npz
-  five neurons of a hidden layer, in double precision
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer net.3 --neurons 5 \\
-        --dtype float64 -o A.npz
-  a transformer, its tokens averaged
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --layer encoder --reduce mean -o A.npz
-  a network with rectifiers: averaged over inputs around each, or by bursts of 64 inputs
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --smooth 0.02 -o A.npz
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --covariances bursts --bursts 64 \\
-        --scale 0.01 -o A.npz
-  a network with cliffs: 1,500 more inputs where it is sampled too thinly
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --refine 1500 --added more.npy -o A.npz
-  sixty checkpoints, to a folder, with what each measures at common inputs (diffeo family)
-    diffeo observe networks:make --weights run/*.safetensors --inputs x.npy -o seen
-  images on a surface of two dimensions: orthonormal tangents (n, ..., 2) of the inputs
-    diffeo observe networks:make_a --weights a.safetensors --inputs x_a.npy --tangents t_a.npy -o A.npz
-"""
-FAMILY = """\
-Files are compared in the order of their names, numbers within them by value. The file of common points holds NAME.points
-(L, m) for each NAME.npz, and NAME.jacobians (L, m, p) where derivatives are known; half of them judge.
-
-example: from the checkpoints of a training run to a page
-    diffeo observe networks:make --weights run/*.safetensors --inputs x.npy -o seen
-    diffeo family seen/*.npz --common seen/common.npz --html family.html --checkpoint work
-
-exit code: 0 all pairs are told of, 2 an error
-"""
-PAIRS = """\
-Networks, weights and inputs as for diffeo observe. Inputs of more than 64 coordinates (pictures) need tangents.
-
-example:
-    diffeo pairs networks:make_a networks:make_b --weights-a a.safetensors --weights-b b.safetensors --inputs x.npy \\
-        -o pairs.npz
-    diffeo compare --pairs pairs.npz --html report.html
-"""
-COMPARE = f"""\
-A and B are written by diffeo observe, by Observation.save, or by yourself: an npz file of points (n, m), and of
-jacobians (n, m, p), or bursts (n, K, m) and scale, or covariances (n, m, m), or reference (n, p); optionally dim.
-Points alone are accepted for one intrinsic dimension only (dim=1).
-Pairs are csv files of two columns, row in A and row in B, counted from 0, with a header line or without; or npz files
-of points_a and points_b. Landmarks align the two sides, held-out pairs judge the result: no pair may be both.
-
-examples:
-  common inputs of both networks, with derivatives (diffeo pairs): the most accurate by far; a fifth is held out
-    diffeo compare --pairs pairs.npz --html report.html
-    diffeo compare A.npz B.npz --landmarks landmarks.csv --held-out held-out.csv --html report.html
-  one file of pairs: half of them are held out
-    diffeo compare A.npz B.npz --landmarks pairs.csv --html report.html --json report.json
-  as a test in a script
-    diffeo compare A.npz B.npz --landmarks pairs.csv --margin 0.01 > report.txt && echo the same
-
-{EXIT_CODES}
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -101,22 +36,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(options, given)
     except (errors.DiffeoError, OSError) as error:
-        # One paragraph, whatever a path or a file put into it.
-        print(f"diffeo: error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+        show_error(_words(error))
     except Exception:
         # A traceback alone would end with 1, which means "not equivalent".
         traceback.print_exc()
     return 2
 
 
+def _words(error: Exception) -> str:
+    """What an error says; of the system's the file first."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
+
+
 def _run(options: argparse.Namespace, given: list[str]) -> int:
-    if options.command == "demo":
-        os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files: no window, and no screen needed
-        demo = importlib.import_module(f"diffeo.demos.{options.name}.experiment")
-        demo.run(Path(options.out), quick=options.quick)
+    if options.command == "completion":
+        from diffeo.cli.completion import script
+
+        print(script(_parser(), options.shell))
         return 0
-    if options.command == "info":
-        print(_info())
+    if options.json != "-":
+        return _done(options, given)
+    # To stdout, and nothing else there.
+    with tempfile.TemporaryDirectory() as folder:
+        options.json, options.quiet = os.path.join(folder, "found.json"), True
+        code = _done(options, given)
+        print(Path(options.json).read_text(encoding="utf-8"), end="")
+    return code
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from diffeo.cli.reading import check_folder, write_json
+
+    check_folder(options.json)
+    os.environ.setdefault("MPLBACKEND", "agg")  # pictures go to files: no window, and no screen needed
+    demo = importlib.import_module(f"diffeo.demos.{options.name}.experiment")
+    folder, start = Path(options.out), time.time()
+    with contextlib.redirect_stdout(io.StringIO()) if options.quiet else contextlib.nullcontext():
+        demo.run(folder, quick=options.quick)
+    if options.json is not None:
+        files = sorted(str(path) for path in folder.rglob("*") if path.is_file() and path.stat().st_mtime >= start - 2)
+        write_json({"demo": options.name, "seconds": time.time() - start, "files": files}, options.json)
+
+
+def _done(options: argparse.Namespace, given: list[str]) -> int:
+    """Do what a command says, show what it found, and return the exit code."""
+    if options.command == "demo":
+        _demo(options)
         return 0
     from diffeo.cli import commands, family_commands, pair_commands
     from diffeo.cli.reading import check_folder, write_json
@@ -136,12 +103,20 @@ def _run(options: argparse.Namespace, given: list[str]) -> int:
             if options.json is not None:
                 write_json(found, options.json)
                 text += f"\nwrote {options.json}"
+        elif options.command == "info":
+            from diffeo.cli.doctor import facts
+
+            check_folder(options.json)
+            text, code = _info(), 0
+            if options.json is not None:
+                write_json(facts(), options.json)
+                text += f"\nwrote {options.json}"
         elif options.command == "screen":
             text, code = commands.screen(options)
         else:
             text, code = commands.compare(options, given, warned)
     if not options.quiet:
-        print(text)
+        show_result(text, code)
     return code
 
 
@@ -157,7 +132,7 @@ def _warnings_shown() -> Iterator[list[str]]:
                 usual(message, category, *rest, **more)
             elif str(message) not in said:
                 said.append(str(message))
-                print(f"diffeo: warning: {message}", file=sys.stderr)
+                show_warning(str(message))
 
         warnings.showwarning = show
         warnings.simplefilter("always", errors.DiffeoWarning)
@@ -165,16 +140,14 @@ def _warnings_shown() -> Iterator[list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="diffeo",
-        description="Do two neural networks see the same thing up to a smooth change of coordinates?",
-        epilog="example: diffeo demo scalar --out pictures",
-    )
+    parser = Parser(prog="diffeo", usage="diffeo COMMAND ...", description=OVERVIEW, epilog=WORKFLOW)
     parser.add_argument("--version", action="version", version=f"diffeo {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands: argparse._SubParsersAction[Any] = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands", prog="diffeo", parser_class=Parser
+    )
     demo = commands.add_parser(
         "demo",
-        help="train small networks, match them, write pictures and a page",
+        help="train small networks, match them, make a page of it",
         epilog="example: diffeo demo scalar --quick --out pictures",
     )
     about = (
@@ -185,7 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("name", choices=DEMOS, help=about)
     demo.add_argument("--out", default="diffeo-demo", metavar="DIR", help="where to write (default: ./diffeo-demo)")
     demo.add_argument("--quick", action="store_true", help="small samples: half a minute, less accurate")
+    demo.add_argument("--json", metavar="F", help="write which files were made")
     demo.add_argument("--verbose", action="store_true", help="log what the library says")
+    _add_quiet(demo)
     _add_observe(commands)
     _add_pairs(commands)
     _add_compare(commands)
@@ -193,12 +168,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_family(commands)
     doctor = commands.add_parser(
         "doctor",
-        help="whether all is well here: level, threads, packages, and a short check of speed and bits",
+        help="whether all is well here, by a short check",
         epilog="exit code: 0 all is well, 1 something is not, 2 an error",
     )
     doctor.add_argument("--json", metavar="F", help="write what was found")
     _add_quiet(doctor)
-    commands.add_parser("info", help="version, instruction set in use, threads, and optional parts found")
+    info = commands.add_parser("info", help="version, instruction set, threads, packages")
+    info.add_argument("--json", metavar="F", help="write it, as plain texts and numbers")
+    _add_quiet(info)
+    completion = commands.add_parser(
+        "completion",
+        help="print a script for completion in your shell",
+        description="Print a script by which the shell completes commands, options and files (by shtab).",
+        epilog=COMPLETION,
+    )
+    completion.add_argument("shell", choices=SHELLS, help="for which shell")
     return parser
 
 
@@ -209,10 +193,9 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
 def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     observe = commands.add_parser(
         "observe",
-        help="measure a saved network on inputs: activations and their local covariances",
+        help="measure a saved network on inputs",
         description="Measure a saved network on inputs: activations, and how they respond to each input.",
         epilog=OBSERVE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = observe.add_argument
     add("network", metavar="NETWORK", help="MODULE:FACTORY, what makes the network")
@@ -251,10 +234,9 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     pairs = commands.add_parser(
         "pairs",
-        help="measure two saved networks at common inputs, with derivatives, for diffeo compare --pairs",
+        help="measure two saved networks on common inputs",
         description="Measure two saved networks at common inputs, with derivatives by the same coordinates of these.",
         epilog=PAIRS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = pairs.add_argument
     for side in "ab":
@@ -281,10 +263,9 @@ def _add_pairs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     compare = commands.add_parser(
         "compare",
-        help="match two observations and judge the match: equivalent, one way only, or not",
+        help="match two observations, judge the match: the verdict",
         description="Match two observations of one domain, and judge the match by held-out pairs.",
         epilog=COMPARE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = compare.add_argument
     add("a", nargs="?", metavar="A.npz", help="observation of the first network")
@@ -311,10 +292,9 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     screen = commands.add_parser(
         "screen",
-        help="compare two observations without any pairs: what speaks against equivalence",
+        help="look without any pairs for what speaks against it",
         description="Look for what speaks against the equivalence of two observations, without any pairs.",
         epilog=SCREEN,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = screen.add_argument
     add("a", metavar="A.npz", help="observation of the first network")
@@ -330,10 +310,9 @@ def _add_screen(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_family(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     family = commands.add_parser(
         "family",
-        help="compare every pair of many observations: classes, and which determines which",
+        help="compare every pair of many observations: classes",
         description="Match and judge every pair of many observations of one domain.",
         epilog=FAMILY,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = family.add_argument
     add("files", nargs="+", metavar="A.npz", help="observations, as diffeo observe writes them; their names name them")

@@ -7,6 +7,7 @@ import csv
 import io
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from diffeo import errors
 from diffeo._support.arrays import IntArray, integer, real
 from diffeo._support.memory import memory_limit
-from diffeo.files.container import write
+from diffeo.files.container import path_of, write
 from diffeo.files.how_measured import options_of_text
 from diffeo.matching.pairs import Pairs
 from diffeo.observation.observation import Observation
@@ -31,6 +32,8 @@ KNOWN = ("points", *METRICS, "scale", "dim", "noise", "layer", "neurons", "optio
 LONGEST_LINE = 1000
 # The longest header of a plain array.
 LONGEST_HEADER = 10_000
+# How programs write that a number is missing.
+MISSING = ("na", "n/a", "nan", "nil", "none", "null", "missing", "inf", "infinity", "true", "false")
 PAIRS_FORMAT = "two columns, row in A and row in B, counted from 0"
 
 
@@ -53,7 +56,7 @@ def read_observation(path: str | os.PathLike[str]) -> Observation:
     MemoryLimitError
         Its arrays would take more memory than `mahalanobis_kernel` allows.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     if _starts(name) not in (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM"):
         from diffeo.files.saved import load
 
@@ -121,10 +124,10 @@ def _rows(array: NDArray[Any], name: str, ndim: int, length: int) -> IntArray:
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Any:
-    """Pairs of common inputs: rows (L, 2) from csv or npy, or measurements (points_a, points_b) from npz.
+    """Pairs of common inputs: rows (L, 2) from csv, npy or npz, or measurements (points_a, points_b) from npz.
 
-    Text is as `numpy.savetxt`, pandas and spreadsheets write it: whole numbers may have decimals (``1.0``, ``1e+00``), commas,
-    semicolons, tabs or blanks separate them, and the first line may be a header.
+    Text is as `numpy.savetxt`, pandas and spreadsheets write it, in UTF-8 or UTF-16: whole numbers may have decimals (``1.0``,
+    ``1e+00``), commas, semicolons, tabs or blanks separate them, and the first line may be a header, of two names.
 
     Raises
     ------
@@ -133,14 +136,22 @@ def read_pairs(path: str | os.PathLike[str]) -> Any:
     InputError
         A line is not two row numbers (the message gives its number), or an array is missing.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     if _starts(name) == b"\x93NUM":
         return _pairs_of_array(name, read_arrays(name, ("rows",))["rows"])
     if _starts(name) in (b"PK\x03\x04", b"PK\x05\x06"):
-        arrays = read_arrays(name, ("points_a", "points_b"))
-        if len(arrays) != 2:
-            raise errors.InputError(f"{name} must hold points_a and points_b (found: {', '.join(arrays) or 'neither'})")
+        arrays = read_arrays(name, ("points_a", "points_b", "rows", "arr_0"))
+        rows = arrays.get("rows", arrays.get("arr_0"))
+        if len(arrays) == 1 and rows is not None:
+            return _pairs_of_array(name, rows)
+        if arrays.keys() != {"points_a", "points_b"}:
+            raise errors.InputError(
+                f"{name} must hold points_a and points_b, or rows (found: {', '.join(arrays) or 'none of them'})"
+                + ("; it is a spreadsheet: export it as CSV" if _is_spreadsheet(name) else "")
+            )
         return arrays["points_a"], arrays["points_b"]
+    if _starts(name)[:2] == b"\x1f\x8b":
+        raise errors.InputError(f"{name} is compressed (gzip): unpack it first")
     return _pairs_of_lines(name)
 
 
@@ -154,7 +165,7 @@ def read_measured_pairs(path: str | os.PathLike[str]) -> Pairs:
     InputError
         It lacks something.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     if _starts(name) not in (b"PK\x03\x04", b"PK\x05\x06"):
         from diffeo.files.saved import load
 
@@ -171,7 +182,8 @@ def read_measured_pairs(path: str | os.PathLike[str]) -> Pairs:
 def _pairs_of_lines(name: str) -> IntArray:
     pairs: list[tuple[int, int]] = []
     headed = False
-    with _reading(name), open(name, encoding="utf-8-sig", newline="") as file:
+    encoding = "utf-16" if _starts(name)[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    with _reading(name), open(name, encoding=encoding, newline="") as file:
         if os.fstat(file.fileno()).st_size > memory_limit() // 16:  # a pair takes far more than its text
             raise errors.MemoryLimitError(f"{name} is too large for a list of pairs")
         # One character a line beyond what two row numbers take is enough to see that it is no list of pairs.
@@ -179,14 +191,15 @@ def _pairs_of_lines(name: str) -> IntArray:
             fields = _fields(line)
             if not fields:
                 continue
-            if not pairs and not headed and len(fields) == 2 and not any(_is_number(field) for field in fields):
+            if not pairs and not headed and len(fields) == 2 and all(_is_name(field) for field in fields):
                 _check_header(name, fields)
                 headed = True
                 continue
             rows = [_row(field) for field in fields]
             if len(line) > LONGEST_LINE or len(rows) != 2 or rows[0] is None or rows[1] is None:
-                hint = "; was an index column written too?" if len(fields) == 3 else ""
-                hint = hint or ("; row numbers are whole and not negative" if any(map(_is_number, fields)) else "")
+                hint = "; was an index column written too (pandas: index=False)?" if len(fields) == 3 else ""
+                if not hint and any(character.isdigit() for character in line):
+                    hint = "; row numbers are whole and not negative, in plain digits"
                 raise errors.InputError(f"{name}, line {number}: {line.strip()[:60]!r} is not {PAIRS_FORMAT}{hint}")
             pairs.append((rows[0], rows[1]))
     if not pairs:
@@ -213,14 +226,17 @@ def _row(field: str) -> int | None:
     return int(number) if number is not None and 0.0 <= number < 2.0**53 and number.is_integer() else None
 
 
-def _is_number(field: str) -> bool:
-    return _number(field) is not None
+def _is_name(field: str) -> bool:
+    """Whether a field is the name of a column, and no number, nor what stands for a number that is missing."""
+    return field[:1].isalpha() and _number(field) is None and field.lower() not in MISSING
 
 
 def _number(field: str) -> float | None:
-    """A number with a decimal point, or comma, in the digits of ASCII."""
+    """A number with a decimal point, or comma, in the digits of ASCII; None where a comma may stand for thousands."""
+    if not field.isascii() or "_" in field or re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+", field):
+        return None
     try:
-        return float(field.replace(",", ".")) if field.isascii() else None
+        return float(field.replace(",", "."))
     except ValueError:
         return None
 
@@ -251,7 +267,7 @@ def read_arrays(path: str | os.PathLike[str], names: tuple[str, ...]) -> Arrays:
 
     Nothing is unpickled, and sizes are checked before anything is allocated. Errors as in `read_observation`.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     with _reading(name):
         if _starts(name) == b"\x93NUM":
             with open(name, "rb") as file:
@@ -300,7 +316,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Arrays) -> None:
     StorageError
         It cannot be written; an old file is left as it was.
     """
-    name = os.fsdecode(path)
+    name = path_of(path)
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     with _reading(name, " was not written"):
@@ -309,11 +325,16 @@ def write_arrays(path: str | os.PathLike[str], arrays: Arrays) -> None:
 
 def write_array(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an npy file in one step; errors as of `write_arrays`."""
-    name = os.fsdecode(path)
+    name = path_of(path)
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     with _reading(name, " was not written"):
         write(buffer.getvalue(), name)
+
+
+def _is_spreadsheet(name: str) -> bool:
+    with _reading(name), zipfile.ZipFile(name) as archive:
+        return not {"xl/workbook.xml", "content.xml"}.isdisjoint(archive.namelist())
 
 
 def _starts(name: str) -> bytes:

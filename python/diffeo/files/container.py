@@ -96,24 +96,57 @@ def _laid_out(array: NDArray[Any], order: list[int]) -> NDArray[Any]:
     return np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order))
 
 
-def read(name: str) -> bytes:
-    """The bytes of a regular file that is not larger than its header, or memory, allow."""
+def name_of(file: Any) -> str:
+    """The path of a file, or how an open one is called in messages."""
+    if hasattr(file, "read") or hasattr(file, "write"):
+        return str(getattr(file, "name", f"the {type(file).__name__}"))
+    try:
+        return os.fsdecode(file)
+    except TypeError:
+        raise errors.DataTypeError(
+            f"a file is given by its path (text or path-like), or open in binary mode; got {type(file).__name__}"
+        ) from None
+
+
+def path_of(file: Any) -> str:
+    """The path of a file, where it must be one."""
+    name = name_of(file)
+    if hasattr(file, "read") or hasattr(file, "write"):
+        raise errors.DataTypeError(f"{name} is an open file; here a path is needed (text or path-like)")
+    return name
+
+
+def read(file: Any) -> bytes:
+    """The bytes of an open file, or of a regular one that is not larger than its header, or memory, allow."""
+    if hasattr(file, "read"):
+        data = file.read()
+        if not isinstance(data, bytes):
+            raise errors.DataTypeError(f'it gives {type(data).__name__}, not bytes: open it in binary mode ("rb")')
+        return bytes(data)
+    name = os.fsdecode(file)
     # Asked before opening, which would wait at a pipe.
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise errors.InputError("not a regular file")
-    with open(name, "rb") as file:
-        size, length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
+    with open(name, "rb") as opened:
+        size, length = os.fstat(opened.fileno()).st_size, int.from_bytes(opened.read(8), "little")
         if not 8 + length <= min(size, MAX_HEADER):
             what = "header too large" if length > MAX_HEADER else "truncated"
             raise errors.InputError(f"{what}: {length} bytes in a file of {size}: not safetensors or damaged")
         if 2 * size > memory_limit():  # the bytes, and the arrays copied out of them
             raise errors.MemoryLimitError(f"{name} has {size} bytes; reading it takes twice as many")
-        file.seek(0)
-        return file.read()
+        opened.seek(0)
+        return opened.read()
 
 
-def write(data: bytes, name: str) -> None:
-    """Replace the file in one step: readers, and a crash, see the old one or the new one."""
+def write(data: bytes, file: Any) -> None:
+    """Replace the file in one step: readers, and a crash, see the old one or the new one. (Open ones are just written to.)"""
+    if hasattr(file, "write"):
+        try:
+            file.write(data)
+        except TypeError as error:
+            raise errors.DataTypeError('it takes no bytes: open it in binary mode ("wb")') from error
+        return
+    name = os.fsdecode(file)
     target = os.path.realpath(name)
     if os.path.exists(target) and not os.path.isfile(target):
         raise errors.InputError("it exists and is not a regular file")

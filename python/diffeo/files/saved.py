@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import IO
 
 import numpy as np
 
 from diffeo import errors
 from diffeo.charts.chart import Chart
 from diffeo.family.found import Family
-from diffeo.files.container import Content, decode, encode, read, write
+from diffeo.files.container import Content, decode, encode, name_of, read, write
 from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.older_formats import upgraded
@@ -27,54 +28,61 @@ from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 from diffeo.verdict.report import Report
 
+# A path, or a file that is open in binary mode.
+File = str | os.PathLike[str] | IO[bytes]
 
-def save_observation(observation: Observation, path: str | os.PathLike[str]) -> None:
+
+def save_observation(observation: Observation, path: File) -> None:
     """Write an observation to one file; on failure raise StorageError and leave an old file as it was."""
     _save(lambda: observation_content("", observation), "observation", path)
 
 
-def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
+def save_chart(chart: Chart, path: File) -> None:
     """Write a chart, with its observation, to one file; errors as in `save_observation`."""
     _save(lambda: embedded_content(chart), "chart", path)
 
 
-def save_transformation(transformation: Transformation, path: str | os.PathLike[str]) -> None:
+def save_transformation(transformation: Transformation, path: File) -> None:
     """Write a transformation, with both observations, to one file; errors as in `save_observation`."""
     make = paired_content if transformation.coordinates == "pairs" else transformation_content
     _save(lambda: make(transformation), transformation.coordinates, path)
 
 
-def save_pairs(pairs: Pairs, path: str | os.PathLike[str]) -> None:
+def save_pairs(pairs: Pairs, path: File) -> None:
     """Write pairs of common inputs to one file; errors as in `save_observation`."""
     _save(lambda: pairs_content("", pairs), "common inputs", path)
 
 
-def save_report(report: Report, path: str | os.PathLike[str]) -> None:
+def save_report(report: Report, path: File) -> None:
     """Write a report to one file; errors as in `save_observation`."""
     _save(lambda: report_content(report), "report", path)
 
 
-def save_family(family: Family, path: str | os.PathLike[str]) -> None:
+def save_family(family: Family, path: File) -> None:
     """Write a family to one file; errors as in `save_observation`."""
     from diffeo.pairwise.stored import family_content
 
     _save(lambda: family_content(family), "family", path)
 
 
-def write_text(text: str, path: str | os.PathLike[str]) -> None:
+def write_text(text: str, path: File) -> None:
     """Write a text file in UTF-8, in one step; errors as in `save_observation`."""
-    name = os.fsdecode(path)
+    name = name_of(path)
     with _refusing(name, " was not written"):
-        write(text.encode("utf-8", "replace"), name)  # lone surrogates, of which no text consists
+        write(text.encode("utf-8", "replace"), path)  # lone surrogates, of which no text consists
 
 
 Saved = Observation | Chart | Pairs | Transformation | Report | Family
 
 
-def load(path: str | os.PathLike[str]) -> Saved:
+def load(path: File) -> Saved:
     """Read what ``.save`` wrote, bit for bit. Nothing in a file is executed.
 
     Kernels and trees of a transformation or chart are made again; its maps give the same bits as when it was saved.
+
+    Parameters
+    ----------
+    path : str, path-like, or a file that is open in binary mode
 
     Raises
     ------
@@ -95,21 +103,21 @@ def load(path: str | os.PathLike[str]) -> Saved:
     >>> bool((again.points == obs.points).all())
     True
     """
-    name = os.fsdecode(path)
+    name = name_of(path)
     with _refusing(name):
-        content, kind, version = decode(read(name))
+        content, kind, version = decode(read(path))
         built = _build(upgraded(content, version), kind, assemble=True)
         if built is None:
             raise errors.InputError("it holds nothing that could be made again")
         return built
 
 
-def _save(make: Callable[[], Content], kind: str, path: str | os.PathLike[str]) -> None:
-    name = os.fsdecode(path)
+def _save(make: Callable[[], Content], kind: str, path: File) -> None:
+    name = name_of(path)
     with _refusing(name, " was not written"):
         content = {key: x.item() if isinstance(x, np.generic) else x for key, x in make().items()}
         _build(dict(content), kind, assemble=False)  # what could not be read back is not written
-        write(encode(content, kind), name)
+        write(encode(content, kind), path)
 
 
 @contextlib.contextmanager

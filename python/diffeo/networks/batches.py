@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,19 +25,127 @@ N_COPIES = 32
 MASK = "attention_mask"
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a row (p,) of numbers becomes floating arguments of a network, by their names; `given` are the same for all rows."""
+
+    shapes: dict[str, tuple[int, ...]]
+    given: dict[str, Any]
+
+    def keywords(self, flat: torch.Tensor, held: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Arguments by name, of numbers (b, p) and of what is held (b, ...)."""
+        parts = flat.split([int(np.prod(shape)) for shape in self.shapes.values()], dim=1)
+        varied = {
+            name: part.reshape(len(flat), *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+        return {**self.given, **held, **varied}
+
+
+class NamedInputs:
+    """Inputs by the names of the network's arguments: arrays or tensors (n, ...) each, and values that are the same for all.
+
+    Floating arrays are what varies (but for an attention mask); others (numbers of tokens, masks) are held as they are.
+    """
+
+    ndim = 1
+
+    def __init__(self, inputs: Mapping[str, Any]) -> None:
+        found = {str(name): value if _is_plain(value) else sample_set(value) for name, value in inputs.items()}
+        self.arrays = {name: value for name, value in found.items() if hasattr(value, "shape") and len(value.shape)}
+        self.given = {name: value for name, value in found.items() if name not in self.arrays}
+        lengths = {name: len(value) for name, value in self.arrays.items()}
+        if not lengths:
+            raise errors.DataTypeError(f"inputs are a mapping without arrays; its entries are {[*found]}")
+        if len(set(lengths.values())) > 1:
+            raise errors.ShapeError(f"inputs are a mapping to arrays of different lengths: {lengths}")
+        self.varied = sorted(name for name, value in self.arrays.items() if _is_floating(value) and name != MASK)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, rows: Any) -> dict[str, Any]:
+        return {**self.given, **{name: value[rows] for name, value in self.arrays.items()}}
+
+    @property
+    def form(self) -> Form:
+        """How numbers (p,) of a sample are its floating arguments."""
+        return Form({name: tuple(self.arrays[name].shape[1:]) for name in self.varied}, self.given)
+
+    def flat(self) -> NDArray[Any]:
+        """What varies, side by side: (n, p)."""
+        if not self.varied:
+            kinds = ", ".join(f"{name}: {value.dtype}" for name, value in self.arrays.items())
+            raise errors.DataTypeError(
+                f"none of the inputs is floating ({kinds}), and only floating values can be varied: give embeddings in the "
+                "place of tokens"
+            )
+        return np.concatenate([host(self.arrays[name]).reshape(len(self), -1) for name in self.varied], axis=1)
+
+    def flat_tangents(self, tangents: Any) -> NDArray[Any]:
+        """Tangents (n, ..., d) by name, side by side: (n, p, d); zero where a name is left out."""
+        if not isinstance(tangents, Mapping) or not tangents or not set(tangents) <= set(self.varied):
+            raise errors.DataTypeError(f"inputs are a mapping, so tangents are one, too, from (some of) {self.varied}")
+        given = {name: dense(value, f"tangents of {name}") for name, value in tangents.items()}
+        for name, value in given.items():
+            if value.ndim < 2 or value.shape[:-1] != tuple(self.arrays[name].shape):
+                raise errors.ShapeError(
+                    f"tangents of {name} have shape {value.shape}; they must be {(*self.arrays[name].shape, 'd')}"
+                )
+        d = {value.shape[-1] for value in given.values()}
+        if len(d) > 1:
+            raise errors.ShapeError(f"tangents have different numbers of directions: {sorted(d)}")
+        parts = []
+        for name in self.varied:
+            width = int(np.prod(self.arrays[name].shape[1:]))
+            empty = np.zeros((len(self), width, *d))
+            parts.append(given[name].reshape(len(self), width, *d) if name in given else empty)
+        return np.concatenate(parts, axis=1)
+
+    def held(self, rows: Any) -> dict[str, Any]:
+        """Arrays that do not vary, at some rows."""
+        return {name: value[rows] for name, value in self.arrays.items() if name not in self.varied}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, bytes))
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is a floating tensor."""
+    return hasattr(value, "is_floating_point") and bool(value.is_floating_point())
+
+
+def _is_floating(values: Any) -> bool:
+    return bool(values.is_floating_point() if hasattr(values, "is_floating_point") else values.dtype.kind == "f")
+
+
+def count(inputs: Any) -> int | None:
+    """How many samples a set of them holds; None of what gives batches."""
+    import torch
+
+    return len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor, NamedInputs)) and inputs.ndim else None
+
+
 def sample_set(inputs: Any) -> Any:
     """An array or tensor (n, ...) of what is a set of samples; an iterator or loader, which gives batches, as it is.
 
     Sets of samples are arrays, tensors, data frames and all else that has a length and can be converted; a list holds one
-    sample an entry. A list of mappings holds batches: one of keyword arguments each.
+    sample an entry. A mapping holds arrays by the names of the network's arguments. A list of mappings holds batches: one of
+    keyword arguments each.
     """
     import torch
+
+    if isinstance(inputs, NamedInputs):
+        return inputs
 
     if isinstance(inputs, torch.Tensor):
         check_dense(inputs, "inputs")
         return inputs
     if isinstance(inputs, np.ndarray) or hasattr(inputs, "__array__") or hasattr(inputs, "__dlpack__"):
         return dense(inputs, "inputs")
+    if isinstance(inputs, Mapping):
+        return NamedInputs(inputs)
     if not isinstance(inputs, Sequence) or isinstance(inputs, (str, bytes)) or not len(inputs):
         return inputs
     if all(isinstance(one, Mapping) for one in inputs):
@@ -64,7 +172,7 @@ def in_batches(inputs: Any, batch_size: int) -> Iterator[Any]:
     """Cut an array or tensor into batches; pass on the batches of another iterable."""
     import torch
 
-    if isinstance(inputs, (np.ndarray, torch.Tensor)):
+    if isinstance(inputs, (np.ndarray, torch.Tensor, NamedInputs)):
         if not inputs.ndim:
             raise errors.ShapeError("inputs have shape (); they must be (n, ...)")
         yield from (inputs[start : start + batch_size] for start in range(0, len(inputs), batch_size))
@@ -72,7 +180,7 @@ def in_batches(inputs: Any, batch_size: int) -> Iterator[Any]:
         yield from inputs
     else:
         raise errors.DataTypeError(
-            f"inputs are an array, a tensor or an iterable of batches; got {type(inputs).__name__}"
+            f"inputs are an array, a tensor, a mapping of these or an iterable of batches; got {type(inputs).__name__}"
         )
 
 
@@ -118,6 +226,34 @@ class Batch:
         mask = self.keywords.get(MASK)
         return None if mask is None or getattr(mask, "ndim", 0) != 2 else mask
 
+    def arrays(self) -> list[torch.Tensor]:
+        """Its tensors that have a row a sample."""
+        values = [*self.positional, *self.keywords.values()]
+        return [value for value in values if hasattr(value, "is_floating_point") and value.ndim]
+
+    def passes(self, rows: int | None) -> Iterator[tuple[Batch, int]]:
+        """Batches of exactly so many rows, the last filled up with rows over again, and how many rows of each count."""
+        total = self.size * self.copies
+        if rows is None:
+            yield self, total
+            return
+        import torch
+
+        for start in range(0, total, rows):
+            taken = [(start + k) % total for k in range(rows)]
+
+            def cut(value: Any, taken: list[int] = taken) -> Any:
+                return value[taken] if isinstance(value, torch.Tensor) and value.ndim and len(value) == total else value
+
+            keywords = {name: cut(value) for name, value in self.keywords.items()}
+            yield Batch([cut(value) for value in self.positional], keywords, rows), min(rows, total - start)
+
+    def cast(self, dtype: torch.dtype) -> Batch:
+        """The batch with its floating values in another dtype."""
+        floating = {name: value.to(dtype) for name, value in self.keywords.items() if _is_tensor(value)}
+        positional = [value.to(dtype) if _is_tensor(value) else value for value in self.positional]
+        return replace(self, positional=positional, keywords={**self.keywords, **floating})
+
     def rows(self, first: int, last: int) -> Batch:
         """Some of the rows: of every tensor whose first axis is the batch's."""
 
@@ -158,14 +294,23 @@ def perturbed(x: torch.Tensor, scale: float, tangents: torch.Tensor | None = Non
 
 
 def smoothed(batch: Batch, scale: float | None) -> Batch:
-    """The batch with its perturbed copies."""
+    """The batch with its perturbed copies; of keyword arguments the floating ones are perturbed."""
     if scale is None:
         return batch
-    if not batch.positional or not batch.positional[0].is_floating_point():
-        raise errors.ParameterError(
-            "smooth is for networks of one floating input; mappings and integers cannot be varied"
-        )
-    return Batch([perturbed(batch.positional[0], scale, batch.tangents)], {}, batch.size, N_COPIES)
+    if batch.positional and batch.positional[0].is_floating_point():
+        return Batch([perturbed(batch.positional[0], scale, batch.tangents)], {}, batch.size, N_COPIES)
+    import torch
+
+    arrays = {name: value for name, value in batch.keywords.items() if isinstance(value, torch.Tensor) and value.ndim}
+    varied = sorted(name for name, value in arrays.items() if _is_floating(value) and name != MASK)
+    if not varied:
+        raise errors.ParameterError("smooth is for networks of floating inputs; integers cannot be varied")
+    form = Form({name: tuple(arrays[name].shape[1:]) for name in varied}, batch.keywords)
+    flat = torch.cat([arrays[name].reshape(batch.size, -1) for name in varied], dim=1)
+    held = {
+        name: value.repeat(N_COPIES, *[1] * (value.ndim - 1)) for name, value in arrays.items() if name not in varied
+    }
+    return Batch([], form.keywords(perturbed(flat, scale, batch.tangents), held), batch.size, N_COPIES)
 
 
 def say_cost(smooth: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -9,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
@@ -21,8 +21,8 @@ from diffeo.networks.batches import (
     Batch,
     arguments,
     as_tensor,
-    check_dense,
     check_smooth,
+    count,
     host,
     in_batches,
     raise_non_finite,
@@ -34,13 +34,15 @@ from diffeo.networks.hooks import TRIAL_ROWS, all_calls
 from diffeo.networks.layer_names import Target, call_keys, resolve, say
 from diffeo.networks.measurement import Measurement, bar_of, measure, measure_layers
 from diffeo.networks.memory_need import Need, rows_within, tried
-from diffeo.networks.model_state import checked_model, failures_named, prepared
+from diffeo.networks.model_state import alternatives, checked_model, failures_named, prepared, say_way
 from diffeo.networks.reduction import Reduce, check_reduce
 from diffeo.networks.responses import Samples, check_samples
 from diffeo.networks.sinks import Sink
 
 if TYPE_CHECKING:
     import torch
+
+_logger = logging.getLogger("diffeo")
 
 __all__ = ["Measurement", "capture", "capture_networks", "measure", "measure_layers"]
 
@@ -66,12 +68,14 @@ def capture(
     ----------
     model : torch.nn.Module
         Put into eval mode for the pass; training flags, gradients, hooks and device are then as before. Of what
-        `torch.compile` returns the original module is run.
-    inputs : array_like or torch.Tensor of shape (n, ...), or iterable of batches
-        Arrays of any kind, and lists of one sample an entry, are sets of samples, and cut into batches. Iterators,
-        loaders and lists of mappings give batches, read once, in their order. Of a batch that is a tuple or list the
-        first element is used; a mapping becomes keyword arguments. Floating values, which must be finite, take the
-        dtype of the model's parameters (said in the log).
+        `torch.compile` returns the original module is run; of TorchScript only the output can be heard. A network that takes
+        batches of one size only (`torch.export` without dynamic shapes) gets batches that are filled up to it; where its graph
+        does not tell the size, give it as `batch_size`.
+    inputs : array_like or torch.Tensor of shape (n, ...), mapping of str to these, or iterable of batches
+        Arrays of any kind, and lists of one sample an entry, are sets of samples, and cut into batches; arrays of a mapping
+        go to the arguments of these names. Iterators, loaders and lists of mappings give batches, read once, in their order.
+        Of a batch that is a tuple or list the first element is used; a mapping becomes keyword arguments. Floating values,
+        which must be finite, take the dtype of the model's parameters (said in the log).
     layers : str or iterable of str
         Dotted names ("net.3"), `fnmatch` patterns ("blocks.*"; "*" also matches dots), or "" for the output.
         A module that is called several times in a pass needs ":k" for its k-th call ("act:0"); a pattern
@@ -87,7 +91,7 @@ def capture(
         without the kinks, and 32 times as many inputs run. Inputs must be one floating array.
     tangents : ndarray or torch.Tensor of shape (n, ..., d), optional
         Orthonormal directions of the set that the inputs fill: a smoothed network is averaged along them alone, whatever
-        their basis. For arrays of inputs, and of no use without `smooth`.
+        their basis. For arrays of inputs (or a mapping, of a mapping), and of no use without `smooth`.
     out : path, optional
         A directory: each layer is streamed to a .npy file there, named by its percent-encoded name
         ("@output.npy" for ""), which appears, or replaces an older one, only when everything has succeeded.
@@ -230,24 +234,28 @@ def _captured(
     """What `capture_networks` gives, of layers and rules by the names of networks."""
     integer(how.batch_size, "batch_size", 1)
     smooth, tangents = check_smooth(how.smooth), how.tangents
+    models = {name: checked_model(model) for name, model in models.items()}
+    inputs = sample_set(inputs)
     if tangents is not None:
         if smooth is None:
             raise errors.ParameterError(
                 "tangents are those along which a network is smoothed: give smooth=, or leave them out"
             )
-        check_samples(Samples(inputs, tangents), "bursts", how.batch_size)
+        samples = Samples.of(inputs, tangents)
+        check_samples(samples, "bursts", how.batch_size)
+        tangents = samples.tangents
     say_cost(smooth)
     limit = memory_limit() if how.max_memory is None else integer(how.max_memory, "max_memory", 1)
+    if how.out is not None and not isinstance(how.out, (str, os.PathLike)):
+        raise errors.DataTypeError(f"out is the path of a directory; got {type(how.out).__name__}")
     folder = None if how.out is None else Path(how.out)
     networks = []
-    for name, model in models.items():
-        module = checked_model(model)
+    for name, module in models.items():
         targets = resolve(module, asked[name])
         check_reduce(rules[name], [target.name for target in targets])
         networks.append(
             _Network(name, module, targets, rules[name], smooth, folder and (folder / name if name else folder))
         )
-    inputs = sample_set(inputs)
     with ExitStack() as cleanup:
         for network in networks:
             network.place, network.dtype = cleanup.enter_context(prepared(network.model, how.device))
@@ -268,6 +276,7 @@ class _Network:
     folder: Path | None
     place: Any = None
     dtype: Any = None
+    fixed: int | None = None
     sinks: dict[str, Sink] = field(default_factory=dict)
 
     def layer(self, key: str) -> str:
@@ -276,16 +285,32 @@ class _Network:
     def outputs(self, batch: Batch, row: int) -> dict[str, NDArray[Any]]:
         """Activations of one batch by key."""
         with failures_named(self.model, row, batch.size):
-            calls = all_calls(self.model, self.targets, smoothed(batch, self.smooth), self.reduce)
+            calls = all_calls(self.model, self.targets, smoothed(batch, self.smooth), self.reduce, self.fixed)
         return {
             key: host(calls[target.name][k])
             for target in self.targets
             for key, k in call_keys(target, len(calls[target.name]))
         }
 
-    def tried(self, batch: Batch) -> Need:
-        """What a pass takes, told from the first rows of a batch."""
-        return tried(lambda few: self.outputs(few, 0), batch, self.layer)
+    def tried(self, batch: Batch, *sizes: int) -> Need:
+        """What a pass takes, told from the first rows of a batch, in the first way in which the network runs."""
+        import torch
+
+        given = next((value.dtype for value in batch.arrays() if value.is_floating_point()), torch.float32)
+        for dtype, rows in alternatives(self.model, self.dtype, given, *sizes):
+            self.fixed, cast = rows, batch if dtype is None else batch.cast(dtype)
+            try:
+                need = tried(lambda few: self.outputs(few, 0), cast, self.layer)
+            except errors.CaptureError as error:
+                if error.__cause__ is None:  # not the network failed, but what it gives is not usable
+                    raise
+                _logger.info("a trial on a few rows failed: %s", error)
+                continue
+            say_way(None if dtype == self.dtype else dtype, rows)
+            self.dtype = dtype
+            return need
+        self.fixed = None
+        return Need(0.0, 0.0, 0)
 
     def run(self, batch: Batch, row: int, total: int | None, cleanup: ExitStack) -> None:
         """Send one batch through and store what comes out."""
@@ -309,24 +334,22 @@ def _run(
     networks: list[_Network], inputs: Any, tangents: Any, batch_size: int, limit: int, bar: Any, cleanup: ExitStack
 ) -> None:
     """Pass all batches through all networks, into their sinks."""
-    import torch
-
-    if isinstance(inputs, torch.Tensor):
-        check_dense(inputs, "inputs")
-    total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
+    total = count(inputs)
     row = 0
     if networks[0].smooth is not None:
         batch_size = max(1, batch_size // N_COPIES)
     if total:
         few = inputs[:TRIAL_ROWS]
         trials = [(network, arguments(few, network.place, network.dtype, 0, trial=True)) for network in networks]
-        needs = [network.tried(_along(network, batch, tangents, 0)) for network, batch in trials]
+        sizes = min(batch_size, total), batch_size
+        needs = [network.tried(_along(network, batch, tangents, 0), *sizes) for network, batch in trials]
         batch_size = min(batch_size, rows_within(limit, needs, total, keeps=networks[0].folder is None))
     for raw in in_batches(inputs, batch_size):
         for network in networks:
             batch = _along(network, arguments(raw, network.place, network.dtype, row), tangents, row)
             if row == 0 and not total and batch.positional:
-                network.tried(batch)
+                network.tried(batch, batch.size)
+                batch = batch if network.dtype is None else batch.cast(network.dtype)
             network.run(batch, row, total, cleanup)
         # Networks read one batch, and so as many rows.
         row += batch.size
@@ -346,5 +369,5 @@ def _along(network: _Network, batch: Batch, tangents: Any, row: int) -> Batch:
     """The batch that begins at `row`, with its tangents."""
     if tangents is None:
         return batch
-    dtype = batch.positional[0].dtype
+    dtype = next(value.dtype for value in batch.arrays() if value.is_floating_point())
     return replace(batch, tangents=as_tensor(tangents[row : row + batch.size]).to(network.place, dtype))

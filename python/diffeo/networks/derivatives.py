@@ -3,114 +3,35 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diffeo import errors
+from diffeo.networks.looking.operators import plain_kernels, uncompiled
 
 if TYPE_CHECKING:
     import torch
 
-_logger = logging.getLogger("diffeo")
-
 # From a batch of inputs (b, ...) to what is measured (b, m); it keeps dual tensors dual and graphs alive.
 Evaluate = Callable[["torch.Tensor"], "torch.Tensor"]
 
-# ATen operators (without a trailing "_") whose derivative jumps; any name with "max_pool" in it counts too.
-# `where` is left out: attention masks use it on conditions that do not depend on the input.
-_KINKED = frozenset(
-    "relu relu6 leaky_relu prelu _prelu_kernel rrelu rrelu_with_noise threshold hardtanh hardswish "  # noqa: SIM905
-    "hardsigmoid hardshrink softshrink abs sign sgn round floor ceil trunc clamp clamp_min clamp_max clip "
-    "maximum minimum fmax fmin max min amax amin aminmax topk sort median nanmedian kthvalue mode".split()
-)
-
-
-@contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Switch off fused kernels (cuDNN and oneDNN recurrences, flash attention), which lack forward rules."""
-    import torch
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    mha, mkldnn = torch.backends.mha, torch.backends.mkldnn
-    with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-        stack.callback(mha.set_fastpath_enabled, mha.get_fastpath_enabled())
-        mha.set_fastpath_enabled(False)
-        # Not by mkldnn.flags(), which also sets flags of Intel GPUs, and warns of them on other machines.
-        stack.callback(setattr, mkldnn, "enabled", mkldnn.enabled)
-        mkldnn.enabled = False
-        yield
-
-
-@dataclass(frozen=True)
-class OperatorsUsed:
-    """Names of kinked operators, and of half-precision dtypes, on the way from the input to a layer, in order."""
-
-    kinked: dict[str, None]
-    half: dict[str, None]
-
-
-def operators_used(evaluate: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> OperatorsUsed:
-    """Which operators with jumping derivatives, and which half precisions, act on floating values computed from x.
-
-    They are seen where torch dispatches them, so functional calls count as much as modules. Operators on
-    constants (parameters, masks, positions) do not count: what is computed from x is followed.
-    """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    # Tensors by identity; keeping them alive keeps the identities unique. x is small.
-    followed = {id(x): x}
-    found = OperatorsUsed({}, {})
-
-    def follow(value: torch.Tensor) -> None:
-        followed[id(value)] = value
-        if value.dtype in (torch.float16, torch.bfloat16):
-            found.half.setdefault(str(value.dtype).removeprefix("torch."))
-
-    class Watch(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
-        _should_skip_dynamo = classmethod(
-            lambda cls: False
-        )  # nothing is compiled; without this torch loads its compiler
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            if any(id(leaf) in followed for leaf in tree_leaves((args, kwargs))):
-                name = func.overloadpacket.__name__
-                if name.rstrip("_") in _KINKED or "max_pool" in name:
-                    found.kinked.setdefault(name.strip("_").removesuffix("_kernel"))
-                for leaf in tree_leaves(result):
-                    if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
-                        follow(leaf)
-            return result
-
-    follow(x)
-    try:
-        with plain_kernels(), Watch():
-            evaluate(x)
-    except (errors.DiffeoError, MemoryError):
-        raise
-    except Exception as error:  # an operator that lets nobody look; if it is the network's own, a pass will say so
-        _logger.info("a look at the operators ended early: %s", error)
-    return found
+# Where a network has kinks its derivatives are proven this many steps of a difference away from the samples, by steps so many
+# times narrower.
+_AWAY, _NARROWER = 10, 10
 
 
 class Differentiator:
     """Evaluate a batch together with its derivatives along given tangents.
 
-    Forward mode (dual numbers, one pass per tangent) is tried first; then forward mode with torch's fused
-    kernels switched off, which gives recurrent layers and attention forward rules; then reverse mode (one
+    Forward mode (dual numbers, one pass per tangent) is tried first; then forward mode with torch's fused kernels and its
+    compiler switched off, which gives recurrent layers, attention and compiled functions forward rules; then reverse mode (one
     backward pass per measured neuron), then central differences (two passes per tangent), the last two with a
-    `ForwardModeWarning`. What failed once is not tried again.
+    `ForwardModeWarning`. Whatever stops one of them, the next is tried; what failed once is not tried again.
 
     Parameters
     ----------
@@ -123,7 +44,7 @@ class Differentiator:
         # Each with what is said where it is the first that works.
         self._modes = [
             (_forward, ""),
-            (plain_kernels()(_forward), ""),
+            (plain_kernels()(uncompiled()(_forward)), ""),
             (plain_kernels()(_reverse), "reverse mode is used, one backward pass per measured neuron"),
             (
                 _differences,
@@ -133,28 +54,47 @@ class Differentiator:
 
     def __call__(self, x: torch.Tensor, tangents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return y = f(x), (b, m), and (dy/dx) T, (b, m, d), for x (b, ...) and tangents T (b, ..., d)."""
+        return self._first_that(x, tangents, lambda _jacobians: None)
+
+    def settle(self, x: torch.Tensor, tangents: torch.Tensor, *, kinked: bool) -> None:
+        """Leave out, by a few rows, what gives other derivatives than the network has; see `doubts`."""
         import torch
 
+        step = difference_step(x)
+        if kinked:
+            # Away from ties (constant parts of pictures in pooling), where derivatives have a choice; and few kinks a step.
+            away = np.random.default_rng(2).standard_normal(x.shape)
+            away *= _AWAY * step / np.sqrt(away[0].size)
+            x, step = x + torch.tensor(away, dtype=x.dtype, device=x.device), step / _NARROWER
+        self._first_that(x, tangents, lambda jacobians: doubts(self._evaluate, x, tangents, jacobians, step))
+
+    def _first_that(
+        self, x: torch.Tensor, tangents: torch.Tensor, doubtful: Callable[[torch.Tensor], str | None]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first mode that works and gives Jacobians that are not doubtful; differences are taken as they are."""
+        reason = ""
         for k, (mode, _) in enumerate(self._modes):
+            last = k == len(self._modes) - 1
             try:
                 found = mode(self._evaluate, x, tangents)
-            except (errors.DiffeoError, MemoryError, torch.OutOfMemoryError):
-                raise
+                doubt = None if last else doubtful(found[1])
             except Exception as error:
                 # Differences only run the network: what they raise is its own.
-                if k == len(self._modes) - 1:
+                if last:
                     raise
-                text = str(error) or type(error).__name__
-            else:
-                self._modes = self._modes[k:]
-                if k and self._modes[0][1]:
-                    which = "forward-mode" if len(self._modes) == 2 else "forward- and reverse-mode"
-                    errors.warn(
-                        f"{which} differentiation is not possible, so {self._modes[0][1]}; torch says: "
-                        f"{text.splitlines()[0]}",
-                        errors.ForwardModeWarning,
-                    )
-                return found
+                reason = f"torch says: {(str(error) or type(error).__name__).splitlines()[0]}"
+                continue
+            if doubt is not None:
+                reason = doubt
+                continue
+            self._modes = self._modes[k:]
+            if k and self._modes[0][1]:
+                which = "forward-mode" if len(self._modes) == 2 else "forward- and reverse-mode"
+                errors.warn(
+                    f"{which} differentiation is not possible, so {self._modes[0][1]}; {reason}",
+                    errors.ForwardModeWarning,
+                )
+            return found
         raise AssertionError("differences return or raise")
 
 
@@ -222,17 +162,15 @@ def difference_step(x: torch.Tensor) -> float:
     return float(np.cbrt(precision)) * size
 
 
-def check_derivative(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor, jacobians: torch.Tensor) -> None:
-    """Compare Jacobians (b, m, d) with central differences along a random direction in each span of tangents.
+def doubts(
+    evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor, jacobians: torch.Tensor, step: float
+) -> str | None:
+    """What speaks against Jacobians (b, m, d): central differences along a random direction in each span of tangents.
 
-    Automatic differentiation is silently wrong where a network leaves torch (numpy), detaches part of a
-    value, or brings its own derivative. Differences at two steps, (f(x + h v) - f(x - h v)) / 2h, that agree
-    with each other to 2 % and differ from J v by more than 10 % (and by more than rounding) prove that.
-
-    Raises
-    ------
-    CaptureError
-        Naming the first columns of y whose derivatives are wrong.
+    Automatic differentiation is silently wrong where a network leaves torch (numpy), detaches part of a value, brings its
+    own derivative, or has an operator that drops what it should differentiate. Differences at two steps,
+    (f(x + h v) - f(x - h v)) / 2h, with h the `step` and half of it, that agree with each other to 2 % and differ from J v by
+    more than 10 % (and by more than rounding) prove that.
     """
     import torch
 
@@ -242,7 +180,6 @@ def check_derivative(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor
     direction = torch.einsum("b...d,bd->b...", tangents, g)
     claimed = torch.einsum("bmd,bd->bm", jacobians, g)
     precision = float(torch.finfo(x.dtype).eps)
-    step = difference_step(x)
     with torch.no_grad():
         wide, narrow = ((evaluate(x + h * direction) - evaluate(x - h * direction)) / (2 * h) for h in (step, step / 2))
         floor = 10 * precision * evaluate(x).abs().amax(dim=0) / step * len(x) ** 0.5
@@ -252,11 +189,11 @@ def check_derivative(evaluate: Evaluate, x: torch.Tensor, tangents: torch.Tensor
 
     larger = torch.maximum(norm(narrow), norm(claimed))
     wrong = (norm(wide - narrow) <= 0.02 * larger) & (norm(narrow - claimed) > 0.1 * larger + floor)
-    if bool(wrong.any()):
-        columns = torch.nonzero(wrong).flatten().tolist()
-        raise errors.CaptureError(
-            f"torch's derivatives are not those of the network: {len(columns)} of {wrong.numel()} measured "
-            f"neurons differ from central differences by more than 10 % (first: {columns[:5]}). Some value "
-            "is detached, computed outside of torch (numpy), or has its own rule for the derivative; use "
-            "covariances='bursts', which need no derivatives"
-        )
+    if not bool(wrong.any()):
+        return None
+    columns = torch.nonzero(wrong).flatten().tolist()
+    return (
+        f"torch's derivatives are not those of the network: {len(columns)} of {wrong.numel()} measured neurons differ from "
+        f"central differences by more than 10 % (first: {columns[:5]}). Some value is detached, computed outside of torch "
+        "(numpy), or by an operator that has no rule for the derivative, or a wrong one"
+    )

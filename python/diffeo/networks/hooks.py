@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from threading import get_ident
@@ -12,7 +12,7 @@ import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
-from diffeo.networks.batches import N_COPIES, Batch, as_tensor, host, perturbed, smoothed
+from diffeo.networks.batches import Batch, Form, as_tensor, host, smoothed
 from diffeo.networks.layer_names import Target, call_keys, say
 from diffeo.networks.reduction import Reduce, rows_of, rule_for
 
@@ -24,31 +24,43 @@ TRIAL_ROWS = 8
 
 
 def all_calls(
-    model: torch.nn.Module, targets: Iterable[Target], batch: Batch, reduce: Reduce
+    model: torch.nn.Module, targets: Iterable[Target], batch: Batch, reduce: Reduce, fixed: int | None = None
 ) -> dict[str, list[torch.Tensor]]:
-    """Run the model; per name, copies of what each call returned as (b, m), taken before anything can overwrite it."""
+    """Run the model; per name, copies of what each call returned as (b, m), taken before anything can overwrite it.
+
+    A model that takes batches of one size only is run on those, `fixed` rows each.
+    """
     import torch
 
     by_name, own = {target.name: target for target in targets}, get_ident()
-    calls: dict[str, list[torch.Tensor]] = {name: [] for name in by_name}
+    heard: list[dict[str, list[torch.Tensor]]] = []
 
-    def listen(target: Target) -> Callable[..., None]:
+    def listen(target: Target, part: Batch, kept: int) -> Callable[..., None]:
         rule = rule_for(target, reduce)
 
         def hear(_module: Any, _inputs: Any, output: Any) -> None:
             if get_ident() != own:  # a pass of the network's owner
                 return
-            rows = rows_of(target, output, rule, batch.size * batch.copies, batch.mask)
-            rows = averaged(rows, batch.copies, target.name).detach()
-            calls[target.name].append(rows.clone(memory_format=torch.contiguous_format))
+            rows = rows_of(target, output, rule, part.size * part.copies, part.mask)[:kept]
+            rows = averaged(rows, part.copies, target.name).detach()
+            heard[-1][target.name].append(rows.clone(memory_format=torch.contiguous_format))
 
         return hear
 
-    with ExitStack() as hooks:
-        for target in by_name.values():
-            hooks.callback(target.module.register_forward_hook(listen(target)).remove)
-        model(*batch.positional, **batch.keywords)
-    return calls
+    for part, kept in batch.passes(fixed):
+        heard.append({name: [] for name in by_name})
+        with ExitStack() as hooks:
+            for target in by_name.values():
+                hooks.callback(target.module.register_forward_hook(listen(target, part, kept)).remove)
+            model(*part.positional, **part.keywords)
+    if fixed is None:
+        return heard[0]
+    return {
+        name: [
+            averaged(torch.cat(rows), batch.copies, name) for rows in zip(*(one[name] for one in heard), strict=True)
+        ]
+        for name in by_name
+    }
 
 
 def averaged(rows: torch.Tensor, copies: int, name: str) -> torch.Tensor:
@@ -71,7 +83,8 @@ class Layers:
     """Chosen neurons of some layers, side by side, as a function of a batch; duals and graphs kept, later layers not run.
 
     `calls` and `neurons` have an entry a layer: which call to listen to, and which columns of it count (None: all). A network
-    that is smoothed along tangents is told those (b, ..., d) of the next batches by `tangents`.
+    that is smoothed along tangents is told those (b, ..., d) of the next batches by `tangents`, and one of named arguments
+    what is `held` in them; `form` makes the others of numbers (b, p). Batches have `fixed` rows where that is set.
     """
 
     model: torch.nn.Module
@@ -84,11 +97,35 @@ class Layers:
     calls: list[int] = field(default_factory=list)
     neurons: list[IntArray | None] = field(default_factory=list)
     tangents: torch.Tensor | None = None
+    form: Form | None = None
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    fixed: int | None = None
 
-    def along(self, tangents: FloatArray | None) -> Layers:
-        """The same layers for a batch with these tangents, which only a smoothed network asks for."""
-        self.tangents = None if tangents is None or self.smooth is None else self.send(tangents)
+    def along(self, tangents: FloatArray | None, held: Mapping[str, Any] | None = None, rows: Any = None) -> Layers:
+        """The same layers for a batch with these tangents, which only a smoothed network asks for, and held arguments.
+
+        Of both some `rows` are taken where these are given.
+        """
+
+        def some(values: Any) -> Any:
+            return values if rows is None else values[rows]
+
+        self.tangents = None if tangents is None or self.smooth is None else self.send(some(tangents))
+        self.held = {}
+        for name, values in (held or {}).items():
+            tensor = as_tensor(some(values), name).to(self.place)
+            self.held[name] = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
         return self
+
+    def batch(self, x: torch.Tensor) -> Batch:
+        """What the network is given for numbers (b, ...), with perturbed copies where it is smoothed."""
+        # A copy: it may work in place on its input, which is used again.
+        if self.form is None:
+            batch = Batch([x.clone() if self.smooth is None else x], {}, len(x), tangents=self.tangents)
+        else:
+            held = {name: value.clone() for name, value in self.held.items()}
+            batch = Batch([], self.form.keywords(x.clone(), held), len(x), tangents=self.tangents)
+        return smoothed(batch, self.smooth)
 
     def send(self, values: FloatArray) -> torch.Tensor:
         """A copy on the model's device, in its dtype."""
@@ -105,8 +142,18 @@ class Layers:
         """Evaluate a batch (b, ...) to (b, m), m counting the neurons of all layers."""
         import torch
 
+        batch = self.batch(x)
+        passed = [self._heard(part, kept) for part, kept in batch.passes(self.fixed)]
+        parts = passed[0]
+        if self.fixed is not None:
+            names = [target.name for target in self.targets]
+            together = [torch.cat(rows) for rows in zip(*passed, strict=True)]
+            parts = [averaged(rows, batch.copies, name) for rows, name in zip(together, names, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _heard(self, part: Batch, kept: int) -> list[torch.Tensor]:
+        """The chosen neurons of each layer in one pass, at the rows that count."""
         counts, parts, own = [0] * len(self.targets), dict[int, Any](), get_ident()
-        copies = 1 if self.smooth is None else N_COPIES
 
         def listen(k: int) -> Callable[..., None]:
             target, rule = self.targets[k], rule_for(self.targets[k], self.reduce)
@@ -117,7 +164,8 @@ class Layers:
                 counts[k] += 1
                 if counts[k] != self.calls[k] + 1:
                     return
-                rows = averaged(rows_of(target, output, rule, copies * len(x), None), copies, target.name)
+                rows = rows_of(target, output, rule, part.copies * part.size, part.mask)[:kept]
+                rows = averaged(rows, part.copies, target.name)
                 # A copy where the pass goes on: what follows may work in place on it.
                 rows = rows.clone() if self.neurons[k] is None else rows[:, self.neurons[k]]
                 parts[k] = rows
@@ -130,21 +178,22 @@ class Layers:
             for k, target in enumerate(self.targets):
                 hooks.callback(target.module.register_forward_hook(listen(k)).remove)
             with suppress(_Reached):
-                # A copy: it may work in place on its input, which is used again.
-                self.model(x.clone() if self.smooth is None else perturbed(x, self.smooth, self.tangents))
+                self.model(*part.positional, **part.keywords)
         for k, target in enumerate(self.targets):
             if k not in parts:
                 raise errors.CaptureError(f"{say(target.name)} is called a varying number of times, now {counts[k]}")
-        return parts[0] if len(parts) == 1 else torch.cat([parts[k] for k in range(len(parts))], dim=1)
+        return [parts[k] for k in range(len(parts))]
 
-    def try_out(self, inputs: FloatArray, tangents: FloatArray | None = None) -> list[int]:
+    def try_out(
+        self, inputs: FloatArray, tangents: FloatArray | None = None, held: Mapping[str, Any] | None = None
+    ) -> list[int]:
         """Find the calls to listen to, and make sure that rows depend on their own input only; return the widths.
 
         Equal to 100 units of rounding when run again; to its square root when rows are left out of the batch.
         """
         x = self.send(inputs)
-        batch = smoothed(Batch([x.clone()], {}, len(x), tangents=self.along(tangents).tangents), self.smooth)
-        calls = all_calls(self.model, self.targets, batch, self.reduce)
+        batch = self.along(tangents, held).batch(x)
+        calls = all_calls(self.model, self.targets, batch, self.reduce, self.fixed)
         found = [(target, *pair) for target in self.targets for pair in call_keys(target, len(calls[target.name]))]
         if not found:
             raise errors.CaptureError("no module that matches is called when the model runs")
@@ -158,7 +207,7 @@ class Layers:
         half = len(x) // 2
         again = host(self(x))
         # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
-        part = host(self.along(None if tangents is None else tangents[half:])(x[half:]))
+        part = host(self.along(tangents, held, slice(half, None))(x[half:]))
         begin = 0
         for key, first in zip(self.keys, firsts, strict=True):
             columns = slice(begin, begin + first.shape[1])
@@ -182,5 +231,6 @@ def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> Non
     if not np.allclose(y[len(y) - len(part) :], part, rtol=0, atol=precision**0.5 * size, equal_nan=True):
         raise errors.CaptureError(
             f"{what} of a sample depends on which other samples are in its batch (batch "
-            "normalisation without running statistics? batch_first=False?), so it has no derivatives of its own"
+            "normalisation without running statistics? batch_first=False? ranges of quantised values told from the batch?), so "
+            "it has no derivatives of its own"
         )

@@ -33,7 +33,13 @@ class Target(NamedTuple):
 
 def resolve(model: torch.nn.Module, layers: str | Iterable[str]) -> list[Target]:
     """Turn names and patterns into targets, in the order asked, each once."""
-    named = dict(model.named_modules(remove_duplicate=False))
+    import torch
+
+    every = dict(model.named_modules(remove_duplicate=False))
+    scripted = {
+        name.removeprefix("script.") for name, module in every.items() if isinstance(module, torch.jit.ScriptModule)
+    }
+    named = {name: module for name, module in every.items() if not isinstance(module, torch.jit.ScriptModule)}
     targets: dict[tuple[str, int | None], Target] = {}
     for asked in _asked(layers):
         base, call = asked, None
@@ -41,6 +47,10 @@ def resolve(model: torch.nn.Module, layers: str | Iterable[str]) -> list[Target]
             base, call = parts[1], int(parts[2])
         strict = base in named
         names = [base] if strict else [name for name in named if name and fnmatch.fnmatchcase(name, base)]
+        if not names and base in scripted:
+            raise errors.CaptureError(
+                f"{say(base)} is TorchScript, whose modules cannot be listened to; take the module that it was made of"
+            )
         if not names:
             close = difflib.get_close_matches(base, [name for name in named if name], n=5, cutoff=0.4)
             raise errors.LayerError(

@@ -18,6 +18,7 @@ from diffeo.networks.batches import (
     as_tensor,
     bad_rows,
     check_smooth,
+    count,
     host,
     raise_non_finite,
     sample_set,
@@ -25,7 +26,7 @@ from diffeo.networks.batches import (
 )
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
-from diffeo.networks.model_state import checked_model, failures_named, prepared
+from diffeo.networks.model_state import alternatives, checked_model, failures_named, prepared, say_way
 from diffeo.networks.reduction import Reduce, check_reduce, rule_for
 from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
 from diffeo.observation.how_measured import MeasureOptions
@@ -211,8 +212,8 @@ def measure(
     Raises
     ------
     CaptureError
-        Random outputs, outputs that mix samples, derivatives that are all zero or contradict differences, networks that
-        fail (module and rows are named).
+        Random outputs, outputs that mix samples, derivatives that are all zero, networks that fail (module and rows are
+        named).
     DataTypeError, ShapeError, ParameterError, NonFiniteError, LayerError
         Inputs, tangents or parameters that cannot be used, non-finite results (layer, rows and number named).
 
@@ -221,7 +222,7 @@ def measure(
     PiecewiseLinearWarning
         Jacobians were asked for, and the layer is computed with rectifiers, max pooling or the like.
     ForwardModeWarning
-        An operator has no forward-mode rule; reverse mode was used.
+        Forward mode fails, or contradicts differences: reverse mode was used, or differences where that does, too.
     PrecisionWarning
         Some of it is computed in half precision.
     """
@@ -265,22 +266,22 @@ def measured_layers(
     scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)
     check_reduce(recipe.reduce, [target.name for target in targets])
-    samples = Samples(inputs, recipe.tangents(inputs) if callable(recipe.tangents) else recipe.tangents)
+    samples = Samples.of(inputs, recipe.tangents(inputs) if callable(recipe.tangents) else recipe.tangents)
     check_samples(samples, recipe.covariances, batch_size)
     if smooth is not None:
         batch_size = max(1, batch_size // N_COPIES)
     with prepared(model, recipe.device) as (place, dtype), bar_of(inputs, recipe.verbose) as bar:
-        chosen = Layers(model, targets, place, dtype or as_tensor(inputs[:1]).dtype, recipe.reduce, smooth)
+        own = dtype or as_tensor(samples.inputs[:1]).dtype
+        chosen = Layers(model, targets, place, own, recipe.reduce, smooth)
+        chosen.form = None if samples.named is None else samples.named.form
+        widths = _tried(chosen, samples, alternatives(model, dtype, own, batch_size, len(samples)))
         _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
         say_cost(smooth)
-        _, trial, directions = next(samples.blocks(TRIAL_ROWS))
-        with failures_named(model, 0, len(trial)):
-            widths = chosen.try_out(trial, directions)
         numbers = _neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
         chosen.neurons = [*numbers]
         bursts = recipe.covariances == "bursts"
         if bursts and scale is None:
-            scale = auto_scale(samples, batch_size)
+            scale = auto_scale(samples, batch_size, chosen.dtype)
         if scale is None:
             found = measure_jacobians(chosen, samples, batch_size, bar)
         else:
@@ -303,6 +304,25 @@ def measured_layers(
         return measured
 
 
+def _tried(layers: Layers, samples: Samples, ways: Iterable[tuple[torch.dtype | None, int | None]]) -> list[int]:
+    """Try the layers out, in the first way in which the network runs; return their widths."""
+    own, failure = layers.dtype, None
+    block, trial, directions = next(samples.blocks(TRIAL_ROWS))
+    for dtype, layers.fixed in ways:
+        layers.dtype = dtype or own
+        try:
+            widths = layers.try_out(trial, directions, samples.held(block))
+        except (errors.DiffeoError, MemoryError):
+            raise
+        except Exception as error:
+            failure = failure or error
+            continue
+        say_way(dtype, layers.fixed)
+        return widths
+    with failures_named(layers.model, 0, len(trial)):
+        raise failure or AssertionError("there is one way, at least")
+
+
 def check_measured(measured: Measurement) -> None:
     """Refuse a measurement with NaN or infinity, or with derivatives that are all zero."""
     what = say(measured.layer or "")
@@ -310,7 +330,10 @@ def check_measured(measured: Measurement) -> None:
     bad = np.unique(np.concatenate([bad_rows(values) for values in arrays]))
     raise_non_finite({what: bad}, len(measured.points))
     if measured.jacobians is not None and not measured.jacobians.any():
-        raise errors.CaptureError(f"{what} does not depend on the input: all its derivatives are zero")
+        raise errors.CaptureError(
+            f"{what} does not depend on the input: all its derivatives are zero (of a network with quantised activations they "
+            "always are: take covariances='bursts' with a scale wider than its steps)"
+        )
 
 
 def one_layer(model: Any, layer: str | None) -> str:
@@ -340,10 +363,9 @@ def _neurons_of(keys: list[str], widths: list[int], neurons: Any, rng: Any) -> l
 
 def bar_of(inputs: Any, verbose: bool) -> Any:
     """A bar of samples; without an end if the inputs are an iterable of batches."""
-    import torch
     from tqdm import tqdm
 
-    total = len(inputs) if isinstance(inputs, (np.ndarray, torch.Tensor)) and inputs.ndim else None
+    total = count(inputs)
     if verbose and in_notebook():
         return NotebookBar("capture", total, "sample")
     return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)

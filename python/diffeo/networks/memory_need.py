@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +12,11 @@ from numpy.typing import NDArray
 from diffeo import errors
 from diffeo.networks.batches import Batch
 from diffeo.networks.hooks import TRIAL_ROWS
+from diffeo.networks.looking.operators import counted
 
 # Rows that differ by more than this share of their size when others leave the batch depend on these. Rounding is below it
 # also in bfloat16.
 MIXED = 0.02
-
-_logger = logging.getLogger("diffeo")
 
 Outputs = Callable[[Batch], dict[str, NDArray[Any]]]
 
@@ -39,16 +36,8 @@ def tried(outputs: Outputs, batch: Batch, say: Callable[[str], str]) -> Need:
     # The later half: what runs along the samples by mistake, as if they were time, goes from the first to the last.
     half = few.rows(few.size // 2, few.size)
     size = half.size
-    try:
-        with _counting() as at_few:
-            found = outputs(few.rows(0, few.size))
-        with _counting() as at_half:
-            part = outputs(half)
-    except errors.CaptureError as error:
-        if error.__cause__ is None:  # not the network failed, but what it gives is not usable
-            raise
-        _logger.info("a trial on %d rows failed, so that nothing is known of memory: %s", few.size, error)
-        return Need(0.0, 0.0, 0)
+    found, at_few = counted(lambda: outputs(few.rows(0, few.size)))
+    part, at_half = counted(lambda: outputs(half.rows(0, size)))
     mixing = [say(key) for key, values in found.items() if key in part and not _alike(values[-size:], part[key])]
     if mixing:
         errors.warn(
@@ -56,12 +45,14 @@ def tried(outputs: Outputs, batch: Batch, say: Callable[[str], str]) -> Need:
             "normalisation without running statistics? batch_first=False?); they change with batch_size",
             errors.DiffeoWarning,
         )
-    slope = (at_few.bytes - at_half.bytes) / (few.size - size) if few.size > size else float(at_few.bytes)
-    inputs = sum(value.nbytes for value in few.positional) / few.size
+    # Where operators let nobody count them, only what comes and goes is known.
+    at_few, at_half = (at_few, at_half) if at_few is not None and at_half is not None else (0, 0)
+    slope = (at_few - at_half) / (few.size - size) if few.size > size else float(at_few)
+    inputs = sum(value.nbytes for value in few.arrays()) / few.size
     kept = sum(values.shape[1] * values.itemsize for values in found.values())
     # Of the inputs a copy and one in the dtype of the network; of both the test for NaN, a byte a number.
     tests = sum(values.shape[1] for values in found.values()) + inputs
-    return Need(max(0.0, at_few.bytes - slope * few.size), slope + 2 * inputs + tests, kept)
+    return Need(max(0.0, at_few - slope * few.size), slope + 2 * inputs + tests, kept)
 
 
 def _alike(whole: NDArray[Any], part: NDArray[Any]) -> bool:
@@ -87,34 +78,3 @@ def rows_within(limit: int, needs: list[Need], total: int, *, keeps: bool) -> in
         f"{max(need.constant + need.per_row for need in needs) / 2**30:.3g} GiB, above the limit of {limit / 2**30:.3g} GiB; "
         f"{advice}reduce=, fewer layers, or a larger max_memory"
     )
-
-
-class _Bytes:
-    bytes = 0
-
-
-@contextmanager
-def _counting() -> Iterator[_Bytes]:
-    """Count the bytes of all that operators of torch return anew."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    total = _Bytes()
-
-    def storages(values: Any) -> dict[int, int]:
-        found = [leaf.untyped_storage() for leaf in tree_leaves(values) if hasattr(leaf, "untyped_storage")]
-        return {storage.data_ptr(): storage.nbytes() for storage in found}
-
-    class Count(TorchDispatchMode):  # type: ignore[misc]  # torch is untyped here
-        _should_skip_dynamo = classmethod(
-            lambda cls: False
-        )  # nothing is compiled; without this torch loads its compiler
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            read = storages((args, kwargs))
-            total.bytes += sum(size for place, size in storages(result).items() if place not in read)
-            return result
-
-    with Count():
-        yield total

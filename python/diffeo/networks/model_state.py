@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from diffeo import errors
+from diffeo.networks.looking.operators import uncompiled
 
 if TYPE_CHECKING:
     import torch
@@ -55,12 +56,25 @@ def checked_model(model: Any) -> torch.nn.Module:
     tensors = [*model.parameters(), *model.buffers()]
     if any(torch.nn.parameter.is_lazy(tensor) for tensor in tensors):
         raise errors.CaptureError("the model has lazy parameters without a shape: run it on one batch first")
-    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
-        raise errors.CaptureError(
-            f"the model is TorchScript ({type(model).__name__}), whose modules cannot be listened to; take the module it was "
-            "made of"
-        )
+    if isinstance(model, torch.jit.ScriptModule):
+        _logger.info("the model is TorchScript, of which only the output can be heard")
+        model = _wrapped(model)
     return model
+
+
+def _wrapped(script: torch.nn.Module) -> torch.nn.Module:
+    """A module around one of TorchScript, which takes no hooks itself."""
+    import torch
+
+    class Scripted(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
+        def __init__(self) -> None:
+            super().__init__()
+            self.script = script
+
+        def forward(self, *inputs: Any, **named: Any) -> Any:
+            return self.script(*inputs, **named)
+
+    return Scripted().train(script.training)
 
 
 @contextmanager
@@ -105,7 +119,7 @@ def _prepared(model: torch.nn.Module, device: Any) -> Iterator[tuple[torch.devic
         with torch.inference_mode(False), torch.no_grad(), _eager(model):
             if moved:
                 model.to(place)
-            model.eval()
+            _evaluating(model)
             # The fast path of nn.TransformerEncoder goes past its modules, and hands nested tensors on where there is padding.
             mha.set_fastpath_enabled(False)
             yield place, dtype
@@ -121,6 +135,41 @@ def _forget_hooks(model: torch.nn.Module) -> None:
                 module._forward_hooks.pop(key, None)
 
 
+def alternatives(
+    model: torch.nn.Module, dtype: torch.dtype | None, own: torch.dtype, *sizes: int
+) -> Iterator[tuple[torch.dtype | None, int | None]]:
+    """Ways to run a model, the usual first: the dtype to cast inputs to, and the number of rows that a batch must have.
+
+    Where no parameter has a dtype (quantised networks), double precision may be too much. Networks that were exported or
+    traced for batches of one size take no others: that size, if the graph tells it, or one of `sizes` is tried.
+    """
+    import torch
+
+    dtypes = [dtype] if dtype is not None or own != torch.float64 else [None, torch.float32]
+    nodes = getattr(getattr(model, "graph", None), "nodes", ())
+    arguments = [node.meta.get("val") for node in nodes if getattr(node, "op", "") == "placeholder"]
+    told = [len(value) for value in arguments if getattr(value, "ndim", 0) and isinstance(value.shape[0], int)]
+    for rows in dict.fromkeys([None, *told, *sizes]):
+        for kind in dtypes:
+            yield kind, rows
+
+
+def say_way(dtype: torch.dtype | None, rows: int | None) -> None:
+    """Say in which of the `alternatives` a model runs, where it is not the usual one."""
+    if rows is not None:
+        _logger.info("the network runs on batches of %d rows only; shorter ones are filled up", rows)
+    if dtype is not None:
+        _logger.info("inputs are cast to %s", dtype)
+
+
+def _evaluating(model: torch.nn.Module) -> None:
+    """Put the model into eval mode, as far as it knows one."""
+    try:
+        model.eval()
+    except NotImplementedError:  # of torch.export: the graph is fixed, in the mode in which it was exported
+        _logger.info("%s has no eval mode; it is run as it is", type(model).__name__)
+
+
 @contextmanager
 def _eager(model: torch.nn.Module) -> Iterator[None]:
     """Run compiled modules inside the model as they are: their own modules cannot be heard otherwise."""
@@ -130,18 +179,20 @@ def _eager(model: torch.nn.Module) -> Iterator[None]:
         wraps = isinstance(getattr(module, "_orig_mod", None), torch.nn.Module)
         return wraps or getattr(module, "_compiled_call_impl", None) is not None
 
-    stance = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    if stance is None or not any(is_compiled(module) for module in model.modules()):
+    if not any(is_compiled(module) for module in model.modules()):
         yield
         return
     _logger.info("the model holds compiled modules; they are run as they are")
-    with stance("force_eager"):
+    with uncompiled():
         yield
 
 
 @contextmanager
 def failures_named(model: torch.nn.Module, first: int, size: int) -> Iterator[None]:
-    """Turn what the model raises on `size` rows from `first` into a CaptureError that says where it was raised."""
+    """Turn what the model raises on `size` rows from `first` into a CaptureError that says where it was raised.
+
+    What was raised outside of the model is not its error, and passes (but for a lack of memory, of which a batch is the cause).
+    """
     try:
         yield
     except (errors.DiffeoError, MemoryError):
@@ -149,19 +200,25 @@ def failures_named(model: torch.nn.Module, first: int, size: int) -> Iterator[No
     except Exception as error:
         import torch
 
-        advice = "; lower batch_size" if isinstance(error, torch.OutOfMemoryError) else ""
+        full = isinstance(error, torch.OutOfMemoryError)
+        raiser = _raiser(model, error)
+        if raiser is None and not full:
+            raise
         raise errors.CaptureError(
-            f"{_raiser(model, error)} fails on rows {first} to {first + size - 1}: {type(error).__name__}: {error}{advice}"
+            f"{raiser or type(model).__name__} fails on rows {first} to {first + size - 1}: {type(error).__name__}: {error}"
+            f"{'; lower batch_size' if full else ''}"
         ) from error
 
 
-def _raiser(model: torch.nn.Module, error: BaseException) -> str:
-    """The innermost module of the model that the exception came through, in words."""
+def _raiser(model: torch.nn.Module, error: BaseException) -> str | None:
+    """The innermost module of the model that the exception came through, in words; None if it came through none."""
     names = {id(module): name for name, module in model.named_modules()}
-    found, trace = model, error.__traceback__
+    found, trace = None, error.__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         found = owner if id(owner) in names else found
         trace = trace.tb_next
+    if found is None:
+        return None
     name = names[id(found)]
     return f"{type(model).__name__}, in its module {name!r} ({type(found).__name__})," if name else type(model).__name__

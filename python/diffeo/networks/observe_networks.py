@@ -71,8 +71,9 @@ def observe(
     Parameters
     ----------
     model : torch.nn.Module
-    inputs : array_like or torch.Tensor of shape (n, ...)
-        Points of the common domain.
+    inputs : array_like or torch.Tensor of shape (n, ...), or mapping of str to these
+        Points of the common domain. A mapping goes to the arguments of these names: what is floating there varies (all of it
+        together is the input), and integers, masks and single values are held.
     layer : str, optional
         Dotted module name, with ":k" for the k-th call of a module that is called several times; None is the output.
     reduce : {None, "mean", "first", "last"}, callable, or mapping of layers to these
@@ -95,7 +96,7 @@ def observe(
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
     tangents : array_like of shape (n, ..., d), or callable, optional
         Orthonormal directions of the input set at each sample, where it fills only a d-dimensional set. A callable makes
-        them of inputs (k, ...), as `refine` needs it.
+        them of inputs (k, ...), as `refine` needs it. Of a mapping of inputs a mapping, without what does not change.
     dim : int, optional
         Intrinsic dimension; see the constructors of `Observation`.
     noise : float or array_like of shape (n,), optional
@@ -285,6 +286,10 @@ def refined(
     """What `observe` measures with ``refine=n``, and the observation that it makes."""
     _check_shrinkage(recipe, shrinkage)
     left = integer(n, "refine", 1)
+    if isinstance(inputs, Mapping):
+        raise errors.ParameterError(
+            "refine= adds inputs to one array of them; a mapping of arguments is observed as it is"
+        )
     if noise is not None and np.ndim(noise) > 0:
         raise errors.ParameterError("inputs are added: give one noise= for all, not one for each of those given")
     if recipe.tangents is not None and not (callable(recipe.tangents) and between is not None):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, dense
 from diffeo._support.memory import memory_limit
-from diffeo.networks.batches import bad_rows, check_dense, host, raise_non_finite, some_of
-from diffeo.networks.derivatives import Differentiator, check_derivative, operators_used
+from diffeo.networks.batches import NamedInputs, bad_rows, check_dense, host, raise_non_finite, some_of
+from diffeo.networks.derivatives import Differentiator
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import say
+from diffeo.networks.looking.operators import operators_used
 from diffeo.networks.model_state import failures_named
 
 if TYPE_CHECKING:
@@ -26,14 +27,34 @@ _MAX_IDENTITY = 64
 _ORTHONORMALITY = 1e-6
 # Bursts this small a part of the spread of the inputs see little curvature, and are far above rounding.
 _AUTO_SCALE = 0.02
+# In half precision they may be this large, no more; smaller than so many units of rounding they are lost in any.
+_LARGEST_SCALE, _LEAST_SCALE = 0.1, 16
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs (n, ...) and tangents (n, ..., d) or None, read block by block in float64."""
+    """Inputs (n, ...) and tangents (n, ..., d) or None, read block by block in float64.
+
+    Of inputs by name (`named`) those that vary stand side by side, (n, p).
+    """
 
     inputs: Any
     tangents: Any
+    named: NamedInputs | None = None
+
+    @classmethod
+    def of(cls, inputs: Any, tangents: Any) -> Samples:
+        """Samples of a set (`sample_set`), with tangents in its form: arrays of any kind, or a mapping to these."""
+        if isinstance(inputs, NamedInputs):
+            along = None if tangents is None else inputs.flat_tangents(tangents)
+            return cls(inputs.flat(), along, inputs)
+        if isinstance(tangents, Mapping):
+            raise errors.DataTypeError("tangents are a mapping only where inputs are one")
+        return cls(inputs, tangents if tangents is None or hasattr(tangents, "detach") else dense(tangents, "tangents"))
+
+    def held(self, rows: Any) -> dict[str, Any]:
+        """Arguments of the network that do not vary, at some rows."""
+        return {} if self.named is None else self.named.held(rows)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -122,9 +143,9 @@ def measure_jacobians(
             tangents = layers.send(directions)
         with failures_named(layers.model, block.start, len(x)):
             if block.start == 0:
-                layers.along(None if directions is None else directions[:TRIAL_ROWS])
+                layers.along(directions, samples.held(block), slice(TRIAL_ROWS))
                 _check_smooth(layers, x[:TRIAL_ROWS], tangents[:TRIAL_ROWS], differentiate)
-            layers.along(directions)
+            layers.along(directions, samples.held(block))
             y, derivatives = differentiate(x, tangents)
         found = found or [
             (np.empty((len(samples), m)), np.empty((len(samples), m, samples.n_directions)))
@@ -149,12 +170,9 @@ def measure_bursts(
     bar: Any,
 ) -> list[tuple[FloatArray, FloatArray]]:
     """Points (n, m) and bursts (n, K, m) of each layer; the deviates are drawn row by row, whatever the batches."""
-    import torch
-
-    precision = float(torch.finfo(layers.dtype).eps)
     found: list[tuple[FloatArray, FloatArray]] = []
     for block, x, tangents in samples.blocks(max(1, batch_size // n_bursts)):
-        if scale < 16 * precision * np.abs(x).max():
+        if scale < _LEAST_SCALE * _precision(layers.dtype) * np.abs(x).max():
             raise errors.ParameterError(
                 f"scale={scale:g} is lost in the rounding of {layers.dtype}; cast the model or raise it"
             )
@@ -166,15 +184,15 @@ def measure_bursts(
         moved = (x[:, None] + change).reshape(-1, *x.shape[1:])
         with failures_named(layers.model, block.start, len(x)):
             if block.start == 0:
-                layers.along(None if tangents is None else tangents[:TRIAL_ROWS])
+                layers.along(tangents, samples.held(block), slice(TRIAL_ROWS))
                 seen = operators_used(layers, layers.send(x[:TRIAL_ROWS]))
                 _warn_of_half_precision([say(key) for key in layers.keys], seen.half)
             parts = []
             for k in range(0, len(moved), batch_size):
                 few = moved[k : k + batch_size]
-                layers.along(None if tangents is None else tangents[np.arange(k, k + len(few)) // n_bursts])
+                layers.along(tangents, samples.held(block), np.arange(k, k + len(few)) // n_bursts)
                 parts.append(host(layers(layers.send(few))))
-            y = host(layers.along(tangents)(layers.send(x)))
+            y = host(layers.along(tangents, samples.held(block))(layers.send(x)))
         around = np.concatenate(parts).reshape(len(x), n_bursts, -1)
         found = found or [
             (np.empty((len(samples), m)), np.empty((len(samples), n_bursts, m)))
@@ -202,8 +220,16 @@ def _widths(layers: Layers, samples: Samples, per_neuron: int) -> list[int]:
     return widths
 
 
-def auto_scale(samples: Samples, batch_size: int) -> float:
+def _precision(dtype: torch.dtype) -> float:
+    import torch
+
+    return float(torch.finfo(dtype).eps)
+
+
+def auto_scale(samples: Samples, batch_size: int, dtype: torch.dtype) -> float:
     """0.02 sqrt(V / p): V the sum of the variances of the input's coordinates, p the number of directions.
+
+    In half precision as much more as it takes to be above the rounding of the inputs, if that is still small.
 
     Without tangents p is the input size and this is 0.02 of the rms spread. With d tangents p = d: the same
     total variance is then spread over d directions, as it is on a d-dimensional set.
@@ -213,11 +239,12 @@ def auto_scale(samples: Samples, batch_size: int) -> float:
     scale = _AUTO_SCALE * float(np.sqrt(variance / samples.n_directions))
     if not scale > 0:
         raise errors.ParameterError("the inputs are all equal, so no scale can be chosen for bursts; give scale")
-    return scale
+    least = _LEAST_SCALE * _precision(dtype) * max(float(np.abs(x).max()) for _, x, _ in samples.blocks(batch_size))
+    return max(scale, least) if least <= scale * _LARGEST_SCALE / _AUTO_SCALE else scale
 
 
 def _check_smooth(layers: Layers, x: torch.Tensor, tangents: torch.Tensor, differentiate: Differentiator) -> None:
-    """Warn of operators with kinks; without any, make sure that the derivatives are those of the network."""
+    """Warn of operators with kinks, and leave out what gives other derivatives than the network has."""
     kinked: dict[str, list[str]] = {}
     half: dict[str, None] = {}
     for k, key in enumerate(layers.keys):
@@ -236,9 +263,8 @@ def _check_smooth(layers: Layers, x: torch.Tensor, tangents: torch.Tensor, diffe
             errors.PiecewiseLinearWarning,
         )
     _warn_of_half_precision([say(key) for key in layers.keys], half)
-    # Central differences across kinks (ties in pooling), or of three digits, would prove nothing.
-    if not kinked and not half:
-        check_derivative(layers, x, tangents, differentiate(x, tangents)[1])
+    if not half:  # differences of three digits would prove nothing
+        differentiate.settle(x, tangents, kinked=bool(kinked))
 
 
 def _warn_of_half_precision(names: list[str], dtypes: Iterable[str]) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import sys
 from typing import Any
 
 from diffeo import errors
+
+_logger = logging.getLogger("diffeo")
+
+# What DataParallel, DistributedDataParallel, torch.compile, FSDP and averages of weights put into names.
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 def load_network(specification: str, weights: str | os.PathLike[str], dtype: str | None = None) -> Any:
@@ -96,8 +102,9 @@ def _read_weights(path: str) -> dict[str, Any]:
 
 
 def _give(network: Any, stored: dict[str, Any], path: str, torch: Any) -> None:
-    """Load strictly: every weight of the network, and nothing else, tied ones once."""
+    """Load strictly: every weight of the network, and nothing else, tied ones once; prefixes of wrappers do not count."""
     own = network.state_dict()
+    stored = _named_alike(stored, own)
     wrong = [
         f"{key} is {tuple(stored[key].shape)}, not {tuple(value.shape)}"
         for key, value in own.items()
@@ -113,6 +120,26 @@ def _give(network: Any, stored: dict[str, Any], path: str, torch: Any) -> None:
         raise errors.InputError(f"{path} is not of this network; {'; '.join(listed)}")
     with torch.no_grad():
         network.load_state_dict(stored, strict=False)
+
+
+def _named_alike(stored: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The weights without the names that wrappers put before or between those of modules, where the network has none such."""
+    if stored.keys() <= own.keys():
+        return stored
+    plain = {_unwrapped(key): key for key in own}
+    # An average of weights says of how many it is one.
+    stored = {key: value for key, value in stored.items() if key != "n_averaged" or key in own}
+    found = {plain.get(_unwrapped(key), key): value for key, value in stored.items()}
+    if len(plain) < len(own) or len(found) < len(stored):  # two would become one
+        return stored
+    _logger.info(
+        "the weights were stored of a wrapped network, or are given to one: module. and _orig_mod. are passed over"
+    )
+    return found
+
+
+def _unwrapped(key: str) -> str:
+    return ".".join(part for part in key.split(".") if part not in WRAPPERS)
 
 
 def _some(keys: list[str]) -> str:

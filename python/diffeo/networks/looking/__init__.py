@@ -1,0 +1,4 @@
+"""Which operators of torch a network uses, and what they take: seen without disturbing them.
+
+In order: operators.
+"""
