@@ -55,6 +55,60 @@ def test_a_gap_in_the_singular_values_is_named_and_proposed():
     assert Observation.from_jacobians(x * sizes, np.broadcast_to(np.diag(sizes), (500, 20, 20)), dim=2).dim == 2
 
 
+def test_a_weak_third_direction_is_named_and_proposed():
+    rng = np.random.default_rng(1)
+    x, turn = rng.random((800, 3)), np.linalg.qr(rng.normal(size=(7, 7)))[0][:3]
+    sizes = np.array([1.0, 0.7, 0.005])
+    # Measurements of their own spread: none is weaker than the others, only a direction is.
+    jacobians = np.broadcast_to(sizes[None, :, None] * turn[None], (800, 3, 7)).transpose(0, 2, 1)
+    with pytest.warns(errors.RankWarning, match=r"dim = 3, but after the first 2 .* give dim=2"):
+        assert Observation.from_jacobians(x * sizes @ turn, jacobians).dim == 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rank_that_changes_over_the_domain_is_mapped(seed):
+    x, turn = square(1500, 2, seed), np.random.default_rng(seed).normal(size=(2, 5))
+    jacobians = np.broadcast_to(turn.T, (1500, 5, 2)).copy()
+    # Two corners; in one of them nothing at all is measured.
+    first, second = (np.linalg.norm(x - corner, axis=1) < 0.15 for corner in ([0.0, 0.0], [1.0, 1.0]))
+    jacobians[first] = jacobians[first][:, :, :1] * [1.0, 2.0]
+    jacobians[second] = 0.0
+    with pytest.warns(errors.RankWarning, match=r"rank 1 on .* %.*rank 0 on .* %.*dim = 2 was taken"):
+        found = Observation.from_jacobians(x @ turn, jacobians).rank_map
+    assert np.array_equal(found.rows(2), np.flatnonzero(~first & ~second))
+    assert np.array_equal(found.rows(1), np.flatnonzero(first))
+    assert np.array_equal(found.rows(0), np.flatnonzero(second))
+    assert found.shares == {2: np.mean(~first & ~second), 1: np.mean(first), 0: np.mean(second)}
+    assert [len(found.places(rank)) for rank in (0, 1)] == [1, 1]
+    lines = str(found).splitlines()
+    assert [line.split(" on ")[0] for line in lines] == ["rank 2", "rank 1", "rank 0"]
+
+
+def test_the_measurement_that_tells_the_rank_is_named_with_its_threshold():
+    x, jacobians, rows = weak_in(0.2)
+    jacobians[x[:, 0] > 0.9, 1, 1] = 0.0
+    with pytest.warns(errors.RankWarning, match="in 2 places"):
+        both = Observation.from_jacobians(x, jacobians).rank_map
+    assert both.border(1) is None
+    assert {len(part) for part in both.places(1)[:2]} == {len(rows), int((x[:, 0] > 0.9).sum())}
+    x, jacobians, rows = weak_in(0.2)
+    with pytest.warns(errors.RankWarning, match=r"where measurement 0 is below 0\.[12]"):
+        one = Observation.from_jacobians(x, jacobians).rank_map
+    column, threshold, below = one.border(1)
+    assert (column, below) == (0, True)
+    assert x[rows, 0].max() < threshold < x[x[:, 0] >= 0.2, 0].min()
+
+
+def test_curvature_of_bursts_is_no_rank():
+    rng = np.random.default_rng(0)
+    x = square(300, 1, 0)
+    curve = lambda t: np.column_stack([np.cos(3.0 * t[..., 0].ravel()), np.sin(3.0 * t[..., 0].ravel())])  # noqa: E731
+    bursts = curve(x[:, None, :] + 0.05 * rng.normal(size=(300, 20, 1))).reshape(300, 20, 2)
+    found = Observation.from_bursts(curve(x), bursts, scale=0.05, dim=1)
+    assert found.rank_map.shares == {1: 1.0}
+    assert found.rank_map.falls(1) == []
+
+
 def test_bursts_along_one_tangent_show_one_dimension():
     torch = pytest.importorskip("torch")
     from diffeo import observe

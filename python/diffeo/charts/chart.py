@@ -16,7 +16,7 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
-from diffeo.charts.halves import split
+from diffeo.charts.halves import split, without_each
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.measurement_noise import denoised, noise_of
 from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
@@ -238,7 +238,7 @@ class Chart(Shown):
             'made with coordinates="auto"'
         )
 
-    def halves(self, kept: IntArray) -> tuple[Half, Half]:
+    def halves(self, kept: IntArray) -> tuple[Part, Part]:
         """Two random halves of the samples as charts of their own, the rows that are `kept` in both; made once."""
         key = ("halves", self.asked == "diffusion")
         made = self._made.get(key)
@@ -246,8 +246,17 @@ class Chart(Shown):
             parts = split(len(self.observation), kept, self.random_state)
             made = (kept, [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in parts])
             self._made[key] = made
-        one, other = (Half(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
+        one, other = (Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
+
+    def without_each(self, groups: int) -> list[Part]:
+        """The samples without each of so many random groups in turn, as charts of their own; made once."""
+        key = ("without", groups, self.asked == "diffusion")
+        if key not in self._made:
+            left = without_each(len(self.observation), groups, self.random_state)
+            self._made[key] = [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in left]
+        made: list[tuple[Chart, IntArray]] = self._made[key]
+        return [Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made]
 
     def halved(self, kept: IntArray, parts: list[tuple[Chart, IntArray]]) -> None:
         """Take halves, and which rows they are, that were made before, rather than make them again."""
@@ -309,8 +318,8 @@ class Chart(Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
-    """Half of the samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
+class Part:
+    """Some of the samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
 
     chart: Chart
     rows: IntArray

@@ -20,9 +20,9 @@ from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_side
 from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
-from diffeo.matching.self_check import GOOD, expected_of
+from diffeo.matching.self_check import GOOD, expected_of, has_halves
 from diffeo.matching.transformation import Transformation
-from diffeo.pairwise.packed import Network, Packed, has_halves, pack, unpack
+from diffeo.pairwise.packed import Network, Packed, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
 from diffeo.verdict.layer_comparison import NOT_MATCHED
 from diffeo.verdict.shown_loss import find_evidence
