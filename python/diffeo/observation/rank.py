@@ -124,11 +124,11 @@ class RankMap:
 
     Examples
     --------
-    >>> import warnings, numpy as np, diffeo
+    >>> import numpy as np, diffeo
     >>> x = np.linspace(0.0, 1.0, 500)[:, None] * [[1.0, 7.0]] % 1.0
     >>> jacobians = np.tile(np.eye(2), (500, 1, 1))
     >>> jacobians[:20, 1] = 0.0
-    >>> with warnings.catch_warnings(action="ignore"):
+    >>> with diffeo.errors.unsaid(diffeo.errors.RankWarning):
     ...     observation = diffeo.Observation.from_jacobians(x, jacobians)
     >>> print(observation.rank_map)
     rank 2 on 96 % of the samples, where measurement 0 is above 0.0391: rows 20, 21, 22, 23, 24 and 475 more
