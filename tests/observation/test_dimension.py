@@ -135,6 +135,68 @@ def test_a_reference_on_a_curved_set_is_fitted_along_its_tangents():
         assert np.median(np.abs(np.log(found.singular_values[:, 0] / slope))) < 0.02
 
 
+def ring(seed, n, noise, off):
+    """Activity of 30 tuned units, noisy by a share of its spread, its (cos, sin) noisy by `off` each, and true slopes."""
+    rng = np.random.default_rng(seed)
+    angle, centres = 2.0 * np.pi * rng.random(n), 2.0 * np.pi * rng.random(30)
+    points = np.exp(3.0 * (np.cos(angle[:, None] - centres) - 1.0))
+    slopes = -3.0 * np.sin(angle[:, None] - centres) * points
+    seen = points + noise * points.std(axis=0).mean() * rng.normal(size=points.shape)
+    return seen, np.column_stack([np.cos(angle), np.sin(angle)]) + off * rng.normal(size=(n, 2)), slopes
+
+
+def slope_errors(found, slopes):
+    """Root-mean-square relative error of the lengths of derivatives, and of their directions."""
+    direction = found.whitening[:, :, 0] / np.linalg.norm(found.whitening[:, :, 0], axis=1, keepdims=True)
+    true = slopes / np.linalg.norm(slopes, axis=1, keepdims=True)
+    length = found.singular_values[:, 0] / np.linalg.norm(slopes, axis=1) - 1.0
+    return np.sqrt((length**2).mean()), np.sqrt(np.mean(1.0 - (direction * true).sum(axis=1) ** 2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("off", [0.0, 0.01, 0.03])
+def test_a_noisy_reference_on_a_curved_set_is_fitted_along_it_over_more_neighbours(seed, off):
+    seen, reference, slopes = ring(seed, 1500, 0.05, off)
+    found = Observation.from_neighbors(seen, reference)
+    assert found.dim == 1
+    assert found.singular_values.shape[1] == 1
+    length, turned = slope_errors(found, slopes)
+    # Over 32 neighbours: 0.04, 0.06 and 0.14.
+    assert length < {0.0: 0.02, 0.01: 0.03, 0.03: 0.05}[off]
+    assert turned < 0.08
+
+
+def test_without_noise_no_more_neighbours_are_taken():
+    seen, reference, slopes = ring(0, 1500, 0.0, 0.0)
+    length, turned = slope_errors(Observation.from_neighbors(seen, reference), slopes)
+    assert length < 0.004
+    assert turned < 0.01
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_thin_strip_is_no_noise_beside_a_curve(seed):
+    """A reference as thick as a noisy one, but measurements depend on what lies across it."""
+    rng = np.random.default_rng(seed)
+    angle, radius = 2.0 * np.pi * rng.random(2000), 1.0 + 0.06 * (rng.random(2000) - 0.5)
+    x = np.column_stack([np.cos(angle), np.sin(angle)]) * radius[:, None]
+    points = np.tanh(x @ rng.normal(size=(2, 8)))
+    found = Observation.from_neighbors(points + 0.001 * rng.normal(size=points.shape), x, dim=2)
+    assert found.singular_values.shape[1] == 2
+
+
+def test_more_neighbours_are_taken_where_they_show_the_same_only():
+    """A reference along which measurements climb a wall: a wide fit would miss it."""
+    rng = np.random.default_rng(3)
+    x = np.sort(rng.random(3000))
+    wall = np.tanh(60.0 * (x - 0.5))
+    points = np.column_stack([x, wall, np.sin(3.0 * x)]) + 0.01 * rng.normal(size=(3000, 3))
+    found = Observation.from_neighbors(points, x[:, None], dim=1)
+    true = np.sqrt(1.0 + (60.0 * (1.0 - wall**2)) ** 2 + (3.0 * np.cos(3.0 * x)) ** 2)
+    ratio = np.log(found.singular_values[:, 0] / true)
+    assert np.abs(np.median(ratio)) < 0.02
+    assert np.quantile(np.abs(ratio), 0.9) < 0.25
+
+
 def test_a_reference_that_fills_its_space_keeps_all_directions():
     x = np.random.default_rng(1).random((1000, 3)) * [1.0, 1.0, 0.5]
     points = np.tanh(x @ np.random.default_rng(2).normal(size=(3, 8)))

@@ -368,7 +368,7 @@ class Observation(Shown):
     ) -> Observation:
         """Build from measurements and reference coordinates in which nearby samples are known.
 
-        J_i is the local least-squares fit of `points` on `reference` over the nearest samples in `reference`.
+        J_i is the local least-squares fit of `points` on `reference` over the nearest samples there, more where noise asks.
 
         Parameters
         ----------
@@ -378,7 +378,8 @@ class Observation(Shown):
             of an angle. Without it, nearest samples in `points` are used, which tell nothing of the stretch: accepted only
             for ``dim=1``, and the unit of length stays unknown.
         n_neighbors : int
-            Samples in each neighbourhood, the sample itself included; at least p + 2.
+            Samples in each neighbourhood, the sample itself included; at least p + 2. Up to sixteen times as many are taken,
+            where noise is more than 1 % of a Jacobian and more neighbours show the same.
         dim : int, optional
             As in `from_bursts`; required (as 1) without a reference.
         noise
