@@ -217,6 +217,19 @@ def test_time_is_no_reference_of_a_path_that_noise_drives(dim):
             Observation.from_neighbors(points + level * rng.normal(size=points.shape), time, dim=1)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_longer_steps_tell_what_noise_of_measurements_hides(seed):
+    """Overdamped motion in two wells; over sixteen samples it moves by less than the noise."""
+    rng = np.random.default_rng(seed)
+    path = np.zeros((6000, 2))
+    for i in range(1, 6000):
+        path[i] = path[i - 1] + 2e-4 * (path[i - 1] - path[i - 1] ** 3) + 0.02 * rng.normal(size=2)
+    points = np.tanh(path @ rng.normal(size=(2, 8)))
+    points += 0.1 * points.std() * rng.normal(size=points.shape)
+    with pytest.raises(errors.InputError, match="diffuse"):
+        Observation.from_neighbors(points, np.arange(6000.0)[:, None], dim=1)
+
+
 @pytest.mark.parametrize("level", [0.0, 0.01, 0.05, 0.2])
 def test_time_is_a_reference_of_a_smooth_path_measured_with_noise(level):
     time = np.sort(np.random.default_rng(0).uniform(0.0, 50.0, 2000))

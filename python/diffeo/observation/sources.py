@@ -31,8 +31,10 @@ from diffeo.observation.shrinkage import noise_argument, noise_variance, without
 from diffeo.observation.whitening import checked_points, whiten
 
 # Squared steps along a path grow with the second power of time where it is smooth, with none where noise was measured, and
-# with about the first, over these lags alike, where noise drives it; where they grow by less than a share, nothing is told.
+# with about the first, over these lags alike, where noise drives it. Where they grow by less than a share, noise of
+# measurements hides it, and longer lags tell: those that the path has many times, while steps are shorter than it is wide.
 LAGS, DIFFUSES, GROWN, FEWEST_STEPS = (2, 4, 8, 16), (0.5, 1.35), 0.1, 200
+LONGER, FEWEST_TIMES, WIDE = (1, 2, 4, 8, 16), 8, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,15 +235,23 @@ def _refuse_diffusion(points: FloatArray, time: FloatArray) -> None:
     path = points[np.argsort(time, kind="stable")]
     spread = path.std(axis=0)
     path = path / np.where(spread > 0.0, spread, np.inf)
-    squares = np.array([((path[lag:] - path[:-lag]) ** 2).sum(axis=1).mean() for lag in LAGS])
-    # Noise of measurements adds the same to all.
-    grown = np.diff(squares)
-    if not (grown > 0.0).all() or grown[-2] < GROWN * squares[-2]:
+    for longer in LONGER:
+        lags = [longer * lag for lag in LAGS]
+        if lags[-1] > len(path) // FEWEST_TIMES:
+            return
+        squares = np.array([((path[lag:] - path[:-lag]) ** 2).sum(axis=1).mean() for lag in lags])
+        # Noise of measurements adds the same to all; steps as long as the path is wide tell nothing.
+        grown = np.diff(squares)
+        if longer > 1 and squares[-1] - squares[0] > WIDE * path.shape[1]:
+            return
+        if (grown > 0.0).all() and grown[-2] >= GROWN * squares[-2]:
+            break
+    else:
         return
     powers = np.diff(np.log2(grown))
     if DIFFUSES[0] < powers.min() and powers.max() < DIFFUSES[1]:
         raise errors.InputError(
-            f"along the reference the points diffuse: what squared steps over {', '.join(map(str, LAGS[:-1]))} and {LAGS[-1]} "
+            f"along the reference the points diffuse: what squared steps over {', '.join(map(str, lags[:-1]))} and {lags[-1]} "
             f"samples have beyond noise of measurements grows with its powers {', '.join(f'{x:.2f}' for x in powers)} (2 for a "
             "smooth path), as on one that noise drives. Time then tells neither which samples have nearby inputs nor a "
             "derivative: give the state of the system as reference, or Jacobians, or bursts from each sample"
