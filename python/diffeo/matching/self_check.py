@@ -9,11 +9,10 @@ import numpy as np
 from scipy.stats import chi2
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import percent
 from diffeo.alignment.linear import displacements, parameters
-from diffeo.charts.chart import Chart, Part
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.periods import nearest_zero
@@ -34,6 +33,13 @@ from diffeo.matching.expected_error import (
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration
+from diffeo.matching.parts.halves_and_groups import (
+    Sides,
+    halves,
+    has_halves,
+    sides_without_halves,
+    without_groups,
+)
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
@@ -42,8 +48,8 @@ COMPARED = 400
 # Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
 # landmarks are about as few as this, by more.
 OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
-# A half with fewer samples than this for each dimension says nothing: such a side is taken without each of some groups in turn.
-FEWEST = 15
+# Sides with more samples than this are not taken by groups, which are eight maps of nearly as many.
+MOST_BY_GROUPS = 3000
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
 # of all cases.
 UNLUCKY = 0.25
@@ -150,89 +156,60 @@ def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
         return _of_pairs(t)
     hopeless = _is_hopeless(t)
     # Parts cannot make it better, or worse: what the landmarks miss is known.
-    parts = [t, t] if hopeless else _parts(problem, t)
+    parts, by_groups = ([t, t], (False, False)) if hopeless else _parts(problem, t)
     n = thread_count(t.n_jobs)
     made, share = [t, *parts], 1.0 if hopeless else AT_LANDMARKS
     noise = max(chart.observation.length_noise for chart in problem.charts)
-    small = [not has_halves(chart) for chart in problem.charts]
-    at_a = _between(t, backward=False) if small[0] else _chosen(t.a)
+    at_a = _between(t, backward=False) if by_groups[0] else _chosen(t.a)
     forward = _field(t, at_a, [one.map.forward(at_a[1], n).values for one in made], noise, share, backward=False)
     if not t.invertible:
         return ExpectedError(forward, None)
-    at_b = _between(t, backward=True) if small[1] else _chosen(t.b)
+    at_b = _between(t, backward=True) if by_groups[1] else _chosen(t.b)
     sent = [one.map.backward(at_b[1], n).values for one in made]
     return ExpectedError(forward, _field(t, at_b, sent, noise, share, backward=True))
 
 
-def has_halves(chart: Chart) -> bool:
-    """Whether the halves of a sample are large enough to say anything."""
-    return len(chart.observation.usable) >= 2 * FEWEST * (chart.dim + 1)
+def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformation], Sides]:
+    """The map made again, in the same way, from two halves of both sides, and which sides are taken by groups instead.
 
-
-def _parts(problem: MatchProblem, t: Transformation) -> list[Transformation]:
-    """The map made again, in the same way, from two halves of both sides; of a small one, without each group in turn."""
+    That is without each group of their samples in turn: small ones, and ones whose halves have no map.
+    """
     # What the whole map takes for wrong, no part takes up again.
     if len(wrong := t.diagnostics.wrong_landmarks):
         problem = problem.without(wrong)
-    small = [not has_halves(chart) for chart in problem.charts]
+    by_groups = (not has_halves(problem.a), not has_halves(problem.b))
+    if not any(by_groups):
+        made, failed = _made(halves(problem), t, 0)
+        if not failed:
+            return made, by_groups
+        by_groups = sides_without_halves(problem, isometric=isinstance(t.map, ByIsometry))
+        if max(len(chart) for chart in problem.charts) > MOST_BY_GROUPS:
+            raise UnknownError(f"half of the samples have no map of this kind ({failed[-1]}); use more samples")
     for name, chart in zip(problem.names, problem.charts, strict=True):
         if len(chart.observation.usable) < GROUPS:
             raise UnknownError(f"side {name} has {len(chart.observation.usable)} samples; use at least {GROUPS}")
+    most = int(WORST * GROUPS)
+    made, failed = _made(without_groups(problem, by_groups), t, most)
+    if len(failed) > most:
+        sides = zip(problem.names, problem.charts, by_groups, strict=True)
+        few = [f"side {name} has {len(chart.observation.usable)} samples" for name, chart, one in sides if one]
+        why = f"and an eighth fewer have no map of this kind ({failed[-1]}); use more samples"
+        raise UnknownError(f"{' and '.join(few)}, {why}")
+    return made, by_groups
+
+
+def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:
+    """The map made again from each part, and why not from others; given up when that are more than `most`."""
     made, failed = list[Transformation](), list[Exception]()
-    for part in _without_groups(problem, small) if any(small) else _halves(problem):
+    for part in parts:
         try:
             with errors.unsaid(errors.DiffeoWarning):
                 made.append(_made_alike(part, t))
         except (errors.DiffeoError, RuntimeError, np.linalg.LinAlgError) as error:  # a check refuses no map
             failed.append(error)
-        if len(failed) > (int(WORST * GROUPS) if any(small) else 0):
-            raise UnknownError(_without_parts(problem, small, failed[-1])) from failed[-1]
-    return made
-
-
-def _without_parts(problem: MatchProblem, small: list[bool], error: Exception) -> str:
-    """Why nothing is known where parts of the samples have no map."""
-    if not any(small):
-        return f"half of the samples have no map of this kind ({error}); use more samples"
-    sides = zip(problem.names, problem.charts, small, strict=True)
-    few = [f"side {name} has {len(chart.observation.usable)} samples" for name, chart, one in sides if one]
-    return f"{' and '.join(few)}, and an eighth fewer have no map of this kind ({error}); use more samples"
-
-
-def _halves(problem: MatchProblem) -> Iterator[MatchProblem]:
-    """The problem of each half of each side; landmarks that are samples belong to both."""
-    pairs = problem.landmarks
-    rows: list[IntArray] = [np.empty(0, dtype=np.int64)] * 2
-    if pairs is not None and pairs.rows is not None:
-        rows = [np.unique(pairs.rows[:, side]) for side in (0, 1)]
-    for number in (0, 1):
-        yield _of_parts(problem, [chart.halves(kept)[number] for chart, kept in zip(problem.charts, rows, strict=True)])
-
-
-def _without_groups(problem: MatchProblem, small: list[bool]) -> Iterator[MatchProblem]:
-    """The problem without each group of the samples of small sides in turn, and with one half of a large one."""
-    # Landmarks that are samples are given by their measurements: of a small side they would be most.
-    if problem.landmarks is not None:
-        problem = replace(problem, landmarks=replace(problem.landmarks, rows=None))
-    none = np.empty(0, dtype=np.int64)
-    for number in range(GROUPS):
-        sides = [
-            chart.without_each(GROUPS)[number] if is_small else chart.halves(none)[number % 2]
-            for chart, is_small in zip(problem.charts, small, strict=True)
-        ]
-        yield _of_parts(problem, sides)
-
-
-def _of_parts(problem: MatchProblem, sides: list[Part]) -> MatchProblem:
-    """The problem of some samples of each side."""
-    a, b = sides
-    pairs, values = problem.landmarks, problem.observables
-    if pairs is not None and pairs.rows is not None:
-        found = [np.searchsorted(part.rows, pairs.rows[:, side]) for side, part in enumerate(sides)]
-        pairs = replace(pairs, rows=np.column_stack(found))
-    if values is not None:
-        values = values[0][a.rows], values[1][b.rows]
-    return replace(problem, a=a.chart, b=b.chart, landmarks=pairs, observables=values, check=False, is_half=True)
+        if len(failed) > most:
+            break
+    return made, failed
 
 
 def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:

@@ -16,7 +16,7 @@ from diffeo.files.container import Content, decode, encode
 from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import holds
-from diffeo.matching.self_check import has_halves
+from diffeo.matching.parts.halves_and_groups import has_halves
 
 # An array rather than bytes: joblib maps large ones into the memory of its processes, and sends each to a cluster once.
 Packed = NDArray[np.uint8]

@@ -19,8 +19,9 @@ from diffeo.family.cells import Cell, cell_of, refused
 from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
 from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.pairs import Pairs
+from diffeo.matching.parts.halves_and_groups import has_halves
 from diffeo.matching.problem import MatchProblem
-from diffeo.matching.self_check import GOOD, expected_of, has_halves
+from diffeo.matching.self_check import GOOD, expected_of
 from diffeo.matching.transformation import Transformation
 from diffeo.pairwise.packed import Network, Packed, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
