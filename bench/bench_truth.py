@@ -158,7 +158,7 @@ def hinged_charts(name: str, size: Size) -> Row:
 @row("wrong landmarks")
 def wrong(name: str, size: Size) -> Row:
     """Landmarks of which some are wrong: named, and the error beside that without them."""
-    found = wrong_landmarks(20, 0) if size is FULL else wrong_landmarks(2, 0, networks=2, samples=600, steps=50)
+    found = wrong_landmarks(8, 0) if size is FULL else wrong_landmarks(2, 0, networks=2, samples=600, steps=50)
     draws = [one for part in found.values() for one in part]
     right = np.mean([one.missed == 0 and one.falsely == 0 for one in draws])
     ratios = [one.error / max(one.without, np.finfo(float).tiny) for one in draws]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, load, match, relative_error
-from diffeo.matching import self_check
+from diffeo.matching.expected_error import of_halves
 from support.domains import sphere
 from support.pairs import NEW, THREE, at, both_errors, maps, observations
 from support.samples import smooth_map, square
@@ -129,12 +129,42 @@ def test_landmark_rows_belong_to_both_halves():
     assert set(one.rows) | set(other.rows) == set(range(700))
 
 
+def test_groups_are_left_out_once_for_a_chart():
+    chart = embed(observations(n=60)[0])
+    parts = chart.without_each(8)
+    left = [np.setdiff1d(np.arange(60), part.rows) for part in parts]
+    assert np.array_equal(np.sort(np.concatenate(left)), np.arange(60))
+    assert {len(rows) for rows in left} == {7, 8}
+    assert all(a.chart._made is b.chart._made for a, b in zip(parts, chart.without_each(8), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+@pytest.mark.parametrize(("n_a", "n_b"), [(700, 50), (60, 60), (20, 700)])
+def test_small_samples_have_an_expected_error(n_a, n_b):
+    marks = at(maps(1), square(4, seed=1))
+    found = match(observations(1, n_a)[0], observations(1, n_b)[1], landmarks=marks)
+    known = (found.diagnostics.expected_error, found.diagnostics.expected_error_back)
+    for told, true in zip(known, both_errors(found, maps(1), NEW), strict=True):
+        assert true / 2 < told < 5 * true
+    assert found.predicted_error(marks[0]).shape == (4,)
+
+
+def test_landmarks_that_are_most_of_a_small_sample_do_not_hide_its_error():
+    (a, _), x = maps(), square(40, seed=3)
+    small = Observation.from_jacobians(*a(x))
+    other = maps()[1](np.vstack([x[:30], square(1000, seed=4)]))
+    found = match(small, Observation.from_jacobians(*other), landmarks=np.column_stack([np.arange(30)] * 2))
+    forward, backward = both_errors(found, maps(), NEW)
+    assert forward / 2 < found.diagnostics.expected_error < 5 * forward
+    assert backward / 2 < found.diagnostics.expected_error_back < 5 * backward
+
+
 def test_too_few_samples_are_a_problem_and_no_refusal():
-    found = match(*observations(n=60), landmarks=at(maps(), THREE))
+    found = match(*observations(n=7), landmarks=at(maps(), THREE))
     assert found.diagnostics.expected_error is None
     assert found.expected is None
     assert any(
-        "the error of this map is not known: side A has 60 samples" in text for text in found.diagnostics.problems
+        "the error of this map is not known: side A has 7 samples" in text for text in found.diagnostics.problems
     )
     with pytest.raises(errors.InputError, match="the error of this map is not known"):
         found.predicted_error(at(maps(), NEW)[0])
@@ -226,8 +256,8 @@ def test_errors_that_halves_share_are_seen_where_the_whole_differs():
     places = np.linspace(0.0, 1.0, 50)[:, None]
     whole = np.zeros((50, 2))
     shared = np.full((50, 2), 0.3)
-    found = self_check._of_halves(whole, shared, shared + 1e-4, places, 0.5)
+    found = of_halves(whole, shared, shared + 1e-4, places, 0.5)
     # The whole stands alone: its own error may be all of the difference.
     np.testing.assert_allclose(found, 0.18, rtol=1e-2)
-    apart = self_check._of_halves(whole, shared, -shared, places, 0.5)
+    apart = of_halves(whole, shared, -shared, places, 0.5)
     np.testing.assert_allclose(apart, 0.5**2 * 0.5 * 0.72, rtol=1e-12)

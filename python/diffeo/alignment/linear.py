@@ -171,6 +171,33 @@ def align_diffusion(coordinates_a: FloatArray, coordinates_b: FloatArray, names:
     return best
 
 
+def parameters(alignment: Alignment, count: int, c: int) -> int:
+    """How many numbers of landmarks an alignment takes up."""
+    turns, rows = c * (c - 1) // 2, len(alignment.linear)
+    return {
+        "rigid": c + turns,
+        "similarity": c + turns + 1,
+        "orthogonal": turns,
+        "affine": c + c * c,
+        "projection": c + rows * c - c * (c + 1) // 2,
+    }.get(alignment.kind, c + turns)
+
+
+def displacements(places: FloatArray, centre: FloatArray, kind: str) -> FloatArray:
+    """What each generator of the motions of this kind does to places (n, c): (p, n, c)."""
+    n, c = places.shape
+    moved = [] if kind == "orthogonal" else [np.tile(row, (n, 1)) for row in np.eye(c)]
+    offsets = places if kind == "orthogonal" else places - centre
+    for i in range(c):
+        for j in range(i):
+            turn = np.zeros((n, c))
+            turn[:, i], turn[:, j] = offsets[:, j], -offsets[:, i]
+            moved.append(turn)
+    if kind in ("similarity", "affine"):
+        moved.append(offsets)
+    return np.array(moved).reshape(-1, n, c)
+
+
 def _orthogonal(p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     u, _, vt = np.linalg.svd(p.T @ q)
     return u @ vt, np.zeros(p.shape[1])

@@ -16,7 +16,7 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo.charts.diffusion import DiffusionChart, diffusion_chart
-from diffeo.charts.halves import split
+from diffeo.charts.halves import split, without_each
 from diffeo.charts.isometric import IsometricChart, isometric_chart
 from diffeo.charts.measurement_noise import denoised, noise_of
 from diffeo.charts.problems import kernel_problems, layout_problems, loose_problems
@@ -195,8 +195,7 @@ class Chart(Shown):
     def pieces(self) -> list[IntArray]:
         """Rows of the pieces into which the graph falls where there is no isometric layout; else empty."""
         self.isometric()
-        rows: list[IntArray] = self._made.get("pieces", [])
-        return rows
+        return list(self._made.get("pieces", []))
 
     @property
     def epsilon(self) -> float:
@@ -212,10 +211,8 @@ class Chart(Shown):
 
         Raises
         ------
-        DisconnectedError
-            The kernel graph falls into pieces.
-        SampleSizeError
-            Too few samples.
+        DisconnectedError, SampleSizeError
+            The kernel graph falls into pieces; too few samples.
         """
         paper = self.asked == "diffusion"
         key = ("diffusion", paper, epsilon)
@@ -238,7 +235,7 @@ class Chart(Shown):
             'made with coordinates="auto"'
         )
 
-    def halves(self, kept: IntArray) -> tuple[Half, Half]:
+    def halves(self, kept: IntArray) -> tuple[Part, Part]:
         """Two random halves of the samples as charts of their own, the rows that are `kept` in both; made once."""
         key = ("halves", self.asked == "diffusion")
         made = self._made.get(key)
@@ -246,8 +243,16 @@ class Chart(Shown):
             parts = split(len(self.observation), kept, self.random_state)
             made = (kept, [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in parts])
             self._made[key] = made
-        one, other = (Half(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
+        one, other = (Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
+
+    def without_each(self, groups: int) -> list[Part]:
+        """The samples without each of so many random groups in turn, as charts of their own; made once."""
+        key = ("without", groups, self.asked == "diffusion")
+        if key not in self._made:
+            left = without_each(len(self), groups, self.random_state)
+            self._made[key] = [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in left]
+        return [Part(replace(one, asked=self.asked, n_jobs=self.n_jobs), rows) for one, rows in self._made[key]]
 
     def halved(self, kept: IntArray, parts: list[tuple[Chart, IntArray]]) -> None:
         """Take halves, and which rows they are, that were made before, rather than make them again."""
@@ -261,8 +266,7 @@ class Chart(Shown):
     @property
     def no_diffusion(self) -> str:
         """Why diffusion coordinates, which were needed, could not be made; empty where nothing is known of that."""
-        reason: str = self._made.get(("no diffusion", self.asked == "diffusion"), "")
-        return reason
+        return str(self._made.get(("no diffusion", self.asked == "diffusion"), ""))
 
     def made(
         self,
@@ -309,8 +313,8 @@ class Chart(Shown):
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
-    """Half of the samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
+class Part:
+    """Some samples of a chart as a chart of their own, and which rows of the whole they are, ascending."""
 
     chart: Chart
     rows: IntArray
@@ -346,11 +350,9 @@ def embed(
 
     Raises
     ------
-    DisconnectedError
-        The graph of the samples falls into pieces, and one kind was asked for. (With "auto" such a chart is of the kind
-        "none", and `diffeo.match` may still learn maps from landmarks.)
-    SampleSizeError
-        Too few samples.
+    DisconnectedError, SampleSizeError
+        The graph of the samples falls into pieces, and one kind was asked for (with "auto" such a chart is of the kind "none",
+        and `diffeo.match` may still learn maps from landmarks); too few samples.
 
     Examples
     --------
@@ -388,10 +390,8 @@ def as_chart(
 
     Raises
     ------
-    DataTypeError
-        Something else.
-    ParameterError
-        A chart of another kind.
+    DataTypeError, ParameterError
+        Something else; a chart of another kind.
     """
     if isinstance(given, Chart):
         return given.restricted(coordinates, name, n_jobs)

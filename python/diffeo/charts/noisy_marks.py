@@ -49,15 +49,19 @@ def mark_noise(chart: IsometricChart, marks: Marks, at: FloatArray, n_threads: i
     """
     interpolant = chart.embedding._chart
     values, slopes = interpolant.expansion(at, n_threads)
-    units = np.ones(values.shape[1]) if marks.rows is not None else interpolant.units
-    basis = np.linalg.qr(slopes * units[:, None])[0]
-    inverse = np.linalg.pinv(slopes * units[:, None]) * units
+    units = np.ones(values.shape)
+    if marks.rows is None:
+        units = interpolant.units_of(marks.points, at, n_threads)
+        # Of marks with units of their own none is to count for more than another.
+        units /= np.maximum(np.sqrt((units**2).mean(axis=1, keepdims=True)), np.finfo(float).tiny)
+    basis = np.linalg.qr(slopes * units[:, :, None])[0]
+    inverse = np.linalg.pinv(slopes * units[:, :, None]) * units[:, None, :]
     noise, told_by = chart.observation.noise, KNOWN
     if marks.rows is not None and len(chart.observation.noise_of_points):
         noise = float(np.sqrt((chart.observation.noise_of_points[marks.rows] ** 2).mean()))
     if marks.rows is None:
         left = float((((marks.points - values) * units) ** 2).sum())
-        free = len(at) * float((units**2).sum()) - float(((basis * units[:, None]) ** 2).sum())
+        free = float((units**2).sum()) - float(((basis * units[:, :, None]) ** 2).sum())
         # Every number tells as much as it is left free, which is all of it for as many measurements as there are units.
         count = len(at) * max(values.shape[1] - at.shape[1], 0)
         known = KNOWN if noise > 0.0 else 0.0

@@ -76,9 +76,10 @@ def left_out_problems(where: str, rows: IntArray, observation: Observation) -> l
     count, where_in = f"{len(rows)} samples", f"{percent(len(rows) / len(observation))}; {rows_text(rows)}"
     apart = np.setdiff1d(rows, observation.deficient)
     if not too_many_strays(len(apart), len(observation)):
+        falls = "".join(f"; {text}" for text in observation.rank_map.falls(observation.dim))
         return [
             f"{where}{count} are rank-deficient or have no neighbours that pass the gates ({where_in}); they were left out of "
-            "the graph: the measurements fold or bend sharply there"
+            f"the graph: the measurements fold or bend sharply there{falls}"
         ]
     beside = rows_text(_next_to(apart, rows, observation))
     return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ IMAGE_MARGIN = 3.0
 OFF_MANIFOLD = 0.1
 # Measurements whose slopes are at most this many times their median are taken to be equally noisy, where there is noise.
 ALIKE = 10.0
+# Samples that tell what interpolation misses; points that lie off the manifold by so many times that, and by this share of
+# the spread of the samples, are noisy.
+TRIALS, NOISY, LEAST_NOISE = 200, 2.0, 1e-3
 # The norm of k independent noises exceeds its usual size by this over the root of k in one of some thousand cases.
 NOISE_EXCESS = 2.5
 
@@ -231,7 +235,55 @@ class HermiteChart:
         distance, node = self._node_tree.query(coordinates, workers=n_threads or -1)
         node = self._origin[node]
         outside = (residual > OFF_MANIFOLD * self._unit(node) + self._noisy) | (distance > OUTSIDE * self.spacing[node])
+        self._take_noise_out(points, coordinates, residual, n_threads)
         return Located(coordinates, residual, np.flatnonzero(outside))
+
+    def units_of(self, points: FloatArray, coordinates: FloatArray, n_threads: int) -> FloatArray:
+        """Units (count, m) by which residuals of points (count, m) count at their coordinates.
+
+        A point that lies off the manifold by far more than interpolation misses is noisy, by the same variance s^2 in all
+        measurements: measurement j then counts by one over the root of s^2 + e_j^2, with e_j what interpolation misses of
+        it. Not where measurements are so unlike that they cannot be equally noisy, nor where the chart knows of noise.
+        """
+        units = np.tile(self._units, (len(points), 1))
+        codim, used = self.codim, self._units > 0.0
+        if self.noise > 0.0 or codim < 1 or not self._alike:
+            return units
+        missed = self._missed[used]
+        defects = (points - self._evaluate(coordinates, n_threads)[0])[:, used]
+        squares = (defects**2).sum(axis=1) / codim
+        least = LEAST_NOISE**2 * float(self.values.var(axis=0).mean())
+        noisy = np.flatnonzero(squares > max(NOISY**2 * float((missed**2).sum()) / codim, least))
+        found = np.zeros((len(noisy), len(used)))
+        found[:, used] = 1.0 / np.sqrt(squares[noisy, None] + missed**2)
+        units[noisy] = found
+        return units
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether no measurement responds so much more strongly than the others that they cannot be equally noisy."""
+        slope = 1.0 / self._units[self._units > 0.0]
+        return bool(slope.max() <= ALIKE * np.median(slope))
+
+    @cached_property
+    def _missed(self) -> FloatArray:
+        """Root mean square (m,) of what interpolation misses of samples left out."""
+        rows = np.linspace(0, len(self.nodes) - 1, min(len(self.nodes), TRIALS)).astype(np.int64)
+        found: FloatArray = np.sqrt(((self.left_out(rows, 1) - self.values[rows]) ** 2).mean(axis=0))
+        return found
+
+    def _take_noise_out(
+        self, points: FloatArray, coordinates: FloatArray, residual: FloatArray, n_threads: int
+    ) -> None:
+        """Find points that are noisy again, each measurement by its precision, in place."""
+        units = self.units_of(points, coordinates, n_threads)
+        rows = np.flatnonzero((units != self._units).any(axis=1))
+        if len(rows) == 0:
+            return
+        start = self._origin[self._node_tree.query(coordinates[rows], workers=n_threads or -1)[1]]
+        coordinates[rows] = self.wrapped(self._descend(points[rows], start, n_threads, units[rows])[0])
+        missed = points[rows] - self._evaluate(coordinates[rows], n_threads)[0]
+        residual[rows] = np.linalg.norm(missed * self._units, axis=1)
 
     @property
     def spread(self) -> float:
@@ -251,19 +303,24 @@ class HermiteChart:
         unit: FloatArray = stretch * self.spacing[node]
         return unit
 
-    def _descend(self, points: FloatArray, start: IntArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
-        """Gauss-Newton from one node each; steps are limited to the trusted neighbourhood of the start."""
-        scale = self._units
-        inverse = np.linalg.pinv(self.gradients[start] * scale[:, None])
+    def _descend(
+        self, points: FloatArray, start: IntArray, n_threads: int, units: FloatArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Gauss-Newton from one node each; steps are limited to the trusted neighbourhood of the start.
+
+        Residuals count by the chart's units (m,), or by `units` (count, m) of each point.
+        """
+        scale = np.broadcast_to(self._units, points.shape) if units is None else units
+        inverse = np.linalg.pinv(self.gradients[start] * scale[:, :, None])
         x = self.nodes[start] + np.einsum("ndm,nm->nd", inverse, (points - self.values[start]) * scale)
         x = self._near(x, start)
         active = np.arange(len(points))
         residual = np.empty(len(points))
         for _ in range(MAX_STEPS):
             value, slope = self._evaluate(x[active], n_threads)
-            defect = (points[active] - value) * scale
+            defect = (points[active] - value) * scale[active]
             residual[active] = np.linalg.norm(defect, axis=1)
-            step = np.einsum("ndm,nm->nd", np.linalg.pinv(slope * scale[:, None]), defect)
+            step = np.einsum("ndm,nm->nd", np.linalg.pinv(slope * scale[active][:, :, None]), defect)
             x[active] = self._near(x[active] + step, start[active])
             moving = np.linalg.norm(step, axis=1) > SETTLED * self.spacing[start[active]]
             active = active[moving]

@@ -1,4 +1,4 @@
-"""What error a map is expected to have, at every place of the side that it starts from."""
+"""What error a map is expected to have, at every place of the side that it starts from: from where its parts send it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.charts.coordinates import Coordinates
@@ -17,6 +17,17 @@ AVERAGED = 4
 # A query farther from all samples than this many times their local spacing is extrapolated.
 COVERED = 1.5
 TINY = float(np.finfo(float).tiny)
+# Neighbours over which squares are averaged: what two halves differ by is one draw of a random error.
+SMOOTHED = 8
+# Power of the spacing with which the error of layouts and interpolants falls, at least.
+ORDER = 2.0
+# What noise adds to lengths is averaged: half as many samples, the root of two times the error.
+OF_NOISE = np.sqrt(0.5)
+# The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
+ALONE = 2.0
+# A small sample without each of so many groups in turn; the worst of these parts, by this share, tell of themselves alone, and
+# the others differ from the whole by about as much as that is wrong by, up to this factor.
+GROUPS, WORST, BY_GROUPS = 8, 0.25, 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,3 +120,47 @@ def bend(places: FloatArray, values: FloatArray, order: int) -> tuple[FloatArray
     # Of k values, an affine fit takes up f + 1.
     left = np.maximum(k - f - 1, 1) / k
     return spacing, np.sqrt((missed**2).sum(axis=2).mean(axis=1) / left) / reach**2
+
+
+def ratio_of_halves(d: int, noise: float, apart: float) -> float:
+    """Error of the whole sample over that of a half, of which two are `apart`, with lengths of this relative noise.
+
+    The noise of lengths is averaged over the samples; what is left falls with a power of their spacing.
+    """
+    by_spacing, share = 2.0 ** (-ORDER / d), min(noise / max(apart, TINY), 1.0)
+    return float(min(np.sqrt(by_spacing**2 + share**2 * (OF_NOISE**2 - by_spacing**2)), OF_NOISE))
+
+
+def of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, ratio: float) -> FloatArray:
+    """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
+
+    Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
+    An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
+    error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance.
+    """
+    apart = ((one - other) ** 2).sum(axis=1)
+    moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
+    near = _neighbors(places)
+    apart, moved = apart[near].mean(axis=1), moved[near].mean(axis=1)
+    alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
+    found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
+    return found
+
+
+def of_groups(whole: FloatArray, parts: list[FloatArray], places: FloatArray) -> FloatArray:
+    """Squared errors of the whole map at places, averaged over their neighbours, from where maps without each group send these.
+
+    A group of an eighth is a change of the sample as chance makes it, and the whole map is wrong by about what it changes;
+    without one that holds a corner, a layout may fold: the worst parts at each place do not count.
+    """
+    near = _neighbors(places)
+    squares = np.array([((part - whole) ** 2).sum(axis=1)[near].mean(axis=1) for part in parts])
+    kept = np.sort(squares, axis=0)[: GROUPS - int(WORST * GROUPS)]
+    found: FloatArray = BY_GROUPS**2 * kept.mean(axis=0)
+    return found
+
+
+def _neighbors(places: FloatArray) -> IntArray:
+    k = min(SMOOTHED, len(places))
+    found: IntArray = PointTree(places).query(places, k, workers=workers())[1].reshape(len(places), k)
+    return found

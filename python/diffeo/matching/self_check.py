@@ -1,43 +1,55 @@
-"""A map's own error, without held-out pairs: made again from two halves of each side, and from landmarks that are in doubt."""
+"""A map's own error, without held-out pairs: made again from parts of each side, and from landmarks that are in doubt."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from scipy.stats import chi2
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray
-from diffeo._support.point_tree import PointTree
-from diffeo._support.threads import thread_count, workers
+from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import thread_count
 from diffeo._support.wording import percent
-from diffeo.alignment.linear import Alignment
+from diffeo.alignment.linear import displacements, parameters
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.periods import nearest_zero
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
-from diffeo.matching.expected_error import TINY, ErrorField, ExpectedError, bend, places_of, spread_of
+from diffeo.matching.expected_error import (
+    GROUPS,
+    TINY,
+    WORST,
+    ErrorField,
+    ExpectedError,
+    bend,
+    of_groups,
+    of_halves,
+    places_of,
+    ratio_of_halves,
+    spread_of,
+)
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration
+from diffeo.matching.parts.halves_and_groups import (
+    Sides,
+    halves,
+    has_halves,
+    sides_without_halves,
+    without_groups,
+)
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
-# Samples of each side at which the maps are compared, and their neighbours over which squares are averaged: what two halves
-# differ by is one draw of a random error.
-COMPARED, SMOOTHED = 400, 8
-# Power of the spacing with which the error of layouts and interpolants falls, at least.
-ORDER = 2.0
-# What noise adds to lengths is averaged: half as many samples, the root of two times the error.
-OF_NOISE = np.sqrt(0.5)
-# The whole map stands alone if it differs from both halves by so many times the square of what they differ by.
-ALONE = 2.0
+# Samples of each side at which the maps are compared.
+COMPARED = 400
 # Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
 # landmarks are about as few as this, by more.
 OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
-# A half with fewer samples than this for each dimension says nothing.
-FEWEST = 15
+# Sides with more samples than this are not taken by groups, which are eight maps of nearly as many.
+MOST_BY_GROUPS = 3000
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
 # of all cases.
 UNLUCKY = 0.25
@@ -143,57 +155,61 @@ def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
     if isinstance(t.map, ByPairs):
         return _of_pairs(t)
     hopeless = _is_hopeless(t)
-    # Two halves cannot make it better, or worse: what the landmarks miss is known.
-    halves = (t, t) if hopeless else _halves(problem, t)
+    # Parts cannot make it better, or worse: what the landmarks miss is known.
+    parts, by_groups = ([t, t], (False, False)) if hopeless else _parts(problem, t)
     n = thread_count(t.n_jobs)
-    made, share = (t, *halves), 1.0 if hopeless else AT_LANDMARKS
+    made, share = [t, *parts], 1.0 if hopeless else AT_LANDMARKS
     noise = max(chart.observation.length_noise for chart in problem.charts)
-    _, points_a = _chosen(t.a)
-    forward = _field(t, [one.map.forward(points_a, n).values for one in made], noise, share, backward=False)
+    at_a = _between(t, backward=False) if by_groups[0] else _chosen(t.a)
+    forward = _field(t, at_a, [one.map.forward(at_a[1], n).values for one in made], noise, share, backward=False)
     if not t.invertible:
         return ExpectedError(forward, None)
-    _, points_b = _chosen(t.b)
-    return ExpectedError(
-        forward, _field(t, [one.map.backward(points_b, n).values for one in made], noise, share, backward=True)
-    )
+    at_b = _between(t, backward=True) if by_groups[1] else _chosen(t.b)
+    sent = [one.map.backward(at_b[1], n).values for one in made]
+    return ExpectedError(forward, _field(t, at_b, sent, noise, share, backward=True))
 
 
-def _halves(problem: MatchProblem, t: Transformation) -> tuple[Transformation, Transformation]:
-    """The map made again from each half of both sides, in the same way."""
+def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformation], Sides]:
+    """The map made again, in the same way, from two halves of both sides, and which sides are taken by groups instead.
+
+    That is without each group of their samples in turn: small ones, and ones whose halves have no map.
+    """
+    # What the whole map takes for wrong, no part takes up again.
+    if len(wrong := t.diagnostics.wrong_landmarks):
+        problem = problem.without(wrong)
+    by_groups = (not has_halves(problem.a), not has_halves(problem.b))
+    if not any(by_groups):
+        made, failed = _made(halves(problem), t, 0)
+        if not failed:
+            return made, by_groups
+        by_groups = sides_without_halves(problem, isometric=isinstance(t.map, ByIsometry))
+        if max(len(chart) for chart in problem.charts) > MOST_BY_GROUPS:
+            raise UnknownError(f"half of the samples have no map of this kind ({failed[-1]}); use more samples")
     for name, chart in zip(problem.names, problem.charts, strict=True):
-        usable = len(chart.observation.usable)
-        if usable < 2 * FEWEST * (chart.dim + 1):
-            raise UnknownError(
-                f"side {name} has {usable} samples: half of them say nothing in {chart.dim} dimension"
-                f"{'s' if chart.dim > 1 else ''}; use at least {2 * FEWEST * (chart.dim + 1)}"
-            )
-    made = []
-    for number in (0, 1):
-        half = _half(problem, number, t.diagnostics.wrong_landmarks)
+        if len(chart.observation.usable) < GROUPS:
+            raise UnknownError(f"side {name} has {len(chart.observation.usable)} samples; use at least {GROUPS}")
+    most = int(WORST * GROUPS)
+    made, failed = _made(without_groups(problem, by_groups), t, most)
+    if len(failed) > most:
+        sides = zip(problem.names, problem.charts, by_groups, strict=True)
+        few = [f"side {name} has {len(chart.observation.usable)} samples" for name, chart, one in sides if one]
+        why = f"and an eighth fewer have no map of this kind ({failed[-1]}); use more samples"
+        raise UnknownError(f"{' and '.join(few)}, {why}")
+    return made, by_groups
+
+
+def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:
+    """The map made again from each part, and why not from others; given up when that are more than `most`."""
+    made, failed = list[Transformation](), list[Exception]()
+    for part in parts:
         try:
             with errors.unsaid(errors.DiffeoWarning):
-                made.append(_made_alike(half, t))
+                made.append(_made_alike(part, t))
         except (errors.DiffeoError, RuntimeError, np.linalg.LinAlgError) as error:  # a check refuses no map
-            raise UnknownError(f"half of the samples have no map of this kind ({error}); use more samples") from error
-    return made[0], made[1]
-
-
-def _half(problem: MatchProblem, number: int, wrong: IntArray) -> MatchProblem:
-    """The problem of one half of each side, without wrong landmarks; landmarks that are samples belong to both."""
-    # What the whole map takes for wrong, no half takes up again.
-    if len(wrong):
-        problem = problem.without(wrong)
-    pairs, values = problem.landmarks, problem.observables
-    rows: list[IntArray] = [np.empty(0, dtype=np.int64)] * 2
-    if pairs is not None and pairs.rows is not None:
-        rows = [np.unique(pairs.rows[:, side]) for side in (0, 1)]
-    a, b = (chart.halves(kept)[number] for chart, kept in zip(problem.charts, rows, strict=True))
-    if pairs is not None and pairs.rows is not None:
-        found = [np.searchsorted(half.rows, pairs.rows[:, side]) for side, half in enumerate((a, b))]
-        pairs = replace(pairs, rows=np.column_stack(found))
-    if values is not None:
-        values = values[0][a.rows], values[1][b.rows]
-    return replace(problem, a=a.chart, b=b.chart, landmarks=pairs, observables=values, check=False, is_half=True)
+            failed.append(error)
+        if len(failed) > most:
+            break
+    return made, failed
 
 
 def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:
@@ -212,18 +228,36 @@ def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:
     found = by_isometry(half, a, b)
     if len(found.candidates) == 1:
         return found
-    points = _chosen(t.a)[1]
+    _, points = _chosen(t.a)
     wanted = t.sent(points).values
     options = [found.by_candidate(k) for k in range(len(found.candidates))]
     missed = [float(np.linalg.norm(one.sent(points).values - wanted)) for one in options]
     return options[int(np.argmin(missed))]
 
 
-def _chosen(chart: Coordinates) -> tuple[IntArray, FloatArray]:
-    """Some samples of a chart, spread over their order, and their measurements."""
+def _chosen(chart: Coordinates) -> tuple[FloatArray, FloatArray]:
+    """Some samples of a chart, spread over their order: their coordinates and their measurements."""
     used = np.setdiff1d(np.arange(len(chart.observation)), chart.left_out)
     rows = used[np.linspace(0, len(used) - 1, min(len(used), COMPARED)).astype(np.int64)]
-    return rows, chart.observation.points[rows]
+    return chart.coordinates[rows], chart.observation.points[rows]
+
+
+def _between(t: Transformation, *, backward: bool) -> tuple[FloatArray, FloatArray]:
+    """Coordinates and measurements of places of a source with few samples: where the map back sends the target's.
+
+    Its own samples would not do: all parts but one have them, and interpolate them exactly.
+    """
+    source, target = (t.b, t.a) if backward else (t.a, t.b)
+    own = _chosen(source)
+    if not t.invertible:
+        return own
+    sent = (t.sent if backward else t.sent_back)(_chosen(target)[1])
+    inside = np.ones(len(sent.values), dtype=bool)
+    inside[sent.outside.off_manifold] = inside[sent.outside.no_counterpart] = False
+    if inside.sum() < len(own[0]):
+        return own
+    points = sent.values[inside]
+    return source.place(points, thread_count(t.n_jobs)).values, points
 
 
 def _is_hopeless(t: Transformation) -> bool:
@@ -235,19 +269,31 @@ def _is_hopeless(t: Transformation) -> bool:
     return all((one.error if enough else t.alignment.residual) > HOPELESS for one in models)
 
 
-def _field(t: Transformation, sent: list[FloatArray], noise: float, share: float, *, backward: bool) -> ErrorField:
-    """Expected errors at samples of the source: from where the map and those of the halves send them, and the landmarks.
+def _field(
+    t: Transformation,
+    at: tuple[FloatArray, FloatArray],
+    sent: list[FloatArray],
+    noise: float,
+    share: float,
+    *,
+    backward: bool,
+) -> ErrorField:
+    """Expected errors at places of the source: from where the map and those of parts send them, and the landmarks.
 
-    At least a `share` of what these miss, each left out.
+    `at` are their coordinates and measurements. At least a `share` of what landmarks miss, each left out.
     """
     source, target = (t.b, t.a) if backward else (t.a, t.b)
-    rows, points = _chosen(source)
+    coordinates, points = at
     spread = spread_of(target.observation.points)
-    whole, one, other = sent
-    places = places_of(source, source.coordinates[rows], points)
-    apart = float(np.sqrt(((one - other) ** 2).sum(axis=1).mean())) / spread
-    squares = _of_halves(whole, one, other, places, _ratio(t.a.observation.dim, noise, apart)) / spread**2
-    by_landmarks = _of_landmarks(t, source.coordinates[rows], whole, backward=backward) / spread**2
+    whole, *parts = sent
+    places = places_of(source, coordinates, points)
+    if len(parts) > 2:
+        squares = of_groups(whole, parts, places) / spread**2
+    else:
+        apart = float(np.sqrt(((parts[0] - parts[1]) ** 2).sum(axis=1).mean())) / spread
+        ratio = ratio_of_halves(t.a.observation.dim, noise, apart)
+        squares = of_halves(whole, parts[0], parts[1], places, ratio) / spread**2
+    by_landmarks = _of_landmarks(t, coordinates, whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
     if taught is not None and taught.learned:
         # Where corrections carry the map, it need not be as wrong as the motion.
@@ -260,37 +306,6 @@ def _field(t: Transformation, sent: list[FloatArray], noise: float, share: float
     if order == 2:
         growth = growth + bend(places, points / spread_of(source.observation.points), order)[1]
     return ErrorField(places, np.sqrt(squares), spacing, growth, order)
-
-
-def _ratio(d: int, noise: float, apart: float) -> float:
-    """Error of the whole sample over that of a half, of which two are `apart`, with lengths of this relative noise.
-
-    The noise of lengths is averaged over the samples; what is left falls with a power of their spacing.
-    """
-    by_spacing, share = 2.0 ** (-ORDER / d), min(noise / max(apart, TINY), 1.0)
-    return float(min(np.sqrt(by_spacing**2 + share**2 * (OF_NOISE**2 - by_spacing**2)), OF_NOISE))
-
-
-def _of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, ratio: float) -> FloatArray:
-    """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
-
-    Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
-    An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
-    error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance.
-    """
-    apart = ((one - other) ** 2).sum(axis=1)
-    moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
-    near = _neighbors(places)
-    apart, moved = apart[near].mean(axis=1), moved[near].mean(axis=1)
-    alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
-    found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
-    return found
-
-
-def _neighbors(places: FloatArray) -> IntArray:
-    k = min(SMOOTHED, len(places))
-    found: IntArray = PointTree(places).query(places, k, workers=workers())[1].reshape(len(places), k)
-    return found
 
 
 def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray, *, backward: bool) -> FloatArray:
@@ -315,13 +330,13 @@ def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray,
     missed = alignment.forward(at_a) - at_b
     if isinstance(t.b, IsometricChart) and len(t.b.embedding.periods_):
         missed = nearest_zero(missed, t.b.embedding.periods_)
-    freedom = missed.size - _parameters(alignment, *at_b.shape)
+    freedom = missed.size - parameters(alignment, *at_b.shape)
     if freedom < 1:
         return none
     variance = float((missed * missed).sum()) / float(chi2.ppf(UNLUCKY, freedom))
     common = coordinates if backward else alignment.forward(coordinates)
     centre = at_b.mean(axis=0)
-    moves_marks, moves = (_displacements(x, centre, alignment.kind) for x in (at_b, common))
+    moves_marks, moves = (displacements(x, centre, alignment.kind) for x in (at_b, common))
     design = moves_marks.reshape(len(moves_marks), -1)
     size, axes = np.linalg.eigh(design @ design.T)
     kept = size > 1e-12 * size.max(initial=0.0)
@@ -338,33 +353,6 @@ def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray,
     return squares
 
 
-def _parameters(alignment: Alignment, count: int, c: int) -> int:
-    """How many numbers of landmarks an alignment takes up."""
-    turns, rows = c * (c - 1) // 2, len(alignment.linear)
-    return {
-        "rigid": c + turns,
-        "similarity": c + turns + 1,
-        "orthogonal": turns,
-        "affine": c + c * c,
-        "projection": c + rows * c - c * (c + 1) // 2,
-    }.get(alignment.kind, c + turns)
-
-
-def _displacements(places: FloatArray, centre: FloatArray, kind: str) -> FloatArray:
-    """What each generator of the motions of this kind does to places (n, c): (p, n, c)."""
-    n, c = places.shape
-    moved = [] if kind == "orthogonal" else [np.tile(row, (n, 1)) for row in np.eye(c)]
-    offsets = places if kind == "orthogonal" else places - centre
-    for i in range(c):
-        for j in range(i):
-            turn = np.zeros((n, c))
-            turn[:, i], turn[:, j] = offsets[:, j], -offsets[:, i]
-            moved.append(turn)
-    if kind in ("similarity", "affine"):
-        moved.append(offsets)
-    return np.array(moved).reshape(-1, n, c)
-
-
 def _of_pairs(t: Transformation) -> ExpectedError:
     """Of maps that were learned from landmarks alone: what their processes say, and landmarks left out."""
     forward = _regressed(t.a, t.b, t.forward)
@@ -376,8 +364,7 @@ def _of_pairs(t: Transformation) -> ExpectedError:
 def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrection | None) -> ErrorField | None:
     if model is None:
         return None
-    rows, points = _chosen(source)
-    coordinates = source.coordinates[rows]
+    coordinates, points = _chosen(source)
     spread = spread_of(target.observation.points)
     squares = (model.deviation(points, source.features(coordinates)) / spread) ** 2
     # Predictors are chosen by the landmarks, which promise too much where they are few.

@@ -1,5 +1,5 @@
 """What one network measured, with its local metric: an `Observation`.
 
-In order: how_measured, noise, rank, shrinkage, whitening -> sources, selection -> observation -> joining,
+In order: neighborhoods, how_measured, noise, rank, shrinkage, whitening -> sources, selection -> observation -> joining,
 estimator_input, tree, burst_smoothing, folds, curvature -> sampling.
 """

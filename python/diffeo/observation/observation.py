@@ -16,6 +16,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.notebook import Shown
 from diffeo.observation.how_measured import MeasureOptions, Reduction, Shrinkage
 from diffeo.observation.noise import rounding_of_lengths, sampling_noise_of_lengths, usual_noise
+from diffeo.observation.rank import EXACT_SOURCES, RankMap, floor_of, ranks_of
 from diffeo.observation.selection import Chosen, chosen_columns, chosen_rows, fewer_measurements
 from diffeo.observation.sources import by_bursts, by_covariances, by_jacobians, by_neighbors
 from diffeo.observation.whitening import warn_of_constants
@@ -92,7 +93,7 @@ class Observation(Shown):
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of samples and of measurements, (n, m)."""
-        return self.points.shape[0], self.points.shape[1]
+        return (len(self), self.points.shape[1])
 
     # Neither a sequence of its rows nor an array: what would take it for one gets an error that says so.
     __iter__ = None
@@ -135,10 +136,8 @@ class Observation(Shown):
 
         Raises
         ------
-        InputError
-            Rows outside of the sample, or none at all.
-        DataTypeError, ShapeError
-            Rows that are no integers, and masks of another length.
+        InputError, DataTypeError, ShapeError
+            Rows outside of the sample, or none at all; rows that are no integers; masks of another length.
         """
         chosen = chosen_rows(rows, len(self))
         own = self.noise_of_points[chosen] if len(self.noise_of_points) else self.noise_of_points
@@ -170,10 +169,9 @@ class Observation(Shown):
 
         Raises
         ------
-        InputError
-            Neurons that were not measured, or listed twice.
-        RankError
-            Fewer than `dim` neurons, or neurons that do not respond to all directions on more than 1 % of the samples.
+        InputError, RankError
+            Neurons that were not measured, or listed twice; fewer than `dim` neurons, or neurons that do not respond to all
+            directions on more than 1 % of the samples.
 
         Examples
         --------
@@ -230,10 +228,8 @@ class Observation(Shown):
         InputError
             How the observation was measured is not known; or the network is another one: its layer has another width, or
             computes in a coarser precision.
-        ParameterError
-            `reduce` is missing, or another one than that of the observation.
-        LayerError, CaptureError, NonFiniteError, DataTypeError
-            As in `diffeo.observe`.
+        ParameterError, LayerError, CaptureError, NonFiniteError, DataTypeError
+            `reduce` is missing, or another one than that of the observation; else as in `diffeo.observe`.
         """
         from diffeo.networks.observe_networks import measure_alike
 
@@ -258,6 +254,15 @@ class Observation(Shown):
         rows = self.usable
         return rounding_of_lengths(self.points[rows], self.whitening[rows], self.precision)
 
+    @cached_property
+    def rank_map(self) -> RankMap:
+        """Where the local covariances have which rank; printed, it says so in words.
+
+        Of bursts and neighbours up to `dim`, beyond which theirs are curvature and noise. Computed once.
+        """
+        values = self.singular_values if self.source in EXACT_SOURCES else self.singular_values[:, : self.dim]
+        return ranks_of(self.points, values, floor_of(self.source, self.precision))
+
     @classmethod
     def from_jacobians(
         cls, points: ArrayLike, jacobians: ArrayLike, *, dim: int | None = None, noise: ArrayLike | None = None
@@ -279,10 +284,8 @@ class Observation(Shown):
 
         Raises
         ------
-        ShapeError, NonFiniteError, DataTypeError
-            Data that do not fit.
-        RankError
-            More than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
+        ShapeError, NonFiniteError, DataTypeError, RankError
+            Data that do not fit; more than 1 % of the samples are rank-deficient (fewer are listed with a `RankWarning`).
         """
         return cls(**vars(by_jacobians(points, jacobians, dim).noisy(noise)))
 
@@ -321,10 +324,8 @@ class Observation(Shown):
 
         Raises
         ------
-        SampleSizeError
-            Too few members in a burst.
-        ShapeError, NonFiniteError, DataTypeError, ParameterError, RankError
-            As in `from_jacobians`.
+        SampleSizeError, ShapeError, NonFiniteError, DataTypeError, ParameterError, RankError
+            Too few members in a burst; else as in `from_jacobians`.
 
         See Also
         --------
@@ -367,7 +368,7 @@ class Observation(Shown):
     ) -> Observation:
         """Build from measurements and reference coordinates in which nearby samples are known.
 
-        J_i is the local least-squares fit of `points` on `reference` over the nearest samples in `reference`.
+        J_i is the local least-squares fit of `points` on `reference` over the nearest samples there, more where noise asks.
 
         Parameters
         ----------
@@ -377,7 +378,8 @@ class Observation(Shown):
             of an angle. Without it, nearest samples in `points` are used, which tell nothing of the stretch: accepted only
             for ``dim=1``, and the unit of length stays unknown.
         n_neighbors : int
-            Samples in each neighbourhood, the sample itself included; at least p + 2.
+            Samples in each neighbourhood, the sample itself included; at least p + 2. Up to sixteen times as many are taken,
+            where noise is more than 1 % of a Jacobian and more neighbours show the same.
         dim : int, optional
             As in `from_bursts`; required (as 1) without a reference.
         noise

@@ -11,10 +11,11 @@ import numpy as np
 from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray, check_units, float_array, integer, real
-from diffeo._support.point_tree import PointTree
-from diffeo._support.threads import sound, workers
+from diffeo._support.threads import sound
 from diffeo._support.wording import rows_text
 from diffeo.observation.how_measured import MeasureOptions, Shrinkage
+from diffeo.observation.neighborhoods.axes import nearest
+from diffeo.observation.neighborhoods.local_fits import fitted_jacobians
 from diffeo.observation.noise import noise_of_points, shown_precision, usual_noise
 from diffeo.observation.rank import (
     COVARIANCE_FLOOR,
@@ -29,17 +30,11 @@ from diffeo.observation.rank import (
 from diffeo.observation.shrinkage import noise_argument, noise_variance, without_noise
 from diffeo.observation.whitening import checked_points, whiten
 
-# Neighbours whose reference positions are flatter than this do not determine a Jacobian.
-FLAT_REFERENCE = 1e-8
-
-# A direction of the reference is curvature if it is thinner than this share of the widest, and shrinks with neighbourhoods of
-# a quarter of the samples faster than the widest does to this power: curvature does with the second, an extent with the first.
-THIN_REFERENCE, SHRINKS = 0.3, 1.5
-# Neighbours times measurements that are fitted at once.
-CHUNK = 1 << 22
 # Squared steps along a path grow with the second power of time where it is smooth, with none where noise was measured, and
-# with about the first, over these lags alike, where noise drives it; where they grow by less than a share, nothing is told.
+# with about the first, over these lags alike, where noise drives it. Where they grow by less than a share, noise of
+# measurements hides it, and longer lags tell: those that the path has many times, while steps are shorter than it is wide.
 LAGS, DIFFUSES, GROWN, FEWEST_STEPS = (2, 4, 8, 16), (0.5, 1.35), 0.1, 200
+LONGER, FEWEST_TIMES, WIDE = (1, 2, 4, 8, 16), 8, 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +181,7 @@ def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None)
     x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
     if x.shape[1] == 1:
         _refuse_diffusion(y, x[:, 0])
-    jacobians = _fitted_jacobians(y, x, n_neighbors)
+    jacobians = fitted_jacobians(y, x, n_neighbors)
     built = _whitened(
         y,
         lambda d: core.whitening_from_jacobians(jacobians, d, 0),
@@ -227,76 +222,6 @@ def _by_own_neighbors(points: FloatArray, n_neighbors: int, dim: int | None) -> 
     return replace(built, known_unit=False)
 
 
-def _fitted_jacobians(points: FloatArray, reference: FloatArray, n_neighbors: int) -> FloatArray:
-    """Jacobians (n, m, p) by local least squares of points (n, m) on reference coordinates (n, p).
-
-    On a curved set of q < p dimensions, (n, m, q) along its own tangents: across it there is nothing to fit.
-
-    Raises
-    ------
-    SampleSizeError
-        Fewer than p + 2 neighbours.
-    RankError
-        Neighbours that do not span the reference space.
-    """
-    p = reference.shape[1]
-    if n_neighbors < p + 2:
-        raise errors.SampleSizeError(f"n_neighbors = {n_neighbors} must be at least p + 2 = {p + 2}")
-    near = _nearest(reference, n_neighbors)
-    tangents = _own_tangents(reference, near)
-    if tangents is not None:
-        return _fitted_along(points, reference, near, tangents)
-    jacobians: FloatArray
-    jacobians, conditions = core.jacobians_from_neighbors(points, reference, near, 0)
-    flat = np.flatnonzero(conditions < FLAT_REFERENCE)
-    if len(flat):
-        raise errors.RankError(
-            f"the neighbours of {len(flat)} samples do not span the {p} reference coordinates ({rows_text(flat)}); "
-            "drop constant or dependent reference columns, or raise n_neighbors"
-        )
-    return jacobians
-
-
-def _own_tangents(reference: FloatArray, near: IntArray) -> FloatArray | None:
-    """Orthonormal tangents (n, p, q) of a curved set that the reference fills; None where it fills its space.
-
-    Across such a set a neighbourhood is as thick as it is curved, by the square of its width.
-    """
-    p = reference.shape[1]
-    few = max(near.shape[1] // 4, p + 1)
-    if p == 1 or few >= near.shape[1]:
-        return None
-    extents, axes = _axes(reference, near)
-    narrow = np.median(_axes(reference, near[:, :few])[0], axis=0)
-    wide = np.median(extents, axis=0)
-    if not (narrow[-1] > FLAT_REFERENCE * narrow[0] > 0.0 and wide[0] > narrow[0]):
-        return None
-    shrinks = np.log(wide / narrow) / np.log(wide[0] / narrow[0])
-    extent = ~((np.median(extents / extents[:, :1], axis=0) < THIN_REFERENCE) & (shrinks > SHRINKS))
-    q = int(np.flatnonzero(extent).max()) + 1
-    return None if q == p else np.ascontiguousarray(axes[:, :, :q])
-
-
-def _axes(reference: FloatArray, near: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Extents (n, p) of neighbourhoods along their main axes (n, p, p), descending; extents are standard deviations."""
-    offsets = reference[near] - reference[near].mean(axis=1, keepdims=True)
-    squares, axes = np.linalg.eigh(np.einsum("nkp,nkq->npq", offsets, offsets) / near.shape[1])
-    return np.sqrt(np.maximum(squares[:, ::-1], 0.0)), axes[:, :, ::-1]
-
-
-def _fitted_along(points: FloatArray, reference: FloatArray, near: IntArray, tangents: FloatArray) -> FloatArray:
-    """Jacobians (n, m, q) by local least squares of points (n, m) on the neighbours' coordinates along tangents (n, p, q)."""
-    (n, m), q = points.shape, tangents.shape[2]
-    found = np.empty((n, m, q))
-    step = max(CHUNK // (near.shape[1] * (m + reference.shape[1])), 1)
-    for start in range(0, n, step):
-        rows = slice(start, start + step)
-        offsets, steps = reference[near[rows]], points[near[rows]]
-        along = np.einsum("nkp,npq->nkq", offsets - offsets.mean(axis=1, keepdims=True), tangents[rows])
-        found[rows] = np.einsum("nqk,nkm->nmq", np.linalg.pinv(along), steps - steps.mean(axis=1, keepdims=True))
-    return found
-
-
 def _refuse_diffusion(points: FloatArray, time: FloatArray) -> None:
     """Make sure that points (n, m) do not diffuse along a reference (n,): then it is no reference for them.
 
@@ -310,15 +235,23 @@ def _refuse_diffusion(points: FloatArray, time: FloatArray) -> None:
     path = points[np.argsort(time, kind="stable")]
     spread = path.std(axis=0)
     path = path / np.where(spread > 0.0, spread, np.inf)
-    squares = np.array([((path[lag:] - path[:-lag]) ** 2).sum(axis=1).mean() for lag in LAGS])
-    # Noise of measurements adds the same to all.
-    grown = np.diff(squares)
-    if not (grown > 0.0).all() or grown[-2] < GROWN * squares[-2]:
+    for longer in LONGER:
+        lags = [longer * lag for lag in LAGS]
+        if lags[-1] > len(path) // FEWEST_TIMES:
+            return
+        squares = np.array([((path[lag:] - path[:-lag]) ** 2).sum(axis=1).mean() for lag in lags])
+        # Noise of measurements adds the same to all; steps as long as the path is wide tell nothing.
+        grown = np.diff(squares)
+        if longer > 1 and squares[-1] - squares[0] > WIDE * path.shape[1]:
+            return
+        if (grown > 0.0).all() and grown[-2] >= GROWN * squares[-2]:
+            break
+    else:
         return
     powers = np.diff(np.log2(grown))
     if DIFFUSES[0] < powers.min() and powers.max() < DIFFUSES[1]:
         raise errors.InputError(
-            f"along the reference the points diffuse: what squared steps over {', '.join(map(str, LAGS[:-1]))} and {LAGS[-1]} "
+            f"along the reference the points diffuse: what squared steps over {', '.join(map(str, lags[:-1]))} and {lags[-1]} "
             f"samples have beyond noise of measurements grows with its powers {', '.join(f'{x:.2f}' for x in powers)} (2 for a "
             "smooth path), as on one that noise drives. Time then tells neither which samples have nearby inputs nor a "
             "derivative: give the state of the system as reference, or Jacobians, or bursts from each sample"
@@ -330,13 +263,7 @@ def _unit_tangents(points: FloatArray, n_neighbors: int) -> FloatArray:
 
     Zero where all neighbours coincide.
     """
-    neighborhoods = points[_nearest(points, n_neighbors)]
+    neighborhoods = points[nearest(points, n_neighbors)]
     _, tangents = core.whitening_from_bursts(np.ascontiguousarray(neighborhoods), 1.0, 1, 0)
     size = np.linalg.norm(tangents, axis=1, keepdims=True)
     return np.ascontiguousarray(tangents / np.where(size > 0.0, size, 1.0))
-
-
-def _nearest(coordinates: FloatArray, k: int) -> IntArray:
-    """Rows of the k nearest samples of every sample, itself included."""
-    _, rows = PointTree(coordinates).query(coordinates, k, workers=workers())
-    return np.ascontiguousarray(rows, dtype=np.int64)

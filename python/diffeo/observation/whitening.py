@@ -18,6 +18,7 @@ from diffeo.observation.rank import (
     rank_by_floor,
     rank_by_gap,
     ranks_in_part,
+    ranks_of,
 )
 
 # A whitened step may be this many times longer or shorter than 1, so that its fourth power is a double; and squares of
@@ -59,17 +60,23 @@ def warn_of_constants(points: FloatArray) -> None:
         )
 
 
-def _rank_shown(values: FloatArray, limit: int, floor: float) -> int:
+def _rank_shown(points: FloatArray, values: FloatArray, limit: int, floor: float) -> int:
     """The rank that the singular values show above a floor, with a warning where some samples differ."""
     dim = rank_by_floor(values, limit, floor)
     part = ranks_in_part(values, limit, floor, dim)
+    taken = part is not None and len(part[1]) <= MOST_LEFT_OUT * len(values)
+    if dim == 0 and not taken:
+        raise errors.RankError(
+            f"the largest singular value is below {floor:g} of its median on more than {100 * MAX_DEFICIENT:.0f} % of the "
+            f"samples ({'; '.join(ranks_of(points, values, floor).falls(limit))}): there the measurements barely depend on the "
+            "inputs; measure more neurons, or leave those samples out"
+        )
     if part is not None:
         rank, short = part
-        taken = len(short) <= MOST_LEFT_OUT * len(values)
         lost = f"if the inputs have {rank} dimensions, the measurements lose some there; measure more neurons"
         errors.warn(
             f"the local covariances have rank {rank} on {percent(1.0 - len(short) / len(values))} of the samples, and less on "
-            f"the others ({rows_text(short)}): "
+            f"the others ({rows_text(short)}): {'; '.join(ranks_of(points, values, floor).falls(rank))} (rank_map has all). "
             + (
                 f"dim = {rank} was taken, and those are left out of the graph and placed by extension; {lost}"
                 if taken
@@ -95,7 +102,7 @@ def whiten(
     most = MAX_DEFICIENT
     if dim is None:
         values = _finite(decompose(0)[0], source)
-        dim = rank_by_gap(values, limit, floor) if by_gap else _rank_shown(values, limit, floor)
+        dim = rank_by_gap(values, limit, floor) if by_gap else _rank_shown(points, values, limit, floor)
         most = MAX_DEFICIENT if by_gap else MOST_LEFT_OUT
     else:
         dim = integer(dim, "dim", 1)
@@ -108,9 +115,10 @@ def whiten(
     # A dimension that only counts large gaps may leave small singular values: rounding alone makes them unusable.
     deficient = deficient_samples(values, dim, min(floor, JACOBIAN_FLOOR) if by_gap else floor)
     if len(deficient) > most * len(points):
+        falls = "; ".join(ranks_of(points, values, min(floor, JACOBIAN_FLOOR) if by_gap else floor).falls(dim))
         raise errors.RankError(
             f"{len(deficient)} of {len(points)} samples have local covariances of rank below dim = {dim} "
-            f"({rows_text(deficient)}); lower dim, or measure neurons that respond to every input direction"
+            f"({rows_text(deficient)}): {falls}; lower dim, or measure neurons that respond to every input direction"
         )
     if len(deficient) > MAX_DEFICIENT * len(points):
         whitening[deficient] = 0.0  # said already

@@ -18,7 +18,7 @@ from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import holds
 from diffeo.matching.paired.components import Components, components_of
-from diffeo.matching.self_check import FEWEST
+from diffeo.matching.parts.halves_and_groups import has_halves
 from diffeo.verdict.common.seen_inputs import Seen
 
 # An array rather than bytes: joblib maps large ones into the memory of its processes, and sends each to a cluster once.
@@ -97,11 +97,6 @@ def told(packed: Packed) -> tuple[str, list[str]]:
     content = _content(packed)
     kind, problems = str(content["kind"]), [str(one) for one in content["problems"]]
     return kind, problems
-
-
-def has_halves(chart: Chart) -> bool:
-    """Whether the halves of a sample are large enough to say anything."""
-    return len(chart.observation.usable) >= 2 * FEWEST * (chart.dim + 1)
 
 
 def identity(network: Network) -> str:

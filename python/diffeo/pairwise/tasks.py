@@ -22,10 +22,11 @@ from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_side
 from diffeo.matching.match_observations import match_problem, solved
 from diffeo.matching.paired.kernel_fit import QUICK
 from diffeo.matching.pairs import Pairs
+from diffeo.matching.parts.halves_and_groups import has_halves
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, expected_of
 from diffeo.matching.transformation import Transformation
-from diffeo.pairwise.packed import Network, Packed, has_halves, pack, unpack
+from diffeo.pairwise.packed import Network, Packed, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
 from diffeo.verdict.error_bounds import UNDETERMINED
 from diffeo.verdict.layer_comparison import NOT_MATCHED

@@ -137,6 +137,8 @@ def _observation(obs: Observation) -> str:
         facts.append(("noise", text.number(obs.noise, 3)))
     if len(obs.deficient):
         facts.append(("rank-deficient", f"{len(obs.deficient):,} samples ({percent(len(obs.deficient) / n)})"))
+    if falls := obs.rank_map.falls(obs.dim):
+        facts.append(("where the rank falls", "; ".join(falls)))
     return _framed("Observation", _beside(_facts(facts), _drawing(_leading(obs.points))), PLAIN)
 
 
