@@ -1,0 +1,234 @@
+// Local linear fits of functions on the samples.
+#include "diffeo/local_slopes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "diffeo/linear_algebra.hpp"
+#include "diffeo/parallel.hpp"
+#include "diffeo/row_checks.hpp"
+
+namespace diffeo {
+namespace {
+
+constexpr Index kRows = 512;
+// Neighbours from which tangent directions are found: the cost grows with their cube where measurements are many.
+constexpr Index kDirections = 24;
+
+double to_power(double value, int power) { return power == 1 ? value : value * value; }
+
+/// u = W_i^T (y_j - y_i).
+void place(const LocalGeometry& g, Index i, Index j, double* u) {
+  const double* from = g.points + i * g.m;
+  const double* to = g.points + j * g.m;
+  if (g.frames == nullptr) {
+    for (Index a = 0; a < g.m; ++a) u[a] = to[a] - from[a];
+    return;
+  }
+  const double* frame = g.frames + i * g.m * g.d;
+  std::fill_n(u, g.d, 0.0);
+  for (Index a = 0; a < g.m; ++a) {
+    const double step = to[a] - from[a];
+    for (Index b = 0; b < g.d; ++b) u[b] += step * frame[a * g.d + b];
+  }
+}
+
+/// Inverse of a positive definite matrix (d, d), by its Cholesky factor; `factor` and `column` are room for it.
+void invert(const double* matrix, Index d, double* factor, double* column, double* inverse) {
+  for (Index a = 0; a < d; ++a) {
+    for (Index b = 0; b <= a; ++b) {
+      double sum = matrix[a * d + b];
+      for (Index c = 0; c < b; ++c) sum -= factor[a * d + c] * factor[b * d + c];
+      factor[a * d + b] = a == b ? std::sqrt(sum) : sum / factor[b * d + b];
+    }
+  }
+  for (Index k = 0; k < d; ++k) {
+    for (Index a = 0; a < d; ++a) {
+      double sum = a == k ? 1.0 : 0.0;
+      for (Index c = 0; c < a; ++c) sum -= factor[a * d + c] * column[c];
+      column[a] = sum / factor[a * d + a];
+    }
+    for (Index a = d; a-- > 0;) {
+      double sum = column[a];
+      for (Index c = a + 1; c < d; ++c) sum -= factor[c * d + a] * column[c];
+      column[a] = sum / factor[a * d + a];
+      inverse[a * d + k] = column[a];
+    }
+  }
+}
+
+/// Rows of `basis` (count, m), of which the first d become orthonormal principal directions of the rows of `steps`.
+void principal_directions(const RowMatrix& steps, Index d, double* frame) {
+  const Index count = steps.rows(), m = steps.cols();
+  const bool wide = m > count;  // then the small Gram matrix of the steps has the same eigenvalues
+  const Index size = wide ? count : m;
+  RowMatrix gram = RowMatrix::zero(size, size);
+  for (Index a = 0; a < size; ++a) {
+    for (Index b = 0; b <= a; ++b) {
+      double sum = 0.0;
+      if (wide) {
+        for (Index c = 0; c < m; ++c) sum += steps(a, c) * steps(b, c);
+      } else {
+        for (Index c = 0; c < count; ++c) sum += steps(c, a) * steps(c, b);
+      }
+      gram(a, b) = gram(b, a) = sum;
+    }
+  }
+  const SymmetricEigen eigen = symmetric_eigen(gram, "tangent_frames");
+  for (Index k = 0; k < d; ++k) {
+    const Index from = size - 1 - k;  // the largest come last
+    for (Index a = 0; a < m; ++a) {
+      double entry = 0.0;
+      if (from < 0) {
+        entry = 0.0;
+      } else if (!wide) {
+        entry = eigen.vectors(a, from);
+      } else if (eigen.values[static_cast<std::size_t>(from)] > 0.0) {
+        for (Index c = 0; c < count; ++c) entry += steps(c, a) * eigen.vectors(c, from);
+        entry /= std::sqrt(eigen.values[static_cast<std::size_t>(from)]);
+      }
+      frame[a * d + k] = entry;
+    }
+  }
+}
+
+/// Adds w u u^T to the lower triangle of `matrix`.
+void add_square(const double* u, double w, Index d, double* matrix) {
+  for (Index a = 0; a < d; ++a) {
+    for (Index b = 0; b <= a; ++b) matrix[a * d + b] += w * u[a] * u[b];
+  }
+}
+
+}  // namespace
+
+void power_sums(const SparseView& kernel, double* sums, int threads) {
+  check_compressed("power_sums", kernel, threads);
+  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      double first = 0.0, second = 0.0, fourth = 0.0;
+      for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
+        const double value = kernel.values[e], square = value * value;
+        first += value;
+        second += square;
+        fourth += square * square;
+      }
+      sums[i * 3] = first;
+      sums[i * 3 + 1] = second;
+      sums[i * 3 + 2] = fourth;
+    }
+  });
+}
+
+void tangent_frames(const SparseView& kernel, const double* points, Index m, Index d, double* frames, int threads) {
+  check_compressed("tangent_frames", kernel, threads);
+  parallel_chunks(kernel.n, kRows / 8, threads, [&](Index, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      const Index first = kernel.indptr[i], entries = kernel.indptr[i + 1] - first;
+      const Index count = std::min(entries, std::max(kDirections, m <= kDirections ? entries : Index{0}));
+      RowMatrix steps(count, m);
+      for (Index c = 0; c < count; ++c) {
+        const Index e = first + c * entries / count;
+        const double weight = std::sqrt(kernel.values[e]);
+        const double* to = points + static_cast<Index>(kernel.indices[e]) * m;
+        for (Index a = 0; a < m; ++a) steps(c, a) = weight * (to[a] - points[i * m + a]);
+      }
+      principal_directions(steps, d, frames + i * m * d);
+    }
+  });
+}
+
+void local_moments(const SparseView& kernel, int power, const double* sums, const LocalGeometry& geometry, double ridge,
+                   const LocalMoments& out, int threads) {
+  check_compressed("local_moments", kernel, threads);
+  const Index d = geometry.d;
+  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+    const auto size = static_cast<std::size_t>(d * d);
+    std::vector<double> u(static_cast<std::size_t>(d)), column(u), square(size), factor(size);
+    for (Index i = begin; i < end; ++i) {
+      double* shift = out.shift + i * d;
+      double* mean = out.mean + i * d;
+      std::fill_n(shift, d, 0.0);
+      std::fill_n(mean, d, 0.0);
+      std::fill(square.begin(), square.end(), 0.0);
+      double plain = 0.0, total = 0.0, noise = 0.0;
+      for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
+        const Index j = kernel.indices[e];
+        const double value = to_power(kernel.values[e], power), weight = value / sums[j];
+        place(geometry, i, j, u.data());
+        double length = 0.0;
+        for (Index a = 0; a < d; ++a) {
+          const double coordinate = u[static_cast<std::size_t>(a)];
+          shift[a] += value * coordinate;
+          mean[a] += weight * coordinate;
+          length += coordinate * coordinate;
+        }
+        plain += value;
+        total += weight;
+        noise += weight * weight * length;
+        add_square(u.data(), weight, d, square.data());
+      }
+      for (Index a = 0; a < d; ++a) {
+        shift[a] /= plain;
+        mean[a] /= total;
+      }
+      out.noise[i] = noise / (total * total);
+      for (Index a = 0; a < d; ++a) {
+        for (Index b = 0; b <= a; ++b) {
+          double& entry = square[static_cast<std::size_t>(a * d + b)];
+          entry = entry / total - mean[a] * mean[b] + (a == b ? ridge : 0.0);
+        }
+      }
+      invert(square.data(), d, factor.data(), column.data(), out.precision + i * d * d);
+    }
+  });
+}
+
+void local_slopes(const SparseView& kernel, int power, const double* sums, const LocalGeometry& geometry,
+                  const LocalMoments& moments, const double* f, Index k, double* smoothed, double* slopes,
+                  int threads) {
+  check_compressed("local_slopes", kernel, threads);
+  const Index d = geometry.d;
+  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+    std::vector<double> u(static_cast<std::size_t>(d)), mean_f(static_cast<std::size_t>(k)),
+        cross(static_cast<std::size_t>(d * k)), slope(cross);
+    for (Index i = begin; i < end; ++i) {
+      const double* v = moments.mean + i * d;
+      const double* precision = moments.precision + i * d * d;
+      std::fill(mean_f.begin(), mean_f.end(), 0.0);
+      std::fill(cross.begin(), cross.end(), 0.0);
+      double total = 0.0;
+      for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
+        const Index j = kernel.indices[e];
+        const double weight = to_power(kernel.values[e], power) / sums[j];
+        place(geometry, i, j, u.data());
+        const double* row = f + j * k;
+        total += weight;
+        for (Index c = 0; c < k; ++c) mean_f[static_cast<std::size_t>(c)] += weight * row[c];
+        for (Index a = 0; a < d; ++a) {
+          const double factor = weight * (u[static_cast<std::size_t>(a)] - v[a]);
+          double* sum = cross.data() + a * k;
+          for (Index c = 0; c < k; ++c) sum[c] += factor * row[c];
+        }
+      }
+      std::fill(slope.begin(), slope.end(), 0.0);
+      for (Index a = 0; a < d; ++a) {
+        for (Index b = 0; b < d; ++b) {
+          const double factor = precision[a * d + b] / total;
+          for (Index c = 0; c < k; ++c) {
+            slope[static_cast<std::size_t>(a * k + c)] += factor * cross[static_cast<std::size_t>(b * k + c)];
+          }
+        }
+      }
+      if (slopes != nullptr) std::copy(slope.begin(), slope.end(), slopes + i * d * k);
+      if (smoothed == nullptr) continue;
+      for (Index c = 0; c < k; ++c) {
+        double value = mean_f[static_cast<std::size_t>(c)] / total;
+        for (Index a = 0; a < d; ++a) value -= v[a] * slope[static_cast<std::size_t>(a * k + c)];
+        smoothed[i * k + c] = value;
+      }
+    }
+  });
+}
+
+}  // namespace diffeo
