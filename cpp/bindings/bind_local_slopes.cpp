@@ -6,15 +6,15 @@ namespace diffeo::bindings {
 namespace {
 
 LocalGeometry seen(const SparseView& kernel, const Array<double>& points,
-                   const std::optional<Array<double>>& frames) {
+                   const std::optional<Array<double>>& frames, bool orthonormal) {
   expect_ndim(points, 2, "points");
   expect(points.shape(0) == kernel.n, "points must have as many rows as the kernel");
   const Index m = points.shape(1);
-  if (!frames) return {points.data(), nullptr, m, m};
+  if (!frames) return {points.data(), nullptr, m, m, false};
   expect_ndim(*frames, 3, "frames");
   expect(frames->shape(0) == kernel.n && frames->shape(1) == m && frames->shape(2) >= 1,
          "frames must have shape (n, m, d)");
-  return {points.data(), frames->data(), m, frames->shape(2)};
+  return {points.data(), frames->data(), m, frames->shape(2), orthonormal};
 }
 
 void expect_weights(const SparseView& kernel, int power, const Array<double>& sums) {
@@ -37,7 +37,7 @@ py::array_t<double> sums_of_powers(const Array<Index>& indptr, const Array<Row>&
 py::array_t<double> tangent_frames_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
                               const Array<double>& points, Index dim, int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, std::nullopt);
+  const LocalGeometry geometry = seen(kernel, points, std::nullopt, false);
   expect(dim >= 1 && dim <= geometry.m, "dim must lie between 1 and m");
   py::array_t<double> frames({kernel.n, geometry.m, dim});
   double* data = frames.mutable_data();
@@ -50,25 +50,26 @@ py::array_t<double> tangent_frames_of(const Array<Index>& indptr, const Array<Ro
 
 py::tuple moments_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, int power,
                      const Array<double>& sums, const Array<double>& points,
-                     const std::optional<Array<double>>& frames, double ridge, int threads) {
+                     const std::optional<Array<double>>& frames, bool orthonormal, double ridge, int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, frames);
+  const LocalGeometry geometry = seen(kernel, points, frames, orthonormal);
   expect_weights(kernel, power, sums);
-  py::array_t<double> shift({kernel.n, geometry.d}), mean({kernel.n, geometry.d}), noise(kernel.n),
+  py::array_t<double> shift({kernel.n, geometry.d}), mean({kernel.n, geometry.d}), noise(kernel.n), self(kernel.n),
       precision({kernel.n, geometry.d, geometry.d});
-  const LocalMoments out{shift.mutable_data(), mean.mutable_data(), noise.mutable_data(), precision.mutable_data()};
+  const LocalMoments out{shift.mutable_data(), mean.mutable_data(), noise.mutable_data(), self.mutable_data(),
+                         precision.mutable_data()};
   {
     const py::gil_scoped_release release;  // safe: see sums_of_powers
     local_moments(kernel, power, sums.data(), geometry, ridge, out, threads);
   }
-  return py::make_tuple(shift, mean, noise, precision);
+  return py::make_tuple(shift, mean, noise, self, precision);
 }
 
 py::tuple slopes_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, int power,
                     const Array<double>& sums, const Array<double>& points, const std::optional<Array<double>>& frames,
-                    Array<double> mean, Array<double> precision, const Array<double>& functions, int threads) {
+                    bool orthonormal, Array<double> mean, Array<double> precision, const Array<double>& functions, int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, frames);
+  const LocalGeometry geometry = seen(kernel, points, frames, orthonormal);
   expect_weights(kernel, power, sums);
   const Index n = kernel.n, d = geometry.d;
   expect(mean.ndim() == 2 && mean.shape(0) == n && mean.shape(1) == d, "mean must have shape (n, d)");
@@ -80,7 +81,7 @@ py::tuple slopes_of(const Array<Index>& indptr, const Array<Row>& indices, const
   py::array_t<double> smoothed({n, k}), slopes({n, d, k});
   double* smoothed_data = smoothed.mutable_data();
   double* slopes_data = slopes.mutable_data();
-  const LocalMoments moments{nullptr, mean.mutable_data(), nullptr, precision.mutable_data()};
+  const LocalMoments moments{nullptr, mean.mutable_data(), nullptr, nullptr, precision.mutable_data()};
   {
     const py::gil_scoped_release release;  // safe: see sums_of_powers
     local_slopes(kernel, power, sums.data(), geometry, moments, functions.data(), k, smoothed_data, slopes_data,
@@ -99,11 +100,11 @@ void bind_local_slopes(py::module_& m) {
         "Orthonormal principal directions (n, m, dim) of the neighbours of each sample.");
   m.def("local_moments", &moments_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("power"), py::arg("sums").noconvert(), py::arg("points").noconvert(),
-        py::arg("frames").noconvert().none(true), py::arg("ridge"), py::arg("threads"),
-        "(shift (n, d), mean (n, d), noise (n,), precision (n, d, d)) of the local linear fits.");
+        py::arg("frames").noconvert().none(true), py::arg("orthonormal"), py::arg("ridge"),
+        py::arg("threads"), "(shift (n, d), mean (n, d), noise (n,), self (n,), precision (n, d, d)) of the local linear fits.");
   m.def("local_slopes", &slopes_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("power"), py::arg("sums").noconvert(), py::arg("points").noconvert(),
-        py::arg("frames").noconvert().none(true), py::arg("mean").noconvert(), py::arg("precision").noconvert(),
+        py::arg("frames").noconvert().none(true), py::arg("orthonormal"), py::arg("mean").noconvert(), py::arg("precision").noconvert(),
         py::arg("functions").noconvert(), py::arg("threads"),
         "Smoothed values (n, k) and slopes (n, d, k) of functions (n, k) by local linear fits.");
 }

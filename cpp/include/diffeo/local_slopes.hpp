@@ -16,6 +16,7 @@ struct LocalGeometry {
   const double* points;  ///< (n, m)
   const double* frames;  ///< W (n, m, d), or null: the m measurements themselves are the coordinates, and d = m
   Index m, d;
+  bool orthonormal;  ///< whether frames are those of surfaces in space, whose chords are made as long as their arcs
 };
 
 /// What the fits need of every sample, and what shows where the border is.
@@ -23,6 +24,7 @@ struct LocalMoments {
   double* shift;       ///< (n, d) mean of u under k^power itself, the mean shift of the density
   double* mean;        ///< (n, d) v
   double* noise;       ///< (n) sum_j w_j^2 |u_j|^2: variance of v for samples drawn independently
+  double* self;        ///< (n) share of the sample itself in the sum of the weights
   double* precision;   ///< (n, d, d) inverse of C + ridge I
 };
 

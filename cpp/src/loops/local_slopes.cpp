@@ -18,7 +18,11 @@ constexpr Index kDirections = 24;
 
 double to_power(double value, int power) { return power == 1 ? value : value * value; }
 
-/// u = W_i^T (y_j - y_i).
+// Of points in space, a chord may leave the tangent space by this share of its square: more is no bend, but noise.
+constexpr double kMostBent = 0.25;
+
+/// u = W_i^T (y_j - y_i), with the length of the arc where frames are orthonormal: on an arc s of curvature c the square of
+/// the part off the tangent is c^2 s^4 / 4, and the tangential part is short of s by c^2 s^3 / 6.
 void place(const LocalGeometry& g, Index i, Index j, double* u) {
   const double* from = g.points + i * g.m;
   const double* to = g.points + j * g.m;
@@ -28,10 +32,18 @@ void place(const LocalGeometry& g, Index i, Index j, double* u) {
   }
   const double* frame = g.frames + i * g.m * g.d;
   std::fill_n(u, g.d, 0.0);
+  double chord = 0.0;
   for (Index a = 0; a < g.m; ++a) {
     const double step = to[a] - from[a];
+    chord += step * step;
     for (Index b = 0; b < g.d; ++b) u[b] += step * frame[a * g.d + b];
   }
+  if (!g.orthonormal) return;
+  double tangential = 0.0;
+  for (Index b = 0; b < g.d; ++b) tangential += u[b] * u[b];
+  if (tangential <= 0.0) return;
+  const double bent = std::clamp((chord - tangential) / tangential, 0.0, kMostBent);
+  for (Index b = 0; b < g.d; ++b) u[b] *= 1.0 + 2.0 / 3.0 * bent;
 }
 
 /// Inverse of a positive definite matrix (d, d), by its Cholesky factor; `factor` and `column` are room for it.
@@ -151,7 +163,7 @@ void local_moments(const SparseView& kernel, int power, const double* sums, cons
       std::fill_n(shift, d, 0.0);
       std::fill_n(mean, d, 0.0);
       std::fill(square.begin(), square.end(), 0.0);
-      double plain = 0.0, total = 0.0, noise = 0.0;
+      double plain = 0.0, total = 0.0, noise = 0.0, self = 0.0;
       for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
         const Index j = kernel.indices[e];
         const double value = to_power(kernel.values[e], power), weight = value / sums[j];
@@ -165,6 +177,7 @@ void local_moments(const SparseView& kernel, int power, const double* sums, cons
         }
         plain += value;
         total += weight;
+        if (j == i) self = weight;
         noise += weight * weight * length;
         add_square(u.data(), weight, d, square.data());
       }
@@ -173,6 +186,7 @@ void local_moments(const SparseView& kernel, int power, const double* sums, cons
         mean[a] /= total;
       }
       out.noise[i] = noise / (total * total);
+      out.self[i] = self / total;
       for (Index a = 0; a < d; ++a) {
         for (Index b = 0; b <= a; ++b) {
           double& entry = square[static_cast<std::size_t>(a * d + b)];

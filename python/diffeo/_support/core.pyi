@@ -97,6 +97,7 @@ def local_moments(
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
     frames: NDArray[np.float64] | None,
+    orthonormal: bool,
     ridge: float,
     threads: int,
 ) -> tuple[Any, ...]: ...
@@ -108,6 +109,7 @@ def local_slopes(
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
     frames: NDArray[np.float64] | None,
+    orthonormal: bool,
     mean: NDArray[np.float64],
     precision: NDArray[np.float64],
     functions: NDArray[np.float64],

@@ -19,15 +19,15 @@ TARGET_ON_LINES = 40.0
 # ... and a grid has no sampling noise: what is left to be small is the bandwidth.
 TARGET_ON_GRIDS = {1: 5.0, 2: 8.0}
 # Small samples cannot afford wide kernels: share of the samples that the row sum may be for d = 1, 2, 3, and its least.
-LARGEST_SHARE = {1: 0.04, 2: 0.015, 3: 0.0025}
+LARGEST_SHARE = {1: 0.03, 2: 0.015, 3: 0.0025}
 LEAST_ROW_SUM = {1: 6.0, 2: 8.0, 3: 10.0}
 # For large samples cost weighs more: the target falls to this ...
 SMALL_ROW_SUM = 10.0
 # ... from this many samples on, reaching it at five times as many.
 LARGE_SAMPLE = 200_000
-# Where density varies, sparse regions (5 % of the samples) are to have this share of the target; for that the median may
-# become so many times the target.
-SPARSE_SHARE, SPARSE_QUANTILE, MOST_WIDENED = 0.35, 0.05, 2.0
+# Where density varies, row sums in the sparsest tenth of the domain are to have this share of the target; for that their
+# median over the samples may become so many times the target.
+SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.35, 0.1, 4.0
 # Samples on a grid or evenly spread: below this share of what independent ones add to their own row sums.
 GRID_SHARE = 0.25
 # From so many dimensions on, or where a row holds such a share of the samples, no bandwidth is small beside the domain.
@@ -207,7 +207,7 @@ def choose_epsilon(
     wanted = target_row_sum(n, dim, grid)
     if wanted != target:
         target, high = wanted, search.find(high, wanted)
-    sparse = float(np.quantile(search.at(high), SPARSE_QUANTILE))
+    sparse = _in_sparse_tenth(search.at(high))
     if not grid and sparse < SPARSE_SHARE * target and n > FEW_SAMPLES:
         target *= min(MOST_WIDENED, SPARSE_SHARE * target / sparse)
         high = search.find(high, target)
@@ -218,6 +218,13 @@ def choose_epsilon(
     ):
         high -= 0.2
     return float(np.exp(high)), _curve(search.trials, target), dim
+
+
+def _in_sparse_tenth(sums: FloatArray) -> float:
+    """Row sum below which a tenth of the domain lies: each sample stands for a part of it that is as large as 1 / row sum."""
+    ascending = np.sort(sums)
+    covered = np.cumsum(1.0 / ascending)
+    return float(ascending[np.searchsorted(covered, SPARSE_TENTH * covered[-1])])
 
 
 def what_does_not_fit(n: int, dim: int, entries: float) -> str:

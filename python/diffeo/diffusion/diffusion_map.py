@@ -79,6 +79,8 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
     generator_errors_ : ndarray of shape (n_components + 1,)
         Expected error of each: nine in ten deviate by less. From the same at half of the bandwidth, and from sampling noise;
         where no bandwidth fits, from the plain ones too. Infinite where nothing can be said.
+    generator_mixing_ : ndarray of shape (n_components, n_components)
+        Coefficients of the Ritz functions in `embedding_`, columns of unit length: see `generator_functions_`.
     plain_generator_eigenvalues_ : ndarray of shape (n_components + 1,)
         -log(lambda_k) / epsilon, infinite where lambda_k <= 0.
     epsilon_ : float
@@ -226,6 +228,16 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return operator.tocsr()
 
     @property
+    def generator_functions_(self) -> FloatArray:
+        """Ritz functions (n, n_components) of ``generator_eigenvalues_``, scaled like ``embedding_``.
+
+        They are ``embedding_ @ generator_mixing_``: nearer to the Neumann eigenfunctions than the eigenvectors, which the
+        border mixes with those of smaller eigenvalues.
+        """
+        check_is_fitted(self)
+        return self.embedding_ @ self.generator_mixing_
+
+    @property
     def _n_features_out(self) -> int:
         return int(self.embedding_.shape[1])
 
@@ -286,12 +298,16 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             found = generator_spectrum(kernel, functions, plain[1:], alpha, thread_count(self.n_jobs))
         self.generator_eigenvalues_: FloatArray = np.concatenate([[0.0], found.values])
         self.generator_errors_: FloatArray = np.concatenate([[0.0], found.errors])
+        self.generator_mixing_: FloatArray = found.mixing
 
     def _embed(self, kernel: Kernel) -> None:
         """Scatter to the caller's rows, scale, fix signs, and place rank-deficient samples."""
         n = kernel.n_samples
         phi = self._vectors / np.sqrt(self._degree)[:, None] * np.sqrt(self._degree.sum())
         signs = _signs(phi, kernel.points[kernel.rows], self._degree)
+        mixing = signs[1:, None] * self.generator_mixing_
+        strongest = np.abs(mixing).argmax(axis=0)
+        self.generator_mixing_ = mixing * np.sign(mixing[strongest, np.arange(mixing.shape[1])])
         self.eigenvectors_ = np.zeros((n, phi.shape[1]))
         self.eigenvectors_[kernel.rows] = self._vectors * signs
         self.embedding_ = np.zeros((n, phi.shape[1] - 1))
