@@ -1,7 +1,7 @@
 // Local linear fits of functions on the samples, weighted by a kernel: smoothed values and slopes.
 //
 // Around sample i the others have the coordinates u_j = W_i^T (y_j - y_i), and the weights w_j = k_ij^power / p_j over
-// their sum, with p the row sums of k^power: a uniform measure of the domain, whatever the density of the samples. The
+// their sum, with p the row sums of k^power, cut where the kernel is: a uniform measure of the domain, whatever the density of the samples. The
 // fit of a function f by a + b^T u has b = C^-1 sum_j w_j (u_j - v) f_j and a = sum_j w_j f_j - b^T v, with v the mean
 // and C the covariance of u under w.
 #pragma once
@@ -28,22 +28,29 @@ struct LocalMoments {
   double* precision;   ///< (n, d, d) inverse of C + ridge I
 };
 
-/// Row sums (n, 3) of the kernel, of its squares and of its fourth powers.
-void power_sums(const SparseView& kernel, double* sums, int threads);
+/// A power of the kernel, which is the kernel of as large a share of its bandwidth.
+struct KernelPower {
+  int exponent;        ///< 1 or 2
+  double least;        ///< smaller entries do not count
+  const double* sums;  ///< (n) row sums p
+};
+
+/// Row sums (n, 3) of the kernel, of its squares that are at least `least`, and of its fourth powers.
+void power_sums(const SparseView& kernel, double least, double* sums, int threads);
 
 /// Orthonormal frames (n, m, d): leading principal directions of the neighbours of each sample, about it. Where they are
 /// more than 24, as many of them, spread evenly over the row. 1 <= d <= m.
 void tangent_frames(const SparseView& kernel, const double* points, Index m, Index d, double* frames, int threads);
 
-/// Moments of all samples, `power` 1 or 2, `sums` (n) those of the power.
-void local_moments(const SparseView& kernel, int power, const double* sums, const LocalGeometry& geometry, double ridge,
+/// Moments of all samples.
+void local_moments(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry, double ridge,
                    const LocalMoments& out, int threads);
 
-/// Smoothed values a (n, k) and slopes b (n, d, k) at the samples of functions `f` (n, k), from their moments. One of the
-/// two may be null.
+/// Smoothed values a (n, k) and slopes b (n, d, k) at the samples of functions `f` (n, k), from their moments (mean
+/// and precision).
 ///
 /// All functions here: thread-safe; the same bits for any number of threads; Interrupted on Ctrl-C.
-void local_slopes(const SparseView& kernel, int power, const double* sums, const LocalGeometry& geometry,
+void local_slopes(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry,
                   const LocalMoments& moments, const double* f, Index k, double* smoothed, double* slopes, int threads);
 
 }  // namespace diffeo

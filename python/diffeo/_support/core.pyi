@@ -79,7 +79,7 @@ def connected_components(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64]
 ) -> NDArray[np.int32]: ...
 def power_sums(
-    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64], threads: int
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64], least: float, threads: int
 ) -> NDArray[np.float64]: ...
 def tangent_frames(
     indptr: NDArray[np.int64],
@@ -94,6 +94,7 @@ def local_moments(
     indices: NDArray[np.int32],
     values: NDArray[np.float64],
     power: int,
+    least: float,
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
     frames: NDArray[np.float64] | None,
@@ -106,6 +107,7 @@ def local_slopes(
     indices: NDArray[np.int32],
     values: NDArray[np.float64],
     power: int,
+    least: float,
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
     frames: NDArray[np.float64] | None,

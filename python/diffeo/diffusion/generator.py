@@ -79,7 +79,7 @@ class _Fits:
         """Smoothed values (n, k) and slopes (n, d, k) of functions (n, k)."""
         k = self.kernel
         return core.local_slopes(
-            k.indptr, k.indices, k.values, self.power, self.sums, self.points, self.frames, self.orthonormal, self.mean, self.precision,
+            k.indptr, k.indices, k.values, self.power, k.truncation, self.sums, self.points, self.frames, self.orthonormal, self.mean, self.precision,
             functions, self.n_threads,
         )  # fmt: skip
 
@@ -107,15 +107,15 @@ def generator_spectrum(
         the samples; infinite where they are.
     """
     points, frames = _seen(kernel, n_threads)
-    powers = core.power_sums(kernel.indptr, kernel.indices, kernel.values, n_threads)
+    powers = core.power_sums(kernel.indptr, kernel.indices, kernel.values, kernel.truncation, n_threads)
     dim = points.shape[1] if frames is None else frames.shape[2]
     own = own_share(powers[:, 1], powers[:, 2], dim)
     wide = _fits(kernel, 1, powers[:, 0], points, frames, own, n_threads)
     # The eigenfunctions of P are those of the domain seen through the mean shift of its density: f_i = phi(x_i + shift).
     moved = functions - np.einsum("nd,ndk->nk", wide.shift, wide.fit(functions)[1])
-    found = _ritz(wide, moved, alpha, own)
+    found = _ritz(wide, wide.row_sums, moved, alpha, own)
     narrow = _fits(kernel, 2, powers[:, 1], points, frames, own, n_threads)
-    again = _ritz(narrow, moved, alpha, own)
+    again = _ritz(narrow, wide.row_sums, moved, alpha, own)
     if found is None or again is None:
         return GeneratorSpectrum(plain.copy(), np.full(len(plain), np.inf), np.eye(len(plain)))
     values = found.values
@@ -157,7 +157,7 @@ def _fits(
     arrays = (kernel.indptr, kernel.indices, kernel.values)
     orthonormal = frames is not None and not isinstance(kernel.observation, Observation)
     shift, mean, noise, self, precision = core.local_moments(
-        *arrays, power, sums, points, frames, orthonormal, 2.0 * RIDGE * epsilon, n_threads
+        *arrays, power, kernel.truncation, sums, points, frames, orthonormal, 2.0 * RIDGE * epsilon, n_threads
     )
     dim = mean.shape[1]
     # An independent sample is nobody's neighbour in its own drift.
@@ -173,14 +173,14 @@ def _fits(
     return _Fits(kernel, power, sums, points, frames, orthonormal, n_threads, shift, mean, precision, weights, whole, row_sums)
 
 
-def _ritz(fits: _Fits, functions: FloatArray, alpha: float, own: float) -> _Ritz | None:
-    """Ritz values among the functions and the constant; None where the functions depend on each other."""
+def _ritz(fits: _Fits, row_sums: FloatArray, functions: FloatArray, alpha: float, own: float) -> _Ritz | None:
+    """Ritz values among the functions, eigenfunctions at these row sums, and the constant; None where the functions depend on each other."""
     smoothed, slopes = fits.fit(functions)
     # Smoothing takes from slopes what it takes from values: what it takes twice is known.
     slopes = 2.0 * slopes - fits.fit(smoothed)[1]
     dim = slopes.shape[1]
     weights = fits.weights ** (2.0 * alpha - 1.0)
-    raised = weights * (1.0 + SECOND_ORDER[min(dim, 3) - 1] * own / np.maximum(fits.row_sums, 3.0) ** 2)
+    raised = weights * (1.0 + SECOND_ORDER[min(dim, 3) - 1] * own / np.maximum(row_sums, 3.0) ** 2)
     centred = functions - (weights @ functions) / weights.sum()
     flat = slopes.reshape(-1, slopes.shape[2])
     energy = flat.T @ (np.repeat(raised, dim)[:, None] * flat)
@@ -199,7 +199,7 @@ def _ritz(fits: _Fits, functions: FloatArray, alpha: float, own: float) -> _Ritz
     masses = np.square(centred @ mixing)
     parts = _denominators(values)
     shares = raised[:, None] * squares / parts - weights[:, None] * masses
-    noise = NOISE * np.sqrt(own * np.square(shares).sum(axis=0) / np.median(fits.row_sums))
+    noise = NOISE * np.sqrt(own * np.square(shares).sum(axis=0) / np.median(row_sums))
     # Half of what the other convention on the border of a grid would change.
     whole = fits.whole ** (2.0 * alpha - 1.0)
     border = 0.5 * np.abs((whole * raised / weights) @ squares / (whole @ masses) / parts - 1.0)
