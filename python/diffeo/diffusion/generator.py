@@ -33,10 +33,10 @@ RIDGE = 1e-3
 SMALLEST = 1e-6
 # Functions that depend on each other beyond this have no spectrum of their own.
 DEPENDENT = 1e-10
-# Sampling noise of an eigenvalue, relative, is this times the root of (row sum)^-1 sum z^2, z what each sample adds to it.
+# Sampling noise of an eigenvalue, relative, is this times the root of sum z^2 / row sum, z what each sample adds to it.
 NOISE = 2.0
 # What the stated error is of the deviations found: nine in ten true ones are to be smaller.
-COVER = 1.6
+COVER = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +199,7 @@ def _ritz(fits: _Fits, row_sums: FloatArray, functions: FloatArray, alpha: float
     masses = np.square(centred @ mixing)
     parts = _denominators(values)
     shares = raised[:, None] * squares / parts - weights[:, None] * masses
-    noise = NOISE * np.sqrt(own * np.square(shares).sum(axis=0) / np.median(row_sums))
+    noise = NOISE * np.sqrt(own * ((1.0 / np.maximum(row_sums, 1.0)) @ np.square(shares)))
     # Half of what the other convention on the border of a grid would change.
     whole = fits.whole ** (2.0 * alpha - 1.0)
     border = 0.5 * np.abs((whole * raised / weights) @ squares / (whole @ masses) / parts - 1.0)
