@@ -175,8 +175,8 @@ BORDER_EXCESS, BORDER_DRIFT, DRIFT_AT_BORDER = 0.8286, 0.8712, 0.9493
 """Of a half-space of even density, b from its border in units of sqrt(epsilon), of which the kernel sees the share p(b):
 integral of 1/p - 1, integral of t/p, and t(0), with t(b) = |v|^2 / epsilon of the mean v of neighbours weighted by 1/p."""
 
-SECOND_ORDER = (4.3, 3.0, 2.2)
-"""What squared slopes lack, in units of 1 / (row sum)^2, for d = 1, 2, and more."""
+SECOND_ORDER = 2.2
+"""What squared slopes of eigenvectors lack, in units of 1 / (row sum)^2."""
 
 
 def own_share(k: FloatArray, dim: int, truncation: float = 1e-4) -> float:
@@ -185,7 +185,13 @@ def own_share(k: FloatArray, dim: int, truncation: float = 1e-4) -> float:
     c = 2^(-dim/2) is how row sums fall with half of the bandwidth: 1 for independent samples, 0 on a grid.
     """
     fall = 2.0 ** (-dim / 2)
-    return float(np.clip(np.median(((k**4).sum(axis=1) - fall * np.where(k**2 >= truncation, k**2, 0.0).sum(axis=1)) / (1.0 - fall)), 0.0, 1.0))
+    return float(
+        np.clip(
+            np.median(((k**4).sum(axis=1) - fall * np.where(k**2 >= truncation, k**2, 0.0).sum(axis=1)) / (1.0 - fall)),
+            0.0,
+            1.0,
+        )
+    )
 
 
 class LocalFits(NamedTuple):
@@ -246,7 +252,12 @@ def local_fits(k: FloatArray, u: FloatArray, epsilon: float, own: float) -> Loca
 
 
 def generator_spectrum(
-    k: FloatArray, u: FloatArray, epsilon: float, functions: FloatArray, alpha: float, power: int = 1,
+    k: FloatArray,
+    u: FloatArray,
+    epsilon: float,
+    functions: FloatArray,
+    alpha: float,
+    power: int = 1,
     truncation: float = 1e-4,
 ) -> FloatArray:
     """Eigenvalues of minus the generator among functions (n, c) on the samples and the constant, ascending, without the 0.
@@ -257,7 +268,7 @@ def generator_spectrum(
     sum_i w_i^(2 alpha - 1) phi^2, with N the row sums, s the own share, c of `SECOND_ORDER`. `power` 2: the same fits at half
     of the bandwidth, with k^2.
     """
-    own, dim = own_share(k, u.shape[2], truncation), u.shape[2]
+    own = own_share(k, u.shape[2], truncation)
     fits = local_fits(k, u, epsilon, own)
     phi = functions - np.einsum("nd,ndj,jc->nc", fits.shift, fits.slopes, functions)
     row_sums = fits.row_sums
@@ -265,7 +276,7 @@ def generator_spectrum(
         fits = local_fits(np.where(k**2 >= truncation, k**2, 0.0), u, epsilon / 2, own)
     slopes = np.einsum("ndj,jc->ndc", fits.slopes, 2.0 * phi - fits.smoothed @ phi)
     w = fits.weights ** (2.0 * alpha - 1.0)
-    raised = w * (1.0 + SECOND_ORDER[min(dim, 3) - 1] * own / np.maximum(row_sums, 3.0) ** 2)
+    raised = w * (1.0 + SECOND_ORDER * own / np.maximum(row_sums, 3.0) ** 2)
     centred = phi - (w @ phi) / w.sum()
     energy, mass = np.einsum("n,nda,ndb->ab", raised, slopes, slopes), centred.T @ (w[:, None] * centred)
     root = np.linalg.inv(np.linalg.cholesky(mass))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -178,7 +179,7 @@ class _Search:
         indptr, columns, values = self.tree.cross(
             epsilon, self.truncation, np.ascontiguousarray(self.points[rows]), None, self.n_threads
         )
-        near = [(self.points[columns[a:b]], values[a:b]) for a, b in zip(indptr[:-1], indptr[1:], strict=True)]
+        near = [(self.points[columns[a:b]], values[a:b]) for a, b in pairwise(indptr)]
         return seen_dimension(near, epsilon)
 
 
@@ -212,9 +213,8 @@ def choose_epsilon(
         target *= min(MOST_WIDENED, SPARSE_SHARE * target / sparse)
         high = search.find(high, target)
     # Large kernels cut corners where the measurements bend, which the gates show; smaller ones do so less.
-    while (
-        search.trials[float(np.exp(high))][2] > GATED_SHARE_FOR_AUTO
-        and search.row_sum(high - 0.2) >= min(target, SMALL_ROW_SUM)
+    while search.trials[float(np.exp(high))][2] > GATED_SHARE_FOR_AUTO and search.row_sum(high - 0.2) >= min(
+        target, SMALL_ROW_SUM
     ):
         high -= 0.2
     return float(np.exp(high)), _curve(search.trials, target), dim

@@ -24,9 +24,9 @@ BORDER_EXCESS, BORDER_DRIFT = 0.8286, 0.8712
 DRIFT_AT_BORDER = 0.9493
 # No sample loses more of its weight to the border than this leaves.
 LEAST_WEIGHT = 0.05
-# Squared slopes are too small by this over the square of the row sum, for one dimension, two, and more: measured on samples
-# drawn independently, against the exact eigenfunctions of line, square and cube at row sums from 4 to 40.
-SECOND_ORDER = (4.3, 3.0, 2.2)
+# Squared slopes are too small by this over the square of the row sum: measured on samples drawn independently, against the
+# exact eigenfunctions of circle, square and cube at row sums from 7 to 40 (1.7 to 2.7, but for the cube at 15).
+SECOND_ORDER = 2.2
 # Covariances of neighbours get this share of 2 epsilon, their own where the domain goes on: thinner than that is flat.
 RIDGE = 1e-3
 # Eigenvalues below this share of the largest one are 0 for all that can be said.
@@ -78,10 +78,12 @@ class _Fits:
     def fit(self, functions: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Smoothed values (n, k) and slopes (n, d, k) of functions (n, k)."""
         k = self.kernel
+        arrays = (k.indptr, k.indices, k.values)
+        moments = (self.mean, self.precision)
+        seen = (self.points, self.frames, self.orthonormal)
         return core.local_slopes(
-            k.indptr, k.indices, k.values, self.power, k.truncation, self.sums, self.points, self.frames, self.orthonormal, self.mean, self.precision,
-            functions, self.n_threads,
-        )  # fmt: skip
+            *arrays, self.power, k.truncation, self.sums, *seen, *moments, functions, self.n_threads
+        )
 
 
 def generator_spectrum(
@@ -150,7 +152,13 @@ def _seen_dimension(kernel: Kernel, points: FloatArray) -> int:
 
 
 def _fits(
-    kernel: Kernel, power: int, sums: FloatArray, points: FloatArray, frames: FloatArray | None, own: float, n_threads: int
+    kernel: Kernel,
+    power: int,
+    sums: FloatArray,
+    points: FloatArray,
+    frames: FloatArray | None,
+    own: float,
+    n_threads: int,
 ) -> _Fits:
     epsilon = kernel.epsilon / power
     sums = np.ascontiguousarray(sums)
@@ -168,19 +176,22 @@ def _fits(
     # The outermost samples of a grid are its border, and have half a cell: whole ones would be as good a convention.
     half_cell = (1.0 - own) * np.sqrt(np.pi) / row_sums ** (1.0 / dim)
     weights, whole = (
-        np.maximum(1.0 - (BORDER_EXCESS + cut) / BORDER_DRIFT * drift, LEAST_WEIGHT) / density for cut in (half_cell, 0.0)
+        np.maximum(1.0 - (BORDER_EXCESS + cut) / BORDER_DRIFT * drift, LEAST_WEIGHT) / density
+        for cut in (half_cell, 0.0)
     )
-    return _Fits(kernel, power, sums, points, frames, orthonormal, n_threads, shift, mean, precision, weights, whole, row_sums)
+    return _Fits(
+        kernel, power, sums, points, frames, orthonormal, n_threads, shift, mean, precision, weights, whole, row_sums
+    )
 
 
 def _ritz(fits: _Fits, row_sums: FloatArray, functions: FloatArray, alpha: float, own: float) -> _Ritz | None:
-    """Ritz values among the functions, eigenfunctions at these row sums, and the constant; None where the functions depend on each other."""
+    """Ritz values among functions, eigenfunctions at these row sums, and the constant; None where they depend on each other."""
     smoothed, slopes = fits.fit(functions)
     # Smoothing takes from slopes what it takes from values: what it takes twice is known.
     slopes = 2.0 * slopes - fits.fit(smoothed)[1]
     dim = slopes.shape[1]
     weights = fits.weights ** (2.0 * alpha - 1.0)
-    raised = weights * (1.0 + SECOND_ORDER[min(dim, 3) - 1] * own / np.maximum(row_sums, 3.0) ** 2)
+    raised = weights * (1.0 + SECOND_ORDER * own / np.maximum(row_sums, 3.0) ** 2)
     centred = functions - (weights @ functions) / weights.sum()
     flat = slopes.reshape(-1, slopes.shape[2])
     energy = flat.T @ (np.repeat(raised, dim)[:, None] * flat)
