@@ -28,7 +28,7 @@ SMALL_ROW_SUM = 10.0
 LARGE_SAMPLE = 200_000
 # Where density varies, row sums in the sparsest tenth of the domain are to have this share of the target; for that their
 # median over the samples may become so many times the target.
-SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.35, 0.1, 4.0
+SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.4, 0.1, 4.0
 # Samples on a grid or evenly spread: below this share of what independent ones add to their own row sums.
 GRID_SHARE = 0.25
 # From so many dimensions on, or where a row holds such a share of the samples, no bandwidth is small beside the domain.
@@ -208,10 +208,12 @@ def choose_epsilon(
     wanted = target_row_sum(n, dim, grid)
     if wanted != target:
         target, high = wanted, search.find(high, wanted)
-    sparse = _in_sparse_tenth(search.at(high))
-    if not grid and sparse < SPARSE_SHARE * target and n > FEW_SAMPLES:
-        target *= min(MOST_WIDENED, SPARSE_SHARE * target / sparse)
-        high = search.find(high, target)
+    # Twice, since in sparse regions the sample itself is a part of its row sum, which does not grow.
+    for _ in range(0 if grid or n <= FEW_SAMPLES else 2):
+        missing = SPARSE_SHARE * wanted / _in_sparse_tenth(search.at(high))
+        if missing > 1.0 and target < MOST_WIDENED * wanted:
+            target = min(MOST_WIDENED * wanted, target * missing)
+            high = search.find(high, target)
     # Large kernels cut corners where the measurements bend, which the gates show; smaller ones do so less.
     while search.trials[float(np.exp(high))][2] > GATED_SHARE_FOR_AUTO and search.row_sum(high - 0.2) >= min(
         target, SMALL_ROW_SUM
