@@ -160,6 +160,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
     parser.add_argument("--only", metavar="NAME,...", help=f"of time, {', '.join(CASES)}")
     parser.add_argument("--draws", type=int, help="of each pair, instead of 20, 30 or 120")
+    parser.add_argument("--samples", type=int, help="on each side, instead of 1000")
     arguments = parser.parse_args()
     quick, rows = arguments.quick, []
     names = ["time", *CASES] if arguments.only is None else arguments.only.split(",")
@@ -170,7 +171,7 @@ def main() -> int:
         else:
             different = CASES[name][1] or name == "uneven"
             n, count = (200, 1) if quick else (1000, 20 if different else 30 if "bursts" in name else 120)
-            row = rates(name, n, arguments.draws or count)
+            row = rates(name, arguments.samples or n, arguments.draws or count)
         rows.append((row, time.perf_counter() - start))
         tqdm.write(f"{row.name}: {row.value} ({row.beside})", file=sys.stderr)
     print(f"python -m bench.bench_screening {' '.join(sys.argv[1:])}".rstrip())

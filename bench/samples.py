@@ -6,9 +6,9 @@ import numpy as np
 from diffeo import Observation, mahalanobis_kernel
 
 
-def mushroom(n: int) -> Observation:
+def mushroom(n: int, seed: int = 0) -> Observation:
     """Uniform x in the unit square, y = (x1 + x2^3, x2 - x1^3), Jacobians (Singer and Coifman 2008)."""
-    x = np.random.default_rng(0).random((n, 2))
+    x = np.random.default_rng(seed).random((n, 2))
     one = np.ones(n)
     jacobians = np.array([[one, 3 * x[:, 1] ** 2], [-3 * x[:, 0] ** 2, one]]).transpose(2, 0, 1)
     points = np.column_stack([x[:, 0] + x[:, 1] ** 3, x[:, 1] - x[:, 0] ** 3])

@@ -8,17 +8,6 @@
 namespace diffeo::bindings {
 namespace {
 
-SparseView view(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values) {
-  expect_ndim(indptr, 1, "indptr");
-  expect_ndim(indices, 1, "indices");
-  expect_ndim(values, 1, "values");
-  const Index n = indptr.shape(0) - 1;
-  expect(n >= 1 && indptr.data()[0] == 0, "indptr must start at 0 and have n + 1 entries");
-  expect(indices.shape(0) == values.shape(0) && indptr.data()[n] == indices.shape(0),
-         "indptr, indices and values do not fit each other");
-  return {n, indptr.data(), indices.data(), values.data()};
-}
-
 py::tuple normalised(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, double alpha,
                      int threads) {
   const SparseView kernel = view(indptr, indices, values);

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "diffeo/operator.hpp"
 #include "diffeo/types.hpp"
 
 namespace diffeo::bindings {
@@ -54,12 +55,25 @@ py::array_t<T> to_array(const std::vector<T>& v) {
   return py::array_t<T>(static_cast<py::ssize_t>(v.size()), v.data());
 }
 
+/// Compressed rows as the core sees them; what the columns are is for the core to check.
+inline SparseView view(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values) {
+  expect_ndim(indptr, 1, "indptr");
+  expect_ndim(indices, 1, "indices");
+  expect_ndim(values, 1, "values");
+  const Index n = indptr.shape(0) - 1;
+  expect(n >= 1 && indptr.data()[0] == 0, "indptr must start at 0 and have n + 1 entries");
+  expect(indices.shape(0) == values.shape(0) && indptr.data()[n] == indices.shape(0),
+         "indptr, indices and values do not fit each other");
+  return {n, indptr.data(), indices.data(), values.data()};
+}
+
 void bind_loops(py::module_& m);
 void bind_parallel(py::module_& m);
 void bind_covariance(py::module_& m);
 void bind_kernel(py::module_& m);
 void bind_edge_lengths(py::module_& m);
 void bind_operator(py::module_& m);
+void bind_local_slopes(py::module_& m);
 void bind_interpolation(py::module_& m);
 void bind_pair_fits(py::module_& m);
 void bind_frames(py::module_& m);

@@ -9,6 +9,7 @@ PYBIND11_MODULE(core, m) {
   diffeo::bindings::bind_kernel(m);
   diffeo::bindings::bind_edge_lengths(m);
   diffeo::bindings::bind_operator(m);
+  diffeo::bindings::bind_local_slopes(m);
   diffeo::bindings::bind_interpolation(m);
   diffeo::bindings::bind_pair_fits(m);
   diffeo::bindings::bind_frames(m);

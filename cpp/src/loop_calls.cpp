@@ -54,6 +54,25 @@ void normalise(const SparseView& kernel, double alpha, double* density, double* 
   loops().normalise_kernel(kernel, alpha, density, degree, scaling, threads);
 }
 
+void power_sums(const SparseView& kernel, double least, double* sums, int threads) {
+  loops().find_power_sums(kernel, least, sums, threads);
+}
+
+void tangent_frames(const SparseView& kernel, const double* points, Index m, Index d, double* frames, int threads) {
+  loops().find_tangent_frames(kernel, points, m, d, frames, threads);
+}
+
+void local_moments(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry, double ridge,
+                   const LocalMoments& out, int threads) {
+  loops().find_local_moments(kernel, power, geometry, ridge, out, threads);
+}
+
+void local_slopes(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry,
+                  const LocalMoments& moments, const double* f, Index k, double* smoothed, double* slopes,
+                  int threads) {
+  loops().find_local_slopes(kernel, power, geometry, moments, f, k, smoothed, slopes, threads);
+}
+
 void DiffusionOperator::apply(const double* x, Index x_stride, double* y, Index y_stride, Index columns) const {
   (this->*loops().apply)(x, x_stride, y, y_stride, columns);
 }

@@ -160,6 +160,10 @@ class ConstantNeuronWarning(DiffeoWarning):
     """Some measured neurons do not vary over the sample."""
 
 
+class BandwidthWarning(DiffeoWarning):
+    """No bandwidth is small beside the domain and yet joins neighbours: too few samples for so many dimensions."""
+
+
 class CurvatureWarning(DiffeoWarning):
     """Many pairs within the kernel radius fail the gates: epsilon is large for the curvature."""
 

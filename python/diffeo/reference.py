@@ -171,6 +171,119 @@ def leading_eigenpairs(s: FloatArray, n_wanted: int) -> tuple[FloatArray, FloatA
     return values[::-1][:n_wanted], vectors[:, ::-1][:, :n_wanted]
 
 
+BORDER_EXCESS, BORDER_DRIFT, DRIFT_AT_BORDER = 0.8286, 0.8712, 0.9493
+"""Of a half-space of even density, b from its border in units of sqrt(epsilon), of which the kernel sees the share p(b):
+integral of 1/p - 1, integral of t/p, and t(0), with t(b) = |v|^2 / epsilon of the mean v of neighbours weighted by 1/p."""
+
+SECOND_ORDER = 2.2
+"""What squared slopes of eigenvectors lack, in units of 1 / (row sum)^2."""
+
+
+def own_share(k: FloatArray, dim: int, truncation: float = 1e-4) -> float:
+    """What samples add to their own row sums beyond the density: the median of (sum k^4 - c sum k^2) / (1 - c), in [0, 1].
+
+    c = 2^(-dim/2) is how row sums fall with half of the bandwidth: 1 for independent samples, 0 on a grid.
+    """
+    fall = 2.0 ** (-dim / 2)
+    return float(
+        np.clip(
+            np.median(((k**4).sum(axis=1) - fall * np.where(k**2 >= truncation, k**2, 0.0).sum(axis=1)) / (1.0 - fall)),
+            0.0,
+            1.0,
+        )
+    )
+
+
+class LocalFits(NamedTuple):
+    """Local linear fits, weighted by w_ij = (k_ij / p_j) / sum_j k_ij / p_j with p = k 1."""
+
+    smoothed: FloatArray
+    """(n, n): values of the fits at the samples themselves, of values at the samples."""
+    slopes: FloatArray
+    """(n, d, n): their slopes, in the frame of each sample."""
+    shift: FloatArray
+    """(n, d): sum_j k_ij u_ij / p_i."""
+    weights: FloatArray
+    """(n,): measure of the domain that each sample stands for, up to a factor."""
+    row_sums: FloatArray
+    """(n,): what p would be far from the border, without the sample itself."""
+
+
+def local_coordinates(points: FloatArray, frames: FloatArray | None, bent: bool = False) -> FloatArray:
+    """u_ij = W_i^T (y_j - y_i), (n, n, d); `bent`: of orthonormal frames in space, with chords made as long as their arcs.
+
+    On an arc s of curvature c, the squared part off the tangent is c^2 s^4 / 4, the tangential one short by c^2 s^3 / 6.
+    """
+    delta = points[None, :, :] - points[:, None, :]
+    if frames is None:
+        return delta
+    u: FloatArray = np.einsum("imd,ijm->ijd", frames, delta)
+    if bent:
+        tangential = (u**2).sum(axis=2)
+        off = np.clip(((delta**2).sum(axis=2) - tangential) / np.where(tangential > 0, tangential, 1.0), 0.0, 0.25)
+        u = u * (1.0 + 2.0 / 3.0 * off)[:, :, None]
+    return u
+
+
+def local_fits(k: FloatArray, u: FloatArray, epsilon: float, own: float) -> LocalFits:
+    """Local linear fits on samples with coordinates u (n, n, d), and the weights of the samples in integrals.
+
+    a + b^T u with b = (C + 0.002 epsilon I)^-1 sum_j w_ij (u_ij - v_i) f_j and a = sum_j w_ij f_j - b^T v_i, where v and C are
+    mean and covariance of u under w. |v|^2 tells how near the border is: a weight is
+    (1 - c t) / p, with c such that a border makes the domain neither larger nor smaller; on a grid smaller by half a cell.
+    """
+    dim, p = u.shape[2], k.sum(axis=1)
+    w = k / p[None, :]
+    w /= w.sum(axis=1, keepdims=True)
+    v = np.einsum("ij,ijd->id", w, u)
+    centred = u - v[:, None, :]
+    covariance = np.einsum("ij,ija,ijb->iab", w, centred, centred) + 0.002 * epsilon * np.eye(dim)
+    slopes = np.einsum("iab,ijb,ij->iaj", np.linalg.inv(covariance), centred, w)
+    smoothed = w - np.einsum("id,idj->ij", v, slopes)
+    noise = (w**2 * (u**2).sum(axis=2)).sum(axis=1)
+    # Without the share of the sample itself, where samples are independent.
+    alone = 1.0 - own * np.minimum(np.diag(w), 0.5)
+    drift = ((v**2).sum(axis=1) - own * noise) / (epsilon * alone**2)
+    density = np.maximum(p - own * (1.0 - 2.0 ** (-dim / 2)), 0.05 * p)
+    row_sums = density * 2.0 ** np.minimum(drift / DRIFT_AT_BORDER, 3.0)
+    half_cell = (1.0 - own) * np.sqrt(np.pi) / row_sums ** (1.0 / dim)
+    weights = np.maximum(1.0 - (BORDER_EXCESS + half_cell) / BORDER_DRIFT * drift, 0.05) / density
+    return LocalFits(smoothed, slopes, np.einsum("ij,ijd->id", k, u) / p[:, None], weights, row_sums)
+
+
+def generator_spectrum(
+    k: FloatArray,
+    u: FloatArray,
+    epsilon: float,
+    functions: FloatArray,
+    alpha: float,
+    power: int = 1,
+    truncation: float = 1e-4,
+) -> FloatArray:
+    """Eigenvalues of minus the generator among functions (n, c) on the samples and the constant, ascending, without the 0.
+
+    The functions, eigenvectors of P, are those of the domain seen through the mean shift of its density, f_i = phi(x_i +
+    shift_i) in first order: phi = f - shift^T grad f. With a the smoothed values and b the slopes of phi, its gradient is
+    2 b(phi) - b(a(phi)), and the Ritz values are those of sum_i w_i^(2 alpha - 1) (1 + s c / N_i^2) |grad phi|^2 beside
+    sum_i w_i^(2 alpha - 1) phi^2, with N the row sums, s the own share, c of `SECOND_ORDER`. `power` 2: the same fits at half
+    of the bandwidth, with k^2.
+    """
+    own = own_share(k, u.shape[2], truncation)
+    fits = local_fits(k, u, epsilon, own)
+    phi = functions - np.einsum("nd,ndj,jc->nc", fits.shift, fits.slopes, functions)
+    row_sums = fits.row_sums
+    if power == 2:
+        fits = local_fits(np.where(k**2 >= truncation, k**2, 0.0), u, epsilon / 2, own)
+    slopes = np.einsum("ndj,jc->ndc", fits.slopes, 2.0 * phi - fits.smoothed @ phi)
+    w = fits.weights ** (2.0 * alpha - 1.0)
+    raised = w * (1.0 + SECOND_ORDER * own / np.maximum(row_sums, 3.0) ** 2)
+    centred = phi - (w @ phi) / w.sum()
+    energy, mass = np.einsum("n,nda,ndb->ab", raised, slopes, slopes), centred.T @ (w[:, None] * centred)
+    root = np.linalg.inv(np.linalg.cholesky(mass))
+    values: FloatArray = np.linalg.eigvalsh(root @ energy @ root.T)
+    return values
+
+
 def extension(
     new_points: FloatArray,
     points: FloatArray,

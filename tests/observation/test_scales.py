@@ -58,7 +58,7 @@ def test_a_search_for_a_bandwidth_ends(monkeypatch):
     observation = diffeo.Observation.from_jacobians(POINTS, JACOBIANS, dim=2)
     for guess in (1e-307, np.inf):
         monkeypatch.setattr(bandwidth, "_guess_epsilon", lambda *_, guess=guess: guess)
-        monkeypatch.setattr(bandwidth, "target_row_sum", lambda n: 1e9)
+        monkeypatch.setattr(bandwidth, "target_row_sum", lambda *_: 1e9)
         with pytest.raises(errors.InputError, match="no bandwidth"):
             diffeo.mahalanobis_kernel(observation)
 

@@ -25,8 +25,10 @@ def compared(a, b, **arguments):
 def test_a_fingerprint_is_the_spectrum_and_the_row_sums():
     obs = flat(500)
     found = fingerprint(obs, 0.004, 6)
-    expected = DiffusionMap(n_components=6, epsilon=0.004).fit(obs).generator_eigenvalues_[1:]
-    np.testing.assert_allclose(found.spectrum, np.log(expected), rtol=1e-5)
+    fitted = DiffusionMap(n_components=6, epsilon=0.004).fit(obs)
+    expected = fitted.generator_eigenvalues_[1:]
+    np.testing.assert_allclose(found.spectrum, np.log(expected), rtol=1e-4)
+    np.testing.assert_allclose(found.errors, fitted.generator_errors_[1:] / expected, rtol=1e-2)
     sums = mahalanobis_kernel(obs, epsilon=0.004).matrix.sum(axis=1)
     np.testing.assert_allclose(found.density, np.quantile(np.log(sums), spectra.LEVELS), rtol=1e-12)
 
@@ -130,3 +132,15 @@ def test_a_few_strays_are_left_out_and_pieces_refused():
 def test_too_few_samples():
     with pytest.raises(errors.SampleSizeError, match="need 96"):
         compared(flat(95), flat(300, seed=1))
+
+
+def test_samples_drawn_otherwise_are_compared_with_the_errors_of_their_spectra():
+    x = square(1200, 2, 1)
+    x[:, 0] = 0.25 * np.sqrt(1.0 + 24.0 * x[:, 0]) - 0.25
+    a, b = flat(1200), Observation.from_jacobians(*smooth_map(2, 5, 1)(x))
+    found = compared(a, b)
+    apart = np.subtract(*found.spectra.values)
+    halves = np.concatenate([side[:, 0] - side[:, 1] for side in found.spectra.halves]) / np.sqrt(2.0)
+    alone = np.sqrt(((apart / np.sqrt((halves**2).mean(axis=0))) ** 2).mean())
+    assert found.densities.p_value < spectra.DRAWN_ALIKE
+    assert found.spectra.distance < alone

@@ -16,6 +16,7 @@
 #include "diffeo/interpolation.hpp"
 #include "diffeo/kernel_multigrid.hpp"
 #include "diffeo/linear_algebra.hpp"
+#include "diffeo/local_slopes.hpp"
 #include "diffeo/mahalanobis.hpp"
 #include "diffeo/neighbors.hpp"
 #include "diffeo/operator.hpp"
@@ -41,6 +42,10 @@ struct Loops {
   decltype(&cross_kernel) assemble_cross_kernel;
 
   decltype(&normalise) normalise_kernel;
+  decltype(&power_sums) find_power_sums;
+  decltype(&tangent_frames) find_tangent_frames;
+  decltype(&local_moments) find_local_moments;
+  decltype(&local_slopes) find_local_slopes;
   void (DiffusionOperator::*apply)(const double*, Index, double*, Index, Index) const;
   decltype(&DiffusionOperator::dense) dense;
   decltype(&RitzSpace::start) start_space;

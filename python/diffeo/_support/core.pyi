@@ -78,6 +78,45 @@ def leading_eigenpairs(
 def connected_components(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64]
 ) -> NDArray[np.int32]: ...
+def power_sums(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float64], least: float, threads: int
+) -> NDArray[np.float64]: ...
+def tangent_frames(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    points: NDArray[np.float64],
+    dim: int,
+    threads: int,
+) -> NDArray[np.float64]: ...
+def local_moments(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    power: int,
+    least: float,
+    sums: NDArray[np.float64],
+    points: NDArray[np.float64],
+    frames: NDArray[np.float64] | None,
+    orthonormal: bool,
+    ridge: float,
+    threads: int,
+) -> tuple[Any, ...]: ...
+def local_slopes(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    power: int,
+    least: float,
+    sums: NDArray[np.float64],
+    points: NDArray[np.float64],
+    frames: NDArray[np.float64] | None,
+    orthonormal: bool,
+    mean: NDArray[np.float64],
+    precision: NDArray[np.float64],
+    functions: NDArray[np.float64],
+    threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def local_polynomial_fit(
     queries: NDArray[np.float64],
     nodes: NDArray[np.float64],

@@ -151,7 +151,7 @@ def _fit(
             f"{name} has {len(obs.usable)} samples of full rank: too few to embed {obs.dim} dimensions"
         )
     # Pieces are handled by the caller, curvature by the diagnostics.
-    with errors.unsaid(errors.DisconnectedWarning, errors.CurvatureWarning):
+    with errors.unsaid(errors.DisconnectedWarning, errors.CurvatureWarning, errors.BandwidthWarning):
         return DiffusionMap(n_components=asked, epsilon=epsilon, random_state=seed_value, n_jobs=n_jobs).fit(obs)
 
 

@@ -1,4 +1,4 @@
 """Diffusion coordinates: a `Kernel`, and the `DiffusionMap` of it.
 
-In order: bandwidth -> kernel -> diffusion_map -> independent.
+In order: bandwidth -> kernel -> generator -> diffusion_map -> independent.
 """

@@ -71,7 +71,7 @@ def independent_coordinates(diffusion_map: DiffusionMap, max_coordinates: int) -
     unexplained = np.ones(n_components)
     columns: list[FloatArray] = []
     coordinates = np.empty((len(phi), 0))
-    for block in _blocks(diffusion_map.generator_eigenvalues_[1:]):
+    for block in _blocks(diffusion_map.plain_generator_eigenvalues_[1:]):
         basis = np.eye(n_components)[:, block]
         unexplained[block] = np.sqrt((_remainder(phi[:, block], coordinates) ** 2).mean(axis=0))
         remainder = _remainder(phi @ basis, coordinates)

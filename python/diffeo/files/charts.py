@@ -62,6 +62,7 @@ def _isometric_content(chart: IsometricChart) -> Content:
 def _diffusion_content(chart: DiffusionChart) -> Content:
     fitted, kernel = chart.diffusion_map, chart.diffusion_map.kernel_
     content = fields_of("fitted.", fitted, schema.FITTED["diffusion"])
+    content |= fields_of("generator.", fitted, schema.GENERATOR)
     content |= fields_of("selection.", chart.selection, schema.SELECTION)
     for name in IN_TREE_ORDER:
         content[f"fitted.{name}"] = np.zeros(kernel.n_samples)
@@ -129,6 +130,13 @@ def build_diffusion(content: Content, at: str, sizes: dict[str, int], assemble: 
     """Diffusion coordinates, from content that may be anything, with their kernel if asked."""
     fitted = DiffusionMap()
     observation = _restore(fitted, "diffusion", content, at, sizes)
+    plain = fitted.generator_eigenvalues_
+    known: Content = {"generator_errors_": np.full(len(plain), np.inf), "plain_generator_eigenvalues_": plain}
+    known["generator_mixing_"] = np.eye(len(plain) - 1)
+    if holds(content, f"{at}generator."):
+        known = take(content, f"{at}generator.", schema.GENERATOR, sizes)
+    for name, value in known.items():
+        setattr(fitted, name, value)
     curve = holds(content, f"{at}curve.")
     fitted.epsilon_curve_ = EpsilonCurve(**take(content, f"{at}curve.", schema.CURVE, sizes)) if curve else None
     selection = IndependentCoordinates(**take(content, f"{at}selection.", schema.SELECTION, sizes))

@@ -34,6 +34,8 @@ FITTED = {  # misfits are infinite for samples left out, generator eigenvalues f
         "generator_eigenvalues_": "F* k", "eigenvectors_": "F nk", "embedding_": "F nc", "epsilon_": ">0",
         "_sample_weights": "F n", "_scaling": "F n", "_degree": "F n", "n_iter_": "int 0",
         "n_connected_components_": "int 1", "levels_": "I l"}}
+GENERATOR = {  # of diffusion maps; in files of older versions, generator eigenvalues are the plain ones
+    "generator_errors_": "F* k", "plain_generator_eigenvalues_": "F* k", "generator_mixing_": "F cc"}
 CURVE = {  # the dimension is NaN where a single bandwidth was tried
     "epsilon": "F t", "row_sum": "F t", "entries": "F t", "gated_share": "F t", "dimension": "F* t",
     "target": ">0"}

@@ -34,6 +34,8 @@ LEVELS = np.linspace(0.05, 0.95, 10)
 # Generator eigenvalues below this share of the last one are those of nearly separate pieces: they count as this.
 SMALLEST = 1e-4
 
+# A probability of the densities below which the samples are not drawn alike.
+DRAWN_ALIKE = 0.01
 # Factors by which the bandwidth grows until no half of a sample falls into pieces.
 WIDER = (1.0, 2.0, 4.0)
 
@@ -45,10 +47,11 @@ Job = tuple[Observation, float, str]
 class Fingerprint:
     """Numbers of one sample: logarithms of its generator eigenvalues, quantiles of the logarithm of its density.
 
-    `gated_share` of the near pairs fail the gates of the kernel.
+    `gated_share` of the near pairs fail the gates of the kernel; `errors` are those of the spectrum, as they are stated.
     """
 
     spectrum: FloatArray
+    errors: FloatArray
     density: FloatArray
     gated_share: float
 
@@ -66,7 +69,8 @@ class Comparison:
         other compare with those of A and B.
     distance : float
         Root mean square over the numbers of (A - B) / s, where s^2 is half the mean square of the difference between halves
-        of one side: about 1 for two samples of one domain.
+        of one side: about 1 for two samples of one domain. Where the samples are not drawn alike, what biases the spectra
+        does not cancel: s^2 of spectra is then larger by the squared errors stated for both.
     p_value : float
         Probability of such a distance for two samples of one domain, by Fisher's F distribution: its degrees of freedom are
         those that the covariance of the halves leaves of k (Satterthwaite 1946), and the number of splits.
@@ -165,10 +169,13 @@ def compare_fingerprints(
     if not known_unit:
         # Only ratios mean anything.
         spectra, densities = _centred(spectra), _centred(densities)
+    drawn = _comparison(densities)
+    first, second = (side[0].errors for side in sides_found)
+    doubt = np.hypot(first, second) if drawn.p_value < DRAWN_ALIKE else np.zeros(n_eigenvalues)
     return Fingerprints(
-        _comparison(spectra),
-        _comparison(densities),
-        _comparison(_centred(spectra)),
+        _comparison(spectra, doubt),
+        drawn,
+        _comparison(_centred(spectra), doubt),
         (widths[0], widths[1]),
         n,
         (sides_found[0][0].gated_share, sides_found[1][0].gated_share),
@@ -228,28 +235,34 @@ def fingerprint(obs: Observation, epsilon: float, n_eigenvalues: int, name: str 
         fitted = DiffusionMap(n_components=n_eigenvalues, epsilon=epsilon, tol=TOLERANCE, n_jobs=1).fit(obs[kept])
     values = fitted.generator_eigenvalues_[1:]
     finite = np.where(np.isfinite(values), values, np.max(values[np.isfinite(values)], initial=0.0))
-    spectrum = np.log(np.maximum(finite, max(SMALLEST * finite.max(), np.finfo(float).tiny)))
+    floored = np.maximum(finite, max(SMALLEST * finite.max(), np.finfo(float).tiny))
+    # Of a logarithm; what is unknown may be anything.
+    stated = np.minimum(fitted.generator_errors_[1:] / floored, 1.0)
     kernel = fitted.kernel_
     density = np.quantile(np.log(np.add.reduceat(kernel.values, kernel.indptr[:-1])), LEVELS)
-    return Fingerprint(spectrum, density, kernel.gated_share)
+    return Fingerprint(np.log(floored), stated, density, kernel.gated_share)
 
 
 def _centred(sides: list[list[FloatArray]]) -> list[list[FloatArray]]:
     return [[values - values.mean() for values in side] for side in sides]
 
 
-def _comparison(sides: list[list[FloatArray]]) -> Comparison:
-    """Compare the numbers of both samples, first of each list, by those of their halves, which follow in pairs."""
+def _comparison(sides: list[list[FloatArray]], doubt: FloatArray | float = 0.0) -> Comparison:
+    """Compare the numbers of both samples, first of each list, by those of their halves, which follow in pairs.
+
+    `doubt` is how far they may be apart beyond that.
+    """
     a, b = sides[0][0], sides[1][0]
     halves = [np.array(side[1:]).reshape(SPLITS, 2, -1) for side in sides]
     apart = np.concatenate([side[:, 0] - side[:, 1] for side in halves]) / np.sqrt(2.0)
     deviation = np.sqrt((apart**2).mean(axis=0))
     # Numbers without any noise (a density without a spread) are told apart by rounding alone.
     deviation = np.maximum(deviation, 1e-9)
+    beyond = np.hypot(deviation, doubt)
     scores = apart / deviation
     correlation = scores.T @ scores / len(scores)
     freedom = float(np.trace(correlation) ** 2 / max(float((correlation**2).sum()), 1e-300))
-    distance = float(np.sqrt((((a - b) / deviation) ** 2).mean()))
+    distance = float(np.sqrt((((a - b) / beyond) ** 2).mean()))
     p_value = float(fisher.sf(distance**2, max(freedom, 1.0), 2 * SPLITS))
     difference = float(np.sqrt(((a - b) ** 2).mean()))
     return Comparison((a, b), (halves[0], halves[1]), distance, p_value, difference)

@@ -295,7 +295,7 @@ def registered_charts(
 
 def _candidates(a: DiffusionChart, b: DiffusionChart, landmarks: tuple[Marks, Marks]) -> list[Correspondence]:
     """Matches of the samples by the eigenfunctions of two charts."""
-    spectrum_a, spectrum_b = (chart.diffusion_map.generator_eigenvalues_[1:] for chart in (a, b))
+    spectrum_a, spectrum_b = (chart.diffusion_map.plain_generator_eigenvalues_[1:] for chart in (a, b))
     # The last block may be cut off by the number of eigenvectors; a part of an eigenspace is arbitrary.
     blocks = joint_blocks(spectrum_a, spectrum_b)
     shared = blocks[max(0, len(blocks) - 2)][-1] + 1

@@ -1,0 +1,56 @@
+// Local linear fits of functions on the samples, weighted by a kernel: smoothed values and slopes.
+//
+// Around sample i the others have the coordinates u_j = W_i^T (y_j - y_i), and the weights w_j = k_ij^power / p_j over
+// their sum, with p the row sums of k^power, cut where the kernel is: a uniform measure of the domain, whatever the density of the samples. The
+// fit of a function f by a + b^T u has b = C^-1 sum_j w_j (u_j - v) f_j and a = sum_j w_j f_j - b^T v, with v the mean
+// and C the covariance of u under w.
+#pragma once
+
+#include "diffeo/operator.hpp"
+#include "diffeo/types.hpp"
+
+namespace diffeo {
+
+/// Where samples are, and in which coordinates their neighbours are seen.
+struct LocalGeometry {
+  const double* points;  ///< (n, m)
+  const double* frames;  ///< W (n, m, d), or null: the m measurements themselves are the coordinates, and d = m
+  Index m, d;
+  bool orthonormal;  ///< whether frames are those of surfaces in space, whose chords are made as long as their arcs
+};
+
+/// What the fits need of every sample, and what shows where the border is.
+struct LocalMoments {
+  double* shift;       ///< (n, d) mean of u under k^power itself, the mean shift of the density
+  double* mean;        ///< (n, d) v
+  double* noise;       ///< (n) sum_j w_j^2 |u_j|^2: variance of v for samples drawn independently
+  double* self;        ///< (n) share of the sample itself in the sum of the weights
+  double* precision;   ///< (n, d, d) inverse of C + ridge I
+};
+
+/// A power of the kernel, which is the kernel of as large a share of its bandwidth.
+struct KernelPower {
+  int exponent;        ///< 1 or 2
+  double least;        ///< smaller entries do not count
+  const double* sums;  ///< (n) row sums p
+};
+
+/// Row sums (n, 3) of the kernel, of its squares that are at least `least`, and of its fourth powers.
+void power_sums(const SparseView& kernel, double least, double* sums, int threads);
+
+/// Orthonormal frames (n, m, d): leading principal directions of the neighbours of each sample, about it. Where they are
+/// more than 24, as many of them, spread evenly over the row. 1 <= d <= m.
+void tangent_frames(const SparseView& kernel, const double* points, Index m, Index d, double* frames, int threads);
+
+/// Moments of all samples.
+void local_moments(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry, double ridge,
+                   const LocalMoments& out, int threads);
+
+/// Smoothed values a (n, k) and slopes b (n, d, k) at the samples of functions `f` (n, k), from their moments (mean
+/// and precision).
+///
+/// All functions here: thread-safe; the same bits for any number of threads; Interrupted on Ctrl-C.
+void local_slopes(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry,
+                  const LocalMoments& moments, const double* f, Index k, double* smoothed, double* slopes, int threads);
+
+}  // namespace diffeo
