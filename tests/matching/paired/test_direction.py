@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo.matching.paired.direction import fit_direction
-from diffeo.matching.paired.kernel_fit import Effort
+from diffeo.matching.paired.kernel_choice import Effort
 from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import local_fits
 from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff

@@ -12,7 +12,7 @@ from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.matching.paired.kernel_fit import Effort, input_spacing
+from diffeo.matching.paired.kernel_choice import Effort
 from diffeo.matching.paired.local_polynomials import MANY
 from diffeo.matching.paired.radial import PROFILES, functionals, kernel_matrix
 from diffeo.matching.paired.sample import PairedSample
@@ -89,10 +89,14 @@ class LocalKernels:
         return values
 
 
-def fit_local_kernels(sample: PairedSample, known: IntArray, effort: Effort) -> tuple[LocalKernels, FloatArray]:
-    """The kernels by which these pairs, left out in turn, are missed least, and what they are missed by (n, v)."""
+def fit_local_kernels(
+    sample: PairedSample, known: IntArray, step: float, effort: Effort
+) -> tuple[LocalKernels, FloatArray]:
+    """The kernels by which these pairs, left out in turn, are missed least, and what they are missed by (n, v).
+
+    Slopes are multiplied by `step`, or not used.
+    """
     order = np.random.default_rng(0).permutation(known)
-    step = input_spacing(sample, order[: effort.tried])
     steps = (step, 0.0) if sample.with_slopes else (0.0,)
     models = [LocalKernels(sample, *one) for one in product(PROFILES, FACTORS, RIDGES, steps)]
     # All with a few pairs, and the best of them with ever more.
