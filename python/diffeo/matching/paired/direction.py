@@ -39,6 +39,8 @@ SHARE_WITHIN, FACTOR = 0.985, 3.0
 OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
 # By how much more than their doubt polynomials are mistrusted, altogether at last; and what counts as an improvement.
 MISTRUST, WORTHWHILE = (1.0, 4.0, 16.0, 64.0, 1e6), 0.97
+# Beside kernels around each query, which cost as much, polynomials must be better by more.
+WORTH_BOTH = 0.7
 # Errors below this share of the spread are rounding, and nothing is told apart there.
 ROUNDING = 1e-12
 # Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
@@ -66,7 +68,7 @@ class PairFit:
         In these coordinates.
     source, target : Components
     degrees : ndarray of shape (g,), int64
-        Of the local polynomials.
+        Of the local polynomials; none where kernels alone are as good.
     kernel : KernelFit or LocalKernels
         One fit to all pairs, or where these are too many one around each query.
     known : ndarray of shape (k, ), int64
@@ -113,9 +115,12 @@ class PairFit:
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
         queries = np.ascontiguousarray(self.source.reduced(self._reach.pulled(points)) @ self.metric)
+        expected = self._expected_of_kernel(queries)
+        if not len(self.degrees):
+            return Predicted(self.target.restored(self.kernel.predict(queries)), self.scale * expected)
         found = self._combined(
             local_fits(self.seen, queries, self.degrees, n_threads),
-            self._expected_of_kernel(queries),
+            expected,
             lambda rows: self.kernel.predict(queries[rows]),
         )[0]
         return Predicted(self.target.restored(found.values), self.scale * found.expected)
@@ -266,4 +271,8 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
     # The least mistrust that is as good as any; none of the polynomials where they do not help.
     best = min(score for score, _ in trials[:-1])
     found = next(trial for trial in trials if trial[0] <= best / WORTHWHILE)
-    return found[1] if found[0] < WORTHWHILE * trials[-1][0] else trials[-1][1]
+    worthwhile = WORTH_BOTH if isinstance(fit.kernel, LocalKernels) else WORTHWHILE
+    if found[0] < worthwhile * trials[-1][0]:
+        return found[1]
+    alone = trials[-1][1]
+    return replace(alone, degrees=alone.degrees[:0], trust=alone.trust[-1:])

@@ -29,6 +29,8 @@ RIDGES = (1e-13, 1e-10, 1e-7, 1e-4, 1e-2)
 STARTS = ((("gaussian",), 2), (("matern_5_2", "matern_3_2"), 4))
 # So many rounds through width, profile and ridge.
 ROUNDS = 2
+# Where there are many pairs, coordinates that add a smaller share than this to squared distances are left out.
+NEGLIGIBLE = 1e-8
 # How often the metric is learned anew from the fit to more pairs at most, as long as it is better by this factor.
 IMPROVED, WORTH_IMPROVING = 4, 1.1
 
@@ -166,9 +168,12 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
 
 
 def learned_metric(sample: PairedSample, rows: IntArray, rng: np.random.Generator, effort: Effort = FULL) -> FloatArray:
-    """The metric (r, s) of the fit to some of these pairs."""
+    """The metric (r, s) of the fit to some of these pairs, of so many columns as add anything to distances."""
     few = _some(sample, rows, effort.refined_equations, rng)
-    return fit_kernels(sample, few, rng, effort).metric
+    metric = fit_kernels(sample, few, rng, effort).metric
+    energy = np.cumsum(((sample.points[few] @ metric) ** 2).sum(axis=0)[::-1])[::-1]
+    kept = max(sample.dim, int(np.count_nonzero(energy > NEGLIGIBLE * energy[0])))
+    return np.ascontiguousarray(metric[:, :kept])
 
 
 def score(fit: Trained | Chosen | None) -> float:
