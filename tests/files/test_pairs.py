@@ -8,7 +8,7 @@ import pytest
 from diffeo import Pairs, errors
 from diffeo.matching.by_pairs.matched import learned as learn
 from diffeo.matching.by_pairs.matched import observed_sides
-from diffeo.matching.paired.kernel_fit import Effort
+from diffeo.matching.paired.kernel_choice import Effort
 from diffeo.matching.paired.local_kernels import LocalKernels
 from support.forgeries import forge, refused
 from support.paired import smooth_pairs

@@ -70,6 +70,15 @@ def cholesky_solve(factor: FloatArray, right: FloatArray) -> FloatArray:
     return solution
 
 
+def cholesky_inverse(factor: FloatArray) -> FloatArray:
+    """Lower triangle of (L L^T)^-1 for a lower factor L (n, n); what is above it means nothing."""
+    inverse, info = _at_length(len(factor) ** 3 * 2 / 3, scipy.linalg.lapack.dpotri, factor, lower=1)
+    if info != 0:
+        raise np.linalg.LinAlgError("a factor with zeros on its diagonal has no inverse")
+    lower: FloatArray = inverse
+    return lower
+
+
 def triangular_solve(matrix: FloatArray, right: FloatArray, *, lower: bool = True, finite: bool = False) -> FloatArray:
     """Solution of T x = b for a triangular matrix (n, n) and right sides (n,) or (n, k); `finite`: known to be."""
     solution: FloatArray = _at_length(

@@ -95,8 +95,10 @@ def build_paired(content: Content, assemble: bool) -> Transformation | None:
             possible = possible_degrees(len(sample), sample.dim, sample.with_slopes)
             if not (np.isin(taken["degrees"], possible).all() and (np.diff(taken["degrees"]) > 0).all()):
                 raise errors.InputError(f"{WAYS[i]}.degrees are not those that {len(pairs)} pairs can carry")
-            known = kernel if isinstance(kernel, KernelFit) else LocalKernels(sample, **kernel)
-            found.append(PairFit(sample, components[i], components[1 - i], kernel=known, **taken))
+            metric = taken.pop("metric")
+            seen = sample.seen_by(metric)
+            known = kernel if isinstance(kernel, KernelFit) else LocalKernels(seen, **kernel)
+            found.append(PairFit(sample, metric, seen, components[i], components[1 - i], kernel=known, **taken))
         charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
     return assembled(charts, pairs, held_out, (found[0], found[1]), whole["problems"], whole["n_jobs"])
 

@@ -73,9 +73,10 @@ PAIRS = {
     "names": "texts"}
 PAIRED = {"n_jobs": "null|-1|threads", "problems": "texts"}
 COMPONENTS = {"centre": "F m", "axes": "F mr"}
-PAIR_FIT = {"degrees": "I g", "known": "I c<n", "missed": "F c", "trust": "F t", "scale": ">0", "error": ">=0"}
+PAIR_FIT = {
+    "metric": "F rs", "degrees": "I g", "known": "I c<n", "missed": "F c", "trust": "F t", "scale": ">0", "error": ">=0"}
 # Of all pairs, b directions at each centre and D = C (1 + b); or around each query.
-KERNEL_FIT = {"profile": "str", "width": ">0", "centres": "F Cr", "directions": "F0 Crb", "dual": "F Dv"}
+KERNEL_FIT = {"profile": "str", "width": ">0", "centres": "F Cs", "directions": "F0 Csb", "dual": "F Dv"}
 LOCAL_KERNELS = {"profile": "str", "factor": ">0", "ridge": ">0", "step": ">=0"}
 EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
     "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",

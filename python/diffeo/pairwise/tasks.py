@@ -20,7 +20,7 @@ from diffeo.charts.chart import Chart, CoordinateChoice
 from diffeo.family.cells import Cell, cell_of, refused
 from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
 from diffeo.matching.match_observations import match_problem, solved
-from diffeo.matching.paired.kernel_fit import QUICK
+from diffeo.matching.paired.kernel_choice import QUICK
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.parts.halves_and_groups import has_halves
 from diffeo.matching.problem import MatchProblem

@@ -15,7 +15,7 @@ from diffeo._support.progress import stage
 from diffeo._support.threads import working
 from diffeo.matching.by_pairs.matched import Sides, learned, split
 from diffeo.matching.paired.components import Components, components_of
-from diffeo.matching.paired.kernel_fit import QUICK
+from diffeo.matching.paired.kernel_choice import QUICK
 from diffeo.matching.pairs import Pairs
 from diffeo.networks.measurement import Measurement, Recipe, measured_layers
 from diffeo.observation.observation import Observation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp, lgamma, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ SEEN = 0.05
 LEAST_SHARE = 0.02
 # Neighbours on the source, and the share of them that must be far apart on the target, where derivatives show nothing.
 NEIGHBORS, TORN_SHARE = 8, 0.25
+# So many neighbours for each dimension tell whether an input lies among the others.
+AROUND = 4
 # Most pairs that are compared with one another, and examples that are kept.
 MOST_PAIRS, EXAMPLES = 500, 20
 # The word that evidence by derivatives at common inputs has.
@@ -130,23 +133,64 @@ def _elsewhere(
     y, z = sides[0][seen], sides[1][seen]
     own, other = (jacobians[seen] for jacobians in _jacobians(pairs, inverse))
     near = torn_pairs(source, target, (y, z))[0]
-    order = np.argsort(near, axis=1, kind="stable")[:, :NEIGHBORS]
+    order = np.argsort(near, axis=1, kind="stable")[:, : 2 * NEIGHBORS]
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
     # From neither end do the slopes explain the step on the target: not even its size.
     steps = z[order] - z[:, None]
-    forward = np.einsum("nvp,npm,nkm->nkv", other, np.linalg.pinv(own), y[order] - y[:, None], optimize=True)
-    slopes = np.einsum("nvp,npm->nvm", other, np.linalg.pinv(own))
+    inputs_of_source = np.linalg.pinv(own)
+    forward = np.einsum("nvp,npm,nkm->nkv", other, inputs_of_source, y[order] - y[:, None], optimize=True)
+    slopes = np.einsum("nvp,npm->nvm", other, inputs_of_source)
     back = np.einsum("nkvm,nkm->nkv", slopes[order], y[order] - y[:, None], optimize=True)
     missed = [np.linalg.norm(steps - told, axis=2) - np.linalg.norm(told, axis=2) for told in (forward, back)]
     found = known & (np.minimum(*missed) > 0.0)
-    places = np.flatnonzero(found.any(axis=1) & (found.sum(axis=1) >= TORN_SHARE * known.sum(axis=1)))
+    near_ones = slice(0, NEIGHBORS)
+    enough = found[:, near_ones].sum(axis=1) >= TORN_SHARE * known[:, near_ones].sum(axis=1)
+    nothing = np.empty(0, dtype=np.int64), np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
+    if not (enough & found.any(axis=1)).any():
+        return nothing
+    # Of those elsewhere the one from which the input's measurements on the source are reached by the shortest step.
+    reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
+    lengths = np.where(found, np.linalg.norm(reached, axis=2), np.inf)
+    best, rows, inputs = lengths.argmin(axis=1), np.arange(len(y)), np.linalg.pinv(other)
+    partners, ends = order[rows, best], reached[rows, best]
+    places = np.array(
+        [i for i in np.flatnonzero(found.any(axis=1)) if _inside(z, other, inputs, i, partners[i], ends[i])],
+        dtype=np.int64,
+    )
     if len(places) == 0:
-        return places, np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
-    partner = order[places, found[places].argmax(axis=1)]
-    inputs = np.linalg.pinv(other)
+        return nothing
+    partner = partners[places]
     step = z[partner] - z[places]
     moved = 0.5 * (np.einsum("npv,nv->np", inputs[places], step) + np.einsum("npv,nv->np", inputs[partner], step))
     return places, np.column_stack([seen[places], seen[partner]]), moved
+
+
+def _inside(z: FloatArray, jacobians: FloatArray, inputs: FloatArray, place: int, start: int, step: FloatArray) -> bool:
+    """Whether the input that lies a step (p,) from a pair lies among the inputs of all pairs, seen by the target.
+
+    From within a domain others are seen all around, from its border within half of all directions only. There the mean of k of
+    their unit vectors has the mean square h^2 + (1 - h^2) / k, h = Gamma(p / 2) / (sqrt(pi) Gamma((p + 1) / 2)) the distance of
+    the centroid of a half sphere. Where an input looks the same from its own place, the border is that of all inputs.
+    """
+    p = len(step)
+    squared = exp(2.0 * (lgamma(p / 2) - lgamma((p + 1) / 2))) / pi
+    border = squared + (1.0 - squared) / (AROUND * p)
+    own = _one_sided(z, jacobians, inputs, place, np.zeros(p), 1)
+    return _one_sided(z, jacobians, inputs, start, step, 0) < max(border, own)
+
+
+def _one_sided(
+    z: FloatArray, jacobians: FloatArray, inputs: FloatArray, start: int, step: FloatArray, skipped: int
+) -> float:
+    """The squared length of the mean of unit vectors to the nearest inputs, the first ones skipped."""
+    p = len(step)
+    apart = np.linalg.norm(z - (z[start] + jacobians[start] @ step), axis=1)
+    near = np.argsort(apart, kind="stable")[skipped : 3 * AROUND * p + skipped]
+    offsets = (z[near] - z[start]) @ inputs[start].T - step
+    lengths = np.linalg.norm(offsets, axis=1)
+    around = np.argsort(lengths, kind="stable")[: AROUND * p]
+    mean = (offsets[around] / np.maximum(lengths[around], np.finfo(float).tiny)[:, None]).mean(axis=0)
+    return float(mean @ mean)
 
 
 def _extent(steps: FloatArray, pairs: Pairs, keeps: Observation) -> float:

@@ -25,7 +25,7 @@ def test_both_ways_are_learned_and_a_fifth_is_held_out(smooth):
     assert t.coordinates == "pairs"
     assert t.invertible
     assert t.diagnostics.problems == []
-    assert max(t.diagnostics.expected_error, t.diagnostics.expected_error_back) < 1e-6
+    assert max(t.diagnostics.expected_error, t.diagnostics.expected_error_back) < 3e-6
     assert len(t.held_out) == 80
     assert len(t.landmarks[0]) == 320
     both = {row.tobytes() for row in np.vstack([t.held_out.points_a, t.landmarks[0]])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo.matching.paired.direction import fit_direction
-from diffeo.matching.paired.kernel_fit import Effort
+from diffeo.matching.paired.kernel_choice import Effort
 from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import local_fits
 from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff
@@ -75,6 +75,20 @@ def test_more_pairs_than_one_kernel_fit_takes():
     assert relative(predicted.values, b(new)[0]) < 0.02
     # A query is answered alike alone and among others.
     assert np.allclose(fit.predict(a(new[:1])[0], 0).values, predicted.values[:1], rtol=1e-9)
+
+
+def test_polynomials_that_add_nothing_are_left_out():
+    a, b = with_cliff(3, 5, 1, 10.0), with_cliff(3, 6, 2, 10.0)
+    sample, source, target = sample_of_pairs(pairs_of(a, b, square(1500, 3, 3)), 3)
+    fit = fit_direction(sample, source, target, 0, 0, "A to B", Effort(900, known=300, tried=60))
+    assert isinstance(fit.kernel, LocalKernels)
+    assert len(fit.degrees) == 0
+    assert len(fit.trust) == 1
+    new = square(300, 3, 9)
+    predicted, kernels = fit.predict(a(new)[0], 0), fit.kernel.predict(source.reduced(a(new)[0]) @ fit.metric)
+    assert np.array_equal(predicted.values, target.restored(kernels))
+    errors = np.linalg.norm(predicted.values - b(new)[0], axis=1)
+    assert 0.9 < (errors < 4.0 * predicted.expected).mean()
 
 
 def test_nothing_goes_wild_between_cliffs_at_different_places():

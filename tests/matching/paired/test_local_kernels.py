@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from diffeo.matching.paired.kernel_fit import FULL
+from diffeo.matching.paired.kernel_choice import FULL
+from diffeo.matching.paired.kernel_fit import input_spacing
 from diffeo.matching.paired.local_kernels import LocalKernels, fit_local_kernels
 from support.paired import pairs_of, sample_of_pairs, smooth_pairs, with_cliff
 from support.samples import square
+
+
+def fitted(sample, known):
+    return fit_local_kernels(sample, known, input_spacing(sample, known), FULL)
 
 
 def relative(missed, sample):
@@ -16,7 +21,7 @@ def relative(missed, sample):
 def test_left_out_errors_tell_those_of_new_inputs():
     a, b = with_cliff(2, 5, 1, 15.0), with_cliff(2, 6, 2, 12.0)
     sample, source, target = sample_of_pairs(pairs_of(a, b, square(900, 2, 3)), 2)
-    found, missed = fit_local_kernels(sample, np.arange(0, 900, 2), FULL)
+    found, missed = fitted(sample, np.arange(0, 900, 2))
     new = square(500, 2, 9)
     errors = target.reduced(b(new)[0]) - found.predict(source.reduced(a(new)[0]))
     assert 0.3 < relative(errors, sample) / relative(missed, sample) < 3.0
@@ -28,7 +33,7 @@ def test_slopes_count_where_there_are_some():
     new, errors = square(200, 2, 31), []
     for with_slopes in (True, False):
         sample, source, target = sample_of_pairs(pairs, 2, with_slopes)
-        found, _ = fit_local_kernels(sample, np.arange(200), FULL)
+        found, _ = fitted(sample, np.arange(200))
         assert (found.step > 0.0) == with_slopes
         errors.append(relative(target.reduced(b(new)[0]) - found.predict(source.reduced(a(new)[0])), sample))
     assert errors[0] < 0.7 * errors[1]

@@ -19,7 +19,7 @@ from diffeo.matching.diagnostics import Diagnostics
 from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.paired.direction import PairFit, fit_direction
-from diffeo.matching.paired.kernel_fit import FULL, Effort
+from diffeo.matching.paired.kernel_choice import FULL, Effort
 from diffeo.matching.paired.sample import PairedSample, paired_sample
 from diffeo.matching.paired.tangents import estimated_jacobians
 from diffeo.matching.pairs import Pairs

@@ -14,7 +14,8 @@ from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
-from diffeo.matching.paired.kernel_fit import FULL, Effort, KernelFit, equations_of, fit_kernels
+from diffeo.matching.paired.kernel_choice import FULL, Effort, fit_kernels, learned_metric
+from diffeo.matching.paired.kernel_fit import KernelFit, equations_of, input_spacing
 from diffeo.matching.paired.local_kernels import LocalKernels, fit_local_kernels
 from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
 from diffeo.matching.paired.sample import PairedSample
@@ -38,6 +39,8 @@ SHARE_WITHIN, FACTOR = 0.985, 3.0
 OUTSIDE, SPACING_NEIGHBOR = 3.0, 6
 # By how much more than their doubt polynomials are mistrusted, altogether at last; and what counts as an improvement.
 MISTRUST, WORTHWHILE = (1.0, 4.0, 16.0, 64.0, 1e6), 0.97
+# Beside kernels around each query, which cost as much, polynomials must be better by more.
+WORTH_BOTH = 0.7
 # Errors below this share of the spread are rounding, and nothing is told apart there.
 ROUNDING = 1e-12
 # Pairs that are left out together with nothing else near tell little: the expected error grows with this power of the
@@ -59,9 +62,13 @@ class PairFit:
     Attributes
     ----------
     sample : PairedSample
+    metric : ndarray of shape (r, s)
+        L: polynomials and kernels are learned in coordinates y L of the source.
+    seen : PairedSample
+        In these coordinates.
     source, target : Components
     degrees : ndarray of shape (g,), int64
-        Of the local polynomials.
+        Of the local polynomials; none where kernels alone are as good.
     kernel : KernelFit or LocalKernels
         One fit to all pairs, or where these are too many one around each query.
     known : ndarray of shape (k, ), int64
@@ -77,6 +84,8 @@ class PairFit:
     """
 
     sample: PairedSample
+    metric: FloatArray
+    seen: PairedSample
     source: Components
     target: Components
     degrees: IntArray
@@ -87,16 +96,17 @@ class PairFit:
     scale: float
     error: float
     _tree: PointTree = field(init=False, repr=False)
+    _plain_tree: PointTree = field(init=False, repr=False)
     _gaps: FloatArray = field(init=False, repr=False)
     _spacing: FloatArray = field(init=False, repr=False)
     _reach: Reach = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        points = self.sample.leading(self.sample.points[self.known])
-        tree = PointTree(np.ascontiguousarray(points))
+        tree, distances = _distances(self.seen, self.known)
         object.__setattr__(self, "_tree", tree)
-        distances = tree.query(points, min(len(points), 1 + SPACING_NEIGHBOR), workers=workers())[0]
         object.__setattr__(self, "_gaps", distances[:, 1])
+        tree, distances = _distances(self.sample, self.known)
+        object.__setattr__(self, "_plain_tree", tree)
         object.__setattr__(self, "_spacing", distances[:, -1])
         extent = float(np.ptp(self.sample.points, axis=0).max()) or 1.0
         m = len(self.source.centre)
@@ -104,10 +114,13 @@ class PairFit:
 
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
-        queries = self.source.reduced(self._reach.pulled(points))
+        queries = np.ascontiguousarray(self.source.reduced(self._reach.pulled(points)) @ self.metric)
+        expected = self._expected_of_kernel(queries)
+        if not len(self.degrees):
+            return Predicted(self.target.restored(self.kernel.predict(queries)), self.scale * expected)
         found = self._combined(
-            local_fits(self.sample, queries, self.degrees, n_threads),
-            self._expected_of_kernel(queries),
+            local_fits(self.seen, queries, self.degrees, n_threads),
+            expected,
             lambda rows: self.kernel.predict(queries[rows]),
         )[0]
         return Predicted(self.target.restored(found.values), self.scale * found.expected)
@@ -120,7 +133,7 @@ class PairFit:
         points = self._reach.pulled(points)
         queries = self.source.reduced(points)
         near = self.sample.near(queries, 1)[:, 0]
-        usual = self._spacing[self._tree.query(self.sample.leading(queries), workers=workers())[1]]
+        usual = self._spacing[self._plain_tree.query(self.sample.leading(queries), workers=workers())[1]]
         off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
         distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
         spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
@@ -132,7 +145,7 @@ class PairFit:
         all are far; with `own`, the queries are these pairs, and their own errors do not count.
         """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
-        distances, near = self._tree.query(self.sample.leading(queries), k + own, workers=workers())
+        distances, near = self._tree.query(self.seen.leading(queries), k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
         usual = np.median(self._gaps[near], axis=1)
         beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH
@@ -171,6 +184,13 @@ class PairFit:
         return Predicted(values, np.minimum(least, limit)), best
 
 
+def _distances(sample: PairedSample, rows: IntArray) -> tuple[PointTree, FloatArray]:
+    """A tree of these pairs, and their distances (count, k) to the nearest of themselves."""
+    points = np.ascontiguousarray(sample.leading(sample.points[rows]))
+    tree = PointTree(points)
+    return tree, tree.query(points, min(len(points), 1 + SPACING_NEIGHBOR), workers=workers())[0]
+
+
 def _doubted(local: LocalFits) -> FloatArray:
     """The doubt (count, g) of each polynomial, and at least a share of what it differs by from its neighbours in degree."""
     steps = np.linalg.norm(np.diff(local.values, axis=1), axis=2)
@@ -201,12 +221,14 @@ def fit_direction(
         kernel: KernelFit | LocalKernels
         at = np.sort(rng.permutation(len(sample))[: effort.known])
         if len(sample) * equations_of(sample) <= effort.equations:
-            trained = fit_kernels(sample, np.arange(len(sample)), rng, effort)
-            kernel, missed = trained.model, trained.missed[at]
+            metric, kernel, missed = fit_kernels(sample, np.arange(len(sample)), rng, effort)
+            seen, missed = sample.seen_by(metric), missed[at]
         else:
-            kernel, missed = fit_local_kernels(sample, at, effort)
+            metric = learned_metric(sample, np.arange(len(sample)), rng, effort)
+            seen = sample.seen_by(metric)
+            kernel, missed = fit_local_kernels(seen, at, input_spacing(sample, at[: effort.tried]), effort)
         errors = np.linalg.norm(missed, axis=1)
-        local = local_fits(sample, sample.points[at], degrees, n_threads, at)
+        local = local_fits(seen, seen.points[at], degrees, n_threads, at)
     truth = sample.values[at]
     misses = np.linalg.norm(local.values - truth[:, None], axis=2)
     floor = ROUNDING * max(sample.spread, np.finfo(float).tiny)
@@ -214,9 +236,9 @@ def fit_direction(
         ratio = np.where(np.isfinite(local.doubt), misses / np.hypot(_doubted(local), floor), np.nan)
         trust = np.nanquantile(ratio, CAUTION, axis=0)
     trust = np.append(np.where(np.isfinite(trust), trust, 1.0), 1.0)
-    whole = PairFit(sample, source, target, degrees, kernel, at, errors, trust, 1.0, 0.0)
+    whole = PairFit(sample, metric, seen, source, target, degrees, kernel, at, errors, trust, 1.0, 0.0)
     predicted_kernel = truth - missed
-    expected = whole._expected_of_kernel(sample.points[at], own=True)
+    expected = whole._expected_of_kernel(seen.points[at], own=True)
     trust[-1] = float(np.quantile(errors / np.hypot(expected, floor), CAUTION)) or 1.0
     expected = trust[-1] * expected
     best = whole._combined(local, expected, lambda rows: predicted_kernel[rows])[1]
@@ -249,4 +271,8 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
     # The least mistrust that is as good as any; none of the polynomials where they do not help.
     best = min(score for score, _ in trials[:-1])
     found = next(trial for trial in trials if trial[0] <= best / WORTHWHILE)
-    return found[1] if found[0] < WORTHWHILE * trials[-1][0] else trials[-1][1]
+    worthwhile = WORTH_BOTH if isinstance(fit.kernel, LocalKernels) else WORTHWHILE
+    if found[0] < worthwhile * trials[-1][0]:
+        return found[1]
+    alone = trials[-1][1]
+    return replace(alone, degrees=alone.degrees[:0], trust=alone.trust[-1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -12,7 +12,7 @@ from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.matching.paired.kernel_fit import Effort, input_spacing
+from diffeo.matching.paired.kernel_choice import Effort
 from diffeo.matching.paired.local_polynomials import MANY
 from diffeo.matching.paired.radial import PROFILES, functionals, kernel_matrix
 from diffeo.matching.paired.sample import PairedSample
@@ -21,8 +21,8 @@ from diffeo.matching.paired.sample import PairedSample
 EQUATIONS, EQUATIONS_OF_MANY, LEAST = 96, 64, 12
 # Widths in distances to the farthest of the near pairs, and what is added to the diagonal, that are tried.
 FACTORS, RIDGES = (0.5, 1.0, 2.0, 4.0, 16.0), (1e-12, 1e-6)
-# Of these so many are tried with more pairs.
-MOST_TRIED = 8
+# So many are tried with more pairs.
+MOST_TRIED = 6
 # Queries whose near pairs are sought at once, and those that a thread solves at a time, which stay in its cache.
 SEARCHED, BATCH = 4096, 32
 
@@ -89,17 +89,26 @@ class LocalKernels:
         return values
 
 
-def fit_local_kernels(sample: PairedSample, known: IntArray, effort: Effort) -> tuple[LocalKernels, FloatArray]:
-    """The kernels by which these pairs, left out in turn, are missed least, and what they are missed by (n, v)."""
+def fit_local_kernels(
+    sample: PairedSample, known: IntArray, step: float, effort: Effort
+) -> tuple[LocalKernels, FloatArray]:
+    """The kernels by which these pairs, left out in turn, are missed least, and what they are missed by (n, v).
+
+    Slopes are multiplied by `step`, or not used.
+    """
     order = np.random.default_rng(0).permutation(known)
-    step = input_spacing(sample, order[: effort.tried])
-    steps = (step, 0.0) if sample.with_slopes else (0.0,)
-    models = [LocalKernels(sample, *one) for one in product(PROFILES, FACTORS, RIDGES, steps)]
-    # All with a few pairs, and the best of them with ever more.
-    for share in (3, 1):
-        tried = order[: effort.tried // share]
-        missed = [model.predict(sample.points[tried], tried) - sample.values[tried] for model in models]
-        ranked = np.argsort([float((one**2).sum()) for one in missed], kind="stable")
-        models = [models[k] for k in ranked[:MOST_TRIED]]
-    found = models[0]
+    first = step if sample.with_slopes else 0.0
+    models = [LocalKernels(sample, profile, factor, RIDGES[0], first) for profile, factor in product(PROFILES, FACTORS)]
+    # All profiles and widths with a few pairs, of the best ones the other ridges, and no slopes; the best of all with more.
+    best = _ranked(models, order[: effort.tried // 3])[: MOST_TRIED // 2]
+    others = [replace(one, ridge=ridge) for one in best for ridge in RIDGES[1:]]
+    others += [replace(one, step=0.0) for one in best if first]
+    found = _ranked(_ranked(best + others, order[: effort.tried // 3])[:MOST_TRIED], order[: effort.tried])[0]
     return found, sample.values[known] - found.predict(sample.points[known], known)
+
+
+def _ranked(models: list[LocalKernels], tried: IntArray) -> list[LocalKernels]:
+    """The models, those first that miss these pairs least when they are left out."""
+    points, values = models[0].sample.points[tried], models[0].sample.values[tried]
+    missed = [float(((model.predict(points, tried) - values) ** 2).sum()) for model in models]
+    return [models[k] for k in np.argsort(missed, kind="stable")]

@@ -40,14 +40,14 @@ PROFILES: dict[str, Callable[[FloatArray], Derivatives]] = {
 
 
 def functionals(points: FloatArray, directions: FloatArray | None) -> FloatArray:
-    """Points (..., n, r) and directions there (..., n, r, d) as rows (..., n, 1 + d, r); without directions (..., n, 1, r)."""
-    at = points[..., None, :]
-    rows = at if directions is None else np.concatenate([at, np.swapaxes(directions, -1, -2)], axis=-2)
-    return np.ascontiguousarray(rows)
+    """Points (..., n, r) and directions there (..., n, r, d) as panels (..., 1 + d, n, r), or (..., 1, n, r) without."""
+    at = points[..., None, :, :]
+    panels = at if directions is None else np.concatenate([at, np.moveaxis(directions, -1, -3)], axis=-3)
+    return np.ascontiguousarray(panels)
 
 
 def kernel_matrix(profile: str, width: float, left: FloatArray, right: FloatArray, same: bool = False) -> FloatArray:
-    """Kernels between functionals (..., n, 1 + p, r) and (..., m, 1 + q, r), (..., n (1 + p), m (1 + q)).
+    """Kernels between functionals (..., 1 + p, n, r) and (..., 1 + q, m, r), (..., (1 + p) n, (1 + q) m).
 
     With k = phi(|x - y|^2 / 2 h^2), D_a the derivative by x along a and D_b that by y along b:
 
@@ -56,25 +56,30 @@ def kernel_matrix(profile: str, width: float, left: FloatArray, right: FloatArra
 
     `same` says that both are the same, so that distances to themselves are zero and not what rounding leaves.
     """
-    (n, p, r), (m, q) = left.shape[-3:], right.shape[-3:-1]
+    (p, n, r), (q, m) = left.shape[-3:], right.shape[-3:-1]
     batch = left.shape[:-3]
     x, y = left / width, right / width
-    products = x.reshape(*batch, n * p, r) @ np.swapaxes(y.reshape(*batch, m * q, r), -1, -2)
-    whole = products.reshape(*batch, n, p, m, q)
-    own_left = np.einsum("...nr,...npr->...np", x[..., 0, :], x)
-    own_right = np.einsum("...mr,...mqr->...mq", y[..., 0, :], y)
-    squares = own_left[..., :, None, 0] + own_right[..., None, :, 0] - 2.0 * whole[..., :, 0, :, 0]
+    products = x.reshape(*batch, p * n, r) @ np.swapaxes(y.reshape(*batch, q * m, r), -1, -2)
+    whole = products.reshape(*batch, p, n, q, m)
+    own_left = np.einsum("...nr,...pnr->...pn", x[..., 0, :, :], x)
+    own_right = np.einsum("...mr,...qmr->...qm", y[..., 0, :, :], y)
+    squares = own_left[..., 0, :, None] + own_right[..., 0, None, :] - 2.0 * whole[..., 0, :, 0, :]
     np.maximum(squares, 0.0, out=squares)
     if same:
         squares[..., np.arange(n), np.arange(n)] = 0.0
     value, first, second = PROFILES[profile](squares)
-    # (x - y) . a and (x - y) . b, and a . b, which is overwritten.
-    towards = own_left[..., :, 1:, None] - whole[..., :, 1:, :, 0]
-    onwards = whole[..., :, 0, :, 1:] - own_right[..., None, :, 1:]
-    whole[..., :, 1:, :, 1:] *= -first[..., :, None, :, None]
-    if p > 1 and q > 1:
-        whole[..., :, 1:, :, 1:] -= (second[..., :, None, :] * towards)[..., None] * onwards[..., :, None, :, :]
-    whole[..., :, 1:, :, 0] = first[..., :, None, :] * towards
-    whole[..., :, 0, :, 1:] = -first[..., None] * onwards
-    whole[..., :, 0, :, 0] = value
+    # (x - y) . a, and (x - y) . b; panel by panel, so that what is read and written stays near.
+    towards = [own_left[..., a, :, None] - whole[..., a, :, 0, :] for a in range(1, p)]
+    for b in range(1, q):
+        onwards = whole[..., 0, :, b, :] - own_right[..., b, None, :]
+        curved = second * onwards
+        for a in range(1, p):
+            panel = whole[..., a, :, b, :]
+            panel *= first
+            panel += towards[a - 1] * curved
+            np.negative(panel, out=panel)
+        whole[..., 0, :, b, :] = -first * onwards
+    for a in range(1, p):
+        whole[..., a, :, 0, :] = first * towards[a - 1]
+    whole[..., 0, :, 0, :] = value
     return products

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -84,6 +84,15 @@ class PairedSample:
         """Those components (count, s) of queries (count, r) in which near points are sought."""
         return queries[:, : self.tree.m]
 
+    def seen_by(self, metric: FloatArray) -> PairedSample:
+        """The same pairs with the source in coordinates y L, L of shape (r, s), whose unit is that of the tangents too."""
+        points = np.ascontiguousarray(self.points @ metric)
+        jacobians = np.ascontiguousarray(np.einsum("nrd,rs->nsd", self.jacobians, metric, optimize=True))
+        frames = tangents_of(jacobians, self.dim).frames
+        stretches = np.ones((len(points), self.dim))
+        tree = PointTree(np.ascontiguousarray(points[:, : _leading(points, self.dim)]))
+        return replace(self, points=points, jacobians=jacobians, whitening=frames, stretches=stretches, tree=tree)
+
     def near(self, queries: FloatArray, k: int, rows: IntArray | None = None) -> IntArray:
         """Rows (count, k) of the points nearest to queries (count, r), which may be rows that do not count themselves."""
         own = 0 if rows is None else 1
@@ -116,9 +125,6 @@ def paired_sample(
         mixing = np.random.default_rng(0).standard_normal((v, COMBINATIONS)) / np.sqrt(COMBINATIONS)
         targets = np.concatenate([values @ mixing, values], axis=1)
         target_slopes = np.concatenate([np.einsum("nvd,vh->nhd", slopes, mixing, optimize=True), slopes], axis=1)
-    # Components that add little to any distance only slow the search; what they tell counts afterwards.
-    energy = np.cumsum((points**2).sum(axis=0)[::-1])[::-1]
-    leading = max(dim, int(np.count_nonzero(energy > UNSEARCHED * energy[0])))
     return PairedSample(
         points,
         values,
@@ -127,7 +133,13 @@ def paired_sample(
         with_slopes,
         np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
         tangents.stretches,
-        PointTree(np.ascontiguousarray(points[:, :leading])),
+        PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)])),
         np.ascontiguousarray(targets),
         np.ascontiguousarray(target_slopes),
     )
+
+
+def _leading(points: FloatArray, dim: int) -> int:
+    """How many components to search in: those that add little to any distance only slow it, and count afterwards."""
+    energy = np.cumsum((points**2).sum(axis=0)[::-1])[::-1]
+    return max(dim, int(np.count_nonzero(energy > UNSEARCHED * energy[0])))
