@@ -102,7 +102,10 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
         again = _second_look(observation, found, n_neighbors, n_threads, hinges)
         if again is None:
             break
+        settled = np.array_equal(again.graph.rows, found.graph.rows) and again.stress > LITTLE_GAIN * found.stress
         found = again
+        if settled:
+            break
     return found if hinges is None else _held(observation, found, hinges)
 
 
