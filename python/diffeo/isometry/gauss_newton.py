@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse as sp
 
+from diffeo._support import core
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import workers
 from diffeo.isometry.graph import NeighborGraph
 from diffeo.isometry.laplacian import GraphLaplacian, Solve
 
@@ -68,15 +69,14 @@ def bend(
         Solutions with the Laplacian, in all.
     converged : bool
     """
-    incidence = graph.incidence()
-    transposed = incidence.T.tocsr()
+    forces = _forces(graph, weights)
     damping, total = DAMPING, 0
     unit, miss = _directions(graph, layout)
     stress = float((weights * miss**2).sum())
     history = [stress]
     for _ in range(MAX_STEPS):
-        right = -(transposed @ (unit * (weights * miss)[:, None]))
-        step, iterations = _step(right, unit, weights, incidence, transposed, laplacian.correct, damping)
+        right = -forces.gradient(layout, workers())[0]
+        step, iterations = _step(right, forces, unit, laplacian.correct, damping)
         total += iterations
         trial = layout + step
         trial_unit, trial_miss = _directions(graph, trial)
@@ -116,12 +116,13 @@ def response(
 
     `weights` and `laplacian` as in `bend`.
     """
-    incidence = graph.incidence()
-    transposed = incidence.T.tocsr()
     unit, _ = _directions(graph, layout)
-    right = transposed @ (unit * (weights * errors)[:, None])
-    solve = laplacian.correct
-    return _step(right, unit, weights, incidence, transposed, solve, RESPONSE_DAMPING, RESPONSE_REDUCTION)[0]
+    right = graph.incidence().T @ (unit * (weights * errors)[:, None])
+    return _step(right, _forces(graph, weights), unit, laplacian.correct, RESPONSE_DAMPING, RESPONSE_REDUCTION)[0]
+
+
+def _forces(graph: NeighborGraph, weights: FloatArray) -> core.Stress:
+    return core.Stress(len(graph.rows), graph.i, graph.j, graph.lengths, weights, graph.windings)
 
 
 def _directions(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -133,30 +134,20 @@ def _directions(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, F
 
 def _step(
     right: FloatArray,
+    forces: core.Stress,
     unit: FloatArray,
-    weights: FloatArray,
-    incidence: sp.csr_array,
-    transposed: sp.csr_array,
     solve: Solve,
     damping: float,
     reduction: float = REDUCTION,
 ) -> tuple[FloatArray, int]:
     """Solution (n + k, d) of the damped system by preconditioned conjugate gradients, and the iterations."""
-
-    def stiffness(move: FloatArray) -> FloatArray:
-        change = incidence @ move
-        pull = unit * np.einsum("ed,ed->e", unit, change)[:, None] + damping * change
-        pull *= weights[:, None]
-        product: FloatArray = transposed @ pull
-        return product
-
     step = np.zeros_like(right)
     residual = right
     direction = solve(residual)
     size = first = float((residual * direction).sum())
     iterations = 1
     while size > reduction**2 * first and iterations <= MAX_ITERATIONS:
-        product = stiffness(direction)
+        product = forces.stiffness(unit, damping, direction, workers())
         curvature = float((direction * product).sum())
         if not curvature > 0.0:
             break  # a misfit so small that its square is lost: nothing is left to gain
