@@ -16,6 +16,7 @@ from diffeo.isometry.graph import NeighborGraph, bridged, layout_graph, neighbor
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.hinges import Hinges, LoosePart, find_hinges
 from diffeo.isometry.laplacian import graph_laplacian
+from diffeo.isometry.rough_lengths import RoughLayout, fits_better, lengths_are_rough, relaid, ungated
 from diffeo.isometry.stress import (
     SETTLED,
     edge_weights,
@@ -25,7 +26,17 @@ from diffeo.isometry.stress import (
     start_layout,
     untangle,
 )
-from diffeo.isometry.trust import DOUBTFUL, FOLDED, LOOSE, PIECE, SECOND_LOOK, holds_most, is_doubtful, too_many_strays
+from diffeo.isometry.trust import (
+    DOUBTFUL,
+    FOLDED,
+    LOOSE,
+    OVERLAPPING,
+    PIECE,
+    SECOND_LOOK,
+    holds_most,
+    is_doubtful,
+    too_many_strays,
+)
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -85,7 +96,13 @@ class Unfolding:
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
     """Lay out the largest piece of an observation's graph; raises DisconnectedError where no piece holds most of it."""
     graph = bridged(neighbor_graph(observation, n_neighbors, n_threads), observation, n_neighbors, n_threads)
-    graph = _largest_piece(graph, observation)
+    try:
+        graph = _largest_piece(graph, observation)
+    except errors.DisconnectedError:
+        rough = ungated(observation, n_neighbors, n_threads)
+        if rough is None:
+            raise
+        return _of_rough_lengths(observation, rough)
     check_lengths(graph.lengths)
     hinges = find_hinges(observation, graph, n_neighbors, n_threads)
     if hinges is not None:
@@ -106,7 +123,21 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
         found = again
         if settled:
             break
+    if lengths_are_rough(observation, found.graph, found.layout):
+        rough = relaid(observation, found.graph.rows, found.layout, n_neighbors, n_threads)
+        if rough is not None and np.array_equal(rough.graph.rows, found.graph.rows):
+            again = _of_rough_lengths(observation, rough)
+            better = fits_better(observation, rough, found.layout, n_neighbors, n_threads)
+            return again if better and again.overlap <= max(found.overlap, OVERLAPPING) else found
     return found if hinges is None else _held(observation, found, hinges)
+
+
+def _of_rough_lengths(observation: Observation, rough: RoughLayout) -> Unfolding:
+    graph, layout = rough.graph, rough.layout
+    points, whitening = np.ascontiguousarray(observation.points[graph.rows]), observation.whitening[graph.rows]
+    gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+    stress, overlapping = relative_stress(graph, layout), overlap(graph, layout)
+    return Unfolding(graph, layout, gradients, stress, overlapping, rough.n_iter, rough.settled)
 
 
 def _hinged(

@@ -147,7 +147,7 @@ def refine_robustly(
     """
     total, settled = 0, False
     for _ in range(rounds):
-        misfit = _relative_misfit(graph, layout)
+        misfit = edge_misfits(graph, layout)
         least = float(np.clip(MISFIT_SHARE * relative_stress(graph, layout), *USUAL_MISFIT))
         usual = ROBUST_WIDTH * max(float(np.median(misfit)), least)
         trust = np.maximum(1.0 / (1.0 + (misfit / usual) ** 2), LEAST_TRUST)
@@ -177,7 +177,7 @@ def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int,
     return layout, total, settled
 
 
-def _relative_misfit(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
+def edge_misfits(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
     """abs(norm(step) - length) / length, (e,)."""
     norm = np.linalg.norm(graph.steps(layout), axis=1)
     misfit: FloatArray = np.abs(norm - graph.lengths) / np.maximum(graph.lengths, np.finfo(float).tiny)
@@ -186,7 +186,7 @@ def _relative_misfit(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
 
 def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
     """Samples with misfits far above the usual, and their neighbours."""
-    misfit = _relative_misfit(graph, layout)
+    misfit = edge_misfits(graph, layout)
     worst = np.zeros(len(graph.rows))
     np.maximum.at(worst, graph.i, misfit)
     np.maximum.at(worst, graph.j, misfit)
