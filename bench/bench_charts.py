@@ -109,7 +109,7 @@ def rectified_digits(name: str, size: Size) -> Row:
     right = sum(one.verdict == "equivalent" for one in found)
     return Row(
         name,
-        f"{len(pairs)} pairs of networks, n = {n}, {digits.LANDMARKS} landmarks, 3 draws of these, no check: median error, both ways",
+        f"{len(pairs)} pairs of networks, n = {n}, {digits.LANDMARKS} landmarks (3 draws, no check): median error, both ways",
         percent(float(np.median(errors))),
         "3 % each, verdict right",
         bool((errors <= 0.03).all()) and right == len(found),
