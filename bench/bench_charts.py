@@ -196,7 +196,7 @@ def hard_and_easy(name: str, size: Size) -> Row:
     )
 
 
-@row("hard, many samples")
+@row("many hard samples")
 def many_hard(name: str, size: Size) -> Row:
     """An isometric chart of five times as many uniform samples with a cliff as thin beside their spacing."""
     n = 5 * size.n
