@@ -18,7 +18,7 @@ class Stress {
     expect(layout.shape(0) == n_ + k, "layout must have shape (n + k, d)");
     py::array_t<double> result({n_ + k, d});
     double* data = result.mutable_data();
-    const EdgeView edges{n_, i_.shape(0), k, i_.data(), j_.data(), lengths_.data(), weights_.data(), windings_.data()};
+    const EdgeView edges = view();
     double stress = 0.0;
     {
       const py::gil_scoped_release release;  // safe: all arrays are kept alive by this call and this object
@@ -27,7 +27,29 @@ class Stress {
     return py::make_tuple(result, stress);
   }
 
+  py::array_t<double> stiffness(const Array<double>& unit, double damping, const Array<double>& move,
+                                int threads) const {
+    expect_ndim(unit, 2, "unit");
+    expect_ndim(move, 2, "move");
+    const Index d = move.shape(1);
+    expect(move.shape(0) == n_ + windings_.shape(1), "move must have shape (n + k, d)");
+    expect(unit.shape(0) == i_.shape(0) && unit.shape(1) == d, "unit must have shape (e, d)");
+    py::array_t<double> result({move.shape(0), d});
+    double* data = result.mutable_data();
+    const EdgeView edges = view();
+    {
+      const py::gil_scoped_release release;  // safe: all arrays are kept alive by this call and this object
+      stress_stiffness(edges, incident_, unit.data(), damping, move.data(), d, data, threads);
+    }
+    return result;
+  }
+
  private:
+  EdgeView view() const {
+    return {n_,        i_.shape(0),     windings_.shape(1), i_.data(),
+            j_.data(), lengths_.data(), weights_.data(),    windings_.data()};
+  }
+
   IncidentEdges make_incident() const {
     expect_ndim(i_, 1, "i");
     expect_ndim(windings_, 2, "windings");
@@ -52,7 +74,10 @@ void bind_stress(py::module_& m) {
            py::arg("i").noconvert(), py::arg("j").noconvert(), py::arg("lengths").noconvert(),
            py::arg("weights").noconvert(), py::arg("windings").noconvert())
       .def("gradient", &Stress::gradient, py::arg("layout").noconvert(), py::arg("threads"),
-           "(half the gradient (n + k, d), stress) of a layout (n + k, d).");
+           "(half the gradient (n + k, d), stress) of a layout (n + k, d).")
+      .def("stiffness", &Stress::stiffness, py::arg("unit").noconvert(), py::arg("damping"),
+           py::arg("move").noconvert(), py::arg("threads"),
+           "B^T diag(w) (u u^T + damping) B times a move (n + k, d), for unit vectors u (e, d) along the edges.");
 }
 
 }  // namespace diffeo::bindings

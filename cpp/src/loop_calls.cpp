@@ -117,6 +117,11 @@ double stress_gradient(const EdgeView& edges, const IncidentEdges& incident, con
   return loops().find_stress_gradient(edges, incident, layout, d, gradient, threads);
 }
 
+void stress_stiffness(const EdgeView& edges, const IncidentEdges& incident, const double* unit, double damping,
+                      const double* move, Index d, double* product, int threads) {
+  loops().apply_stress_stiffness(edges, incident, unit, damping, move, d, product, threads);
+}
+
 void edge_lengths(const double* points, const double* whitening, Index n, Index m, Index d, const Index* i,
                   const Index* j, Index e, double* lengths, double* off_tangent, int threads) {
   loops().find_edge_lengths(points, whitening, n, m, d, i, j, e, lengths, off_tangent, threads);

@@ -95,6 +95,21 @@ void test_stress(Index d, Index k) {
                       diffeo::stress_gradient(edges, incident, behind.data(), d, other.data(), 1);
   const double expected = 4.0 * gradient.cwiseProduct(change).sum();
   CHECK(std::abs(rise - expected) < 1e-5 * gradient.norm() * change.norm());
+  // The stiffness against its definition, edge by edge.
+  const RowMatrix unit = random_matrix(c.e, d, 17);
+  RowMatrix product(c.n + k, d), expected_product = RowMatrix::Zero(c.n + k, d);
+  diffeo::stress_stiffness(edges, incident, unit.data(), 0.3, change.data(), d, product.data(), 1);
+  diffeo::stress_stiffness(edges, incident, unit.data(), 0.3, change.data(), d, other.data(), 3);
+  CHECK(same_bits(product.data(), other.data(), product.size()));
+  for (Index e = 0; e < c.e; ++e) {
+    const Index i = c.i.data()[e], j = c.j.data()[e];
+    const Eigen::RowVectorXd step = change.row(j) - change.row(i) + windings.row(e) * change.bottomRows(k);
+    const Eigen::RowVectorXd pull = weights(e) * (step.dot(unit.row(e)) * unit.row(e) + 0.3 * step);
+    expected_product.row(j) += pull;
+    expected_product.row(i) -= pull;
+    expected_product.bottomRows(k) += windings.row(e).transpose() * pull;
+  }
+  CHECK((product - expected_product).norm() <= 1e-12 * expected_product.norm());
   // All samples at one place have no direction to be pulled in.
   const RowMatrix nowhere = RowMatrix::Zero(c.n + k, d);
   diffeo::stress_gradient(edges, incident, nowhere.data(), d, other.data(), 2);

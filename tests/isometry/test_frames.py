@@ -99,6 +99,13 @@ def test_forces_are_the_gradient_of_the_stress(periods):
     again, same = forces.gradient(layout, 3)
     assert again.tobytes() == gradient.tobytes()
     assert same == stress
+    unit, move = step / norm[:, None], rng.normal(size=layout.shape)
+    product = forces.stiffness(unit, 0.3, move, 1)
+    change = graph.steps(move)
+    pull = (unit * (unit * change).sum(axis=1)[:, None] + 0.3 * change) * weights[:, None]
+    expected = graph.incidence().T @ pull
+    np.testing.assert_allclose(product, expected, atol=1e-12 * np.abs(expected).max())
+    assert forces.stiffness(unit, 0.3, move, 3).tobytes() == product.tobytes()
 
 
 @pytest.mark.parametrize(("dim", "m"), [(1, 3), (2, 5), (3, 7)])
@@ -140,5 +147,9 @@ def test_shapes_are_checked():
     forces = core.Stress(100, graph.i, graph.j, graph.lengths, graph.lengths, graph.windings)
     with pytest.raises(ValueError, match="layout"):
         forces.gradient(layout[1:], 1)
+    with pytest.raises(ValueError, match="move"):
+        forces.stiffness(steps, 0.1, layout[1:], 1)
+    with pytest.raises(ValueError, match="unit"):
+        forces.stiffness(steps[1:], 0.1, layout, 1)
     with pytest.raises(ValueError, match="known"):
         core.extend_layout(points, whitening, graph.i, graph.j, np.ones(3, bool), layout, np.ones((100, 2, 2)), 1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from diffeo import IsometricEmbedding
-from diffeo.isometry.gauss_newton import LEAST_DAMPING, _directions, _step, bend
+from diffeo.isometry.gauss_newton import LEAST_DAMPING, _directions, _forces, _step, bend, held_up_by_few
 from diffeo.isometry.laplacian import graph_laplacian
 from diffeo.isometry.stress import relative_stress
 from support.domains import arms
@@ -45,12 +45,11 @@ def majorised(graph, layout, steps):
 
 def test_a_misfit_whose_square_is_lost_moves_nothing():
     graph, layout = true_graph(square(80, 2))
-    incidence = graph.incidence()
-    weights, right = np.ones(len(graph.i)), np.full(layout.shape, 1e-250)
+    forces, right = _forces(graph, np.ones(len(graph.i))), np.full(layout.shape, 1e-250)
     unit, _ = _directions(graph, layout)
-    step, _ = _step(right, unit, weights, incidence, incidence.T.tocsr(), lambda y: 1e250 * y, 0.1)
+    step, _ = _step(right, forces, unit, lambda y: 1e250 * y, 0.1)
     assert np.isfinite(step).all()
-    step, _ = _step(1e-20 * right, unit, weights, incidence, incidence.T.tocsr(), lambda y: y / 1e-280, 0.1)
+    step, _ = _step(1e-20 * right, forces, unit, lambda y: y / 1e-280, 0.1)
     assert not step.any()
 
 
@@ -64,7 +63,7 @@ def test_steps_solve_the_damped_system(dim, damping):
     incidence, solve = graph.incidence(), laplacian_of(graph, weights).solve
     unit, miss = _directions(graph, layout)
     right = -(incidence.T @ (unit * (weights * miss)[:, None]))
-    step, iterations = _step(right, unit, weights, incidence, incidence.T.tocsr(), solve, damping)
+    step, iterations = _step(right, _forces(graph, weights), unit, solve, damping)
     step, right = step[1:] - step[0], right[1:]
     # Rows of the edges in the unknowns of all samples but the held one.
     stretch = np.einsum("en,ed->end", incidence.toarray()[:, 1:], unit).reshape(len(unit), -1)
@@ -106,6 +105,19 @@ def test_periods_are_unknowns_like_samples():
     assert converged
     assert np.linalg.norm(found[-1]) == pytest.approx(2.0, abs=1e-8)
     assert relative_stress(graph, found) < 1e-8
+
+
+def test_a_few_wrong_lengths_are_told_from_a_bent_layout():
+    x = square(600) * [1.0, 0.1]
+    graph, _ = true_graph(x)
+    wrong = np.random.default_rng(3).random(len(graph.i)) < 0.01
+    few = replace(graph, lengths=np.where(wrong, 1.3, 1.0) * graph.lengths)
+    assert held_up_by_few(few, x)
+    assert not held_up_by_few(graph, x)
+    # As much stress, of a layout that is bent, or one size too large, as a whole.
+    assert relative_stress(graph, bent(x, 1.0)) > relative_stress(few, x)
+    assert not held_up_by_few(graph, bent(x, 1.0))
+    assert not held_up_by_few(graph, 1.03 * x)
 
 
 def test_lengths_that_fit_no_layout_leave_a_minimum_and_never_a_higher_stress():

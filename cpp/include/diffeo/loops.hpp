@@ -60,6 +60,7 @@ struct Loops {
   decltype(&LaplacianSolver::cycle) laplacian_cycle;
   decltype(&LaplacianSolver::solve) solve_laplacian;
   decltype(&stress_gradient) find_stress_gradient;
+  decltype(&stress_stiffness) apply_stress_stiffness;
   decltype(&edge_lengths) find_edge_lengths;
   decltype(&local_frames) find_local_frames;
   decltype(&extend_layout) extend_layout_of;

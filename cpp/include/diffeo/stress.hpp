@@ -1,4 +1,4 @@
-// The stress of a layout, sum_e w_e (norm(s_e) - l_e)^2 over the edges of a neighbour graph, and its gradient.
+// The stress of a layout, sum_e w_e (norm(s_e) - l_e)^2 over the edges of a neighbour graph, and its derivatives.
 #pragma once
 
 #include <vector>
@@ -53,5 +53,12 @@ class IncidentEdges {
 /// Interrupted on Ctrl-C.
 double stress_gradient(const EdgeView& edges, const IncidentEdges& incident, const double* layout, Index d,
                        double* gradient, int threads);
+
+/// (G + damping K) move into `product`, both (n + k, d): the Gauss-Newton matrix G = B^T diag(w u u^T) B of the stress,
+/// with `unit` vectors u (e, d) along the edges, and the Laplacian K = B^T diag(w) B; B makes steps from a layout.
+///
+/// Thread-safe; the same bits for any number of threads; throws Interrupted on Ctrl-C.
+void stress_stiffness(const EdgeView& edges, const IncidentEdges& incident, const double* unit, double damping,
+                      const double* move, Index d, double* product, int threads);
 
 }  // namespace diffeo

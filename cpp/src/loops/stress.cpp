@@ -1,9 +1,10 @@
-// The gradient of the stress.
+// The gradient of the stress, and its second derivative times a move.
 #include "diffeo/stress.hpp"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "diffeo/parallel.hpp"
 
@@ -13,7 +14,23 @@ namespace {
 constexpr Index kEdges = 8192;
 constexpr Index kSamples = 4096;
 
-std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+/// Step (d) of edge e of a layout (n + k, d).
+inline void edge_step(const EdgeView& edges, const double* layout, Index d, Index e, double* step) {
+  const double* from = layout + edges.i[e] * d;
+  const double* to = layout + edges.j[e] * d;
+  const double* periods = layout + edges.n * d;
+  for (Index a = 0; a < d; ++a) {
+    step[a] = to[a] - from[a];
+    for (Index p = 0; p < edges.k; ++p) step[a] += edges.windings[e * edges.k + p] * periods[p * d + a];
+  }
+}
+
+/// What the pull (d) of edge e adds to the sums (k, d) of the periods.
+inline void add_to_periods(const EdgeView& edges, Index d, Index e, const double* pull, double* sums) {
+  for (Index p = 0; p < edges.k; ++p) {
+    for (Index a = 0; a < d; ++a) sums[p * d + a] += edges.windings[e * edges.k + p] * pull[a];
+  }
+}
 
 /// Pulls (e, d) of the edges; what a chunk adds to the stress and to the gradient of the periods (k, d) goes to its row
 /// of `sums` (1 + k d).
@@ -21,25 +38,66 @@ template <int D>
 void edge_pulls(const EdgeView& edges, const double* layout, Index dim, Index begin, Index end, double* pulls,
                 double* sums) {
   const Index d = D > 0 ? D : dim;
-  const double* periods = layout + edges.n * d;
   for (Index e = begin; e < end; ++e) {
-    const double* from = layout + edges.i[e] * d;
-    const double* to = layout + edges.j[e] * d;
     double* pull = pulls + e * d;
+    edge_step(edges, layout, d, e, pull);
     double squared = 0.0;
-    for (Index a = 0; a < d; ++a) {
-      double step = to[a] - from[a];
-      for (Index p = 0; p < edges.k; ++p) step += edges.windings[e * edges.k + p] * periods[p * d + a];
-      pull[a] = step;
-      squared += step * step;
-    }
+    for (Index a = 0; a < d; ++a) squared += pull[a] * pull[a];
     const double norm = std::sqrt(squared), miss = norm - edges.lengths[e];
     const double factor = edges.weights[e] * miss / std::max(norm, std::numeric_limits<double>::min());
     sums[0] += edges.weights[e] * miss * miss;
     for (Index a = 0; a < d; ++a) pull[a] *= factor;
-    for (Index p = 0; p < edges.k; ++p) {
-      for (Index a = 0; a < d; ++a) sums[1 + p * d + a] += edges.windings[e * edges.k + p] * pull[a];
+    add_to_periods(edges, d, e, pull, sums + 1);
+  }
+}
+
+/// Pulls w (u u^T + damping) step of the edges of a move, u their unit vectors; `sums` (1 + k d) as above, its first
+/// unused.
+template <int D>
+void edge_resistances(const EdgeView& edges, const double* unit, double damping, const double* move, Index dim,
+                      Index begin, Index end, double* pulls, double* sums) {
+  const Index d = D > 0 ? D : dim;
+  for (Index e = begin; e < end; ++e) {
+    double* pull = pulls + e * d;
+    const double* along = unit + e * d;
+    edge_step(edges, move, d, e, pull);
+    double stretch = 0.0;
+    for (Index a = 0; a < d; ++a) stretch += along[a] * pull[a];
+    for (Index a = 0; a < d; ++a) pull[a] = edges.weights[e] * (stretch * along[a] + damping * pull[a]);
+    add_to_periods(edges, d, e, pull, sums + 1);
+  }
+}
+
+/// Sums of the pulls (e, d) around each sample, and those of the periods, into `result` (n + k, d).
+void gather(const EdgeView& edges, const IncidentEdges& incident, const double* pulls, const RowMatrix& sums,
+            Index chunks, Index d, double* result, int threads) {
+  parallel_chunks(edges.n, kSamples, threads, [&](Index, Index begin, Index end) {
+    std::fill(result + begin * d, result + end * d, 0.0);
+    for (Index s = begin; s < end; ++s) {
+      double* row = result + s * d;
+      incident.around(s, [&](Index e, double sign) {
+        for (Index a = 0; a < d; ++a) row[a] += sign * pulls[e * d + a];
+      });
     }
+  });
+  std::fill(result + edges.n * d, result + (edges.n + edges.k) * d, 0.0);
+  for (Index chunk = 0; chunk < chunks; ++chunk) {
+    for (Index k = 0; k < edges.k * d; ++k) result[edges.n * d + k] += sums(chunk, 1 + k);
+  }
+}
+
+/// work(constant) of d where d <= 3, else of -1: loops over so few are unrolled.
+template <class Work>
+void with_dimension(Index d, Work&& work) {
+  switch (d) {
+    case 1:
+      return work(std::integral_constant<int, 1>{});
+    case 2:
+      return work(std::integral_constant<int, 2>{});
+    case 3:
+      return work(std::integral_constant<int, 3>{});
+    default:
+      return work(std::integral_constant<int, -1>{});
   }
 }
 
@@ -52,32 +110,25 @@ double stress_gradient(const EdgeView& edges, const IncidentEdges& incident, con
   RowMatrix sums = RowMatrix::zero(chunks, width);
   parallel_chunks(edges.e, kEdges, threads, [&](Index chunk, Index begin, Index end) {
     double* row = sums.data() + chunk * width;
-    switch (d) {
-      case 1:
-        return edge_pulls<1>(edges, layout, d, begin, end, pulls.data(), row);
-      case 2:
-        return edge_pulls<2>(edges, layout, d, begin, end, pulls.data(), row);
-      case 3:
-        return edge_pulls<3>(edges, layout, d, begin, end, pulls.data(), row);
-      default:
-        return edge_pulls<-1>(edges, layout, d, begin, end, pulls.data(), row);
-    }
+    with_dimension(d, [&](auto dim) { edge_pulls<dim>(edges, layout, d, begin, end, pulls.data(), row); });
   });
-  parallel_chunks(edges.n, kSamples, threads, [&](Index, Index begin, Index end) {
-    std::fill(gradient + begin * d, gradient + end * d, 0.0);
-    for (Index s = begin; s < end; ++s) {
-      double* row = gradient + s * d;
-      incident.around(s, [&](Index e, double sign) {
-        for (Index a = 0; a < d; ++a) row[a] += sign * pulls[e * d + a];
-      });
-    }
+  gather(edges, incident, pulls.data(), sums, chunks, d, gradient, threads);
+  double stress = 0.0;
+  for (Index chunk = 0; chunk < chunks; ++chunk) stress += sums(chunk, 0);
+  return stress;
+}
+
+void stress_stiffness(const EdgeView& edges, const IncidentEdges& incident, const double* unit, double damping,
+                      const double* move, Index d, double* product, int threads) {
+  Buffer<double> pulls(edges.e * d);
+  const Index width = 1 + edges.k * d, chunks = (edges.e + kEdges - 1) / kEdges;
+  RowMatrix sums = RowMatrix::zero(chunks, width);
+  parallel_chunks(edges.e, kEdges, threads, [&](Index chunk, Index begin, Index end) {
+    double* row = sums.data() + chunk * width;
+    with_dimension(
+        d, [&](auto dim) { edge_resistances<dim>(edges, unit, damping, move, d, begin, end, pulls.data(), row); });
   });
-  std::vector<double> total(at(width), 0.0);
-  for (Index chunk = 0; chunk < chunks; ++chunk) {
-    for (Index k = 0; k < width; ++k) total[at(k)] += sums(chunk, k);
-  }
-  std::copy_n(total.data() + 1, width - 1, gradient + edges.n * d);
-  return total[0];
+  gather(edges, incident, pulls.data(), sums, chunks, d, product, threads);
 }
 
 }  // namespace diffeo

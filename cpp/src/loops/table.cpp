@@ -28,6 +28,7 @@ const Loops& Loops::here() {
       .laplacian_cycle = &LaplacianSolver::cycle,
       .solve_laplacian = &LaplacianSolver::solve,
       .find_stress_gradient = &stress_gradient,
+      .apply_stress_stiffness = &stress_stiffness,
       .find_edge_lengths = &edge_lengths,
       .find_local_frames = &local_frames,
       .extend_layout_of = &extend_layout,

@@ -178,6 +178,9 @@ class Stress:
         windings: NDArray[np.float64],
     ) -> None: ...
     def gradient(self, layout: NDArray[np.float64], threads: int) -> tuple[NDArray[np.float64], float]: ...
+    def stiffness(
+        self, unit: NDArray[np.float64], damping: float, move: NDArray[np.float64], threads: int
+    ) -> NDArray[np.float64]: ...
 
 def local_frames(
     points: NDArray[np.float64],

@@ -68,6 +68,9 @@ def _located(chart: IsometricChart, points: FloatArray, n_threads: int) -> tuple
     located = interpolant.locate(points, n_threads)
     off = located.outside
     usual = float(np.median(located.residual)) if len(points) else 0.0
+    if len(off) and chart.roughness > 0.0:
+        # Between linear pieces all marks are off the interpolant, by as much as samples that it does not know.
+        usual = max(usual, chart.missed(n_threads))
     if len(off) == 0 or usual > MOST_NOISE * interpolant.spread:
         return located.coordinates, off
     numbers = max(interpolant.codim, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +13,15 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.placed import Placed
 from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.periods import turns
-from diffeo.isometry.trust import is_chart, keeps_lengths
+from diffeo.isometry.rough_lengths import roughness
+from diffeo.isometry.trust import explained_by_roughness, is_one_to_one, is_rough, keeps_lengths
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.observation import Observation
 
 # Samples that tell how coarse a chart is, and the share of them that do not count.
 TRIALS, WORST = 200, 0.1
+# The root mean square misfit of the edges of a sample is so many times the median misfit of edges.
+MISFITS_OF_A_SAMPLE = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +57,25 @@ class IsometricChart:
 
     @property
     def keeps_lengths(self) -> bool:
-        """Whether the layout has the lengths of its edges, up to what their noise explains."""
-        return keeps_lengths(self.embedding.stress_, self.observation.length_noise)
+        """Whether the layout has the lengths of its edges, up to what their noise, or their roughness, explains."""
+        kept = keeps_lengths(self.embedding.stress_, self.observation.length_noise)
+        return kept or explained_by_roughness(self.embedding.stress_, self.roughness)
+
+    @functools.cached_property
+    def roughness(self) -> float:
+        """Of the lengths, where the layout misses them everywhere; else 0: see `diffeo.isometry.rough_lengths`."""
+        stress, used = self.embedding.stress_, self.used
+        misfit = float(np.median(self.embedding.misfit_[used])) if len(used) else 0.0
+        if not is_rough(stress, misfit, np.inf) or len(self.embedding.periods_):
+            return 0.0
+        points, whitening = self.observation.points[used], self.observation.whitening[used]
+        found = roughness(points, whitening, self.coordinates[used])
+        return found if is_rough(stress, misfit, MISFITS_OF_A_SAMPLE * found) else 0.0
 
     @property
     def is_chart(self) -> bool:
         """Whether the layout keeps lengths and is one to one."""
-        return is_chart(self.embedding.stress_, self.embedding.overlap_, self.observation.length_noise)
+        return self.keeps_lengths and is_one_to_one(self.embedding.overlap_)
 
     def coarseness(self, n_threads: int) -> float:
         """Error to suspect of the coordinates of samples too few for their curvature, relative to the size of the domain.
@@ -67,13 +83,18 @@ class IsometricChart:
         By how far off the measurements of some samples are, interpolated from the others (all but the worst tenth), over their
         usual slope: 0.02 for 40 samples of a smooth network of two inputs, 0.001 for 200.
         """
-        interpolant = self.embedding._chart
-        (count, d), m = interpolant.nodes.shape, interpolant.values.shape[1]
-        rows = np.linspace(0, count - 1, min(count, TRIALS)).astype(np.int64)
-        missed = (interpolant.left_out(rows, n_threads) - interpolant.values[rows]) * interpolant.units
-        usual = float(np.quantile(np.linalg.norm(missed, axis=1), 1.0 - WORST)) / np.sqrt(m / d)
+        nodes, values = self.embedding._chart.nodes, self.embedding._chart.values
+        usual = self.missed(n_threads) / np.sqrt(values.shape[1] / nodes.shape[1])
         size = float(np.sqrt(self.coordinates[self.used].var(axis=0).sum()))
         return usual / size if size > 0.0 else 0.0
+
+    def missed(self, n_threads: int) -> float:
+        """What interpolation misses of some samples, left out of it, in units of residuals; of all but the worst tenth."""
+        interpolant = self.embedding._chart
+        count = len(interpolant.nodes)
+        rows = np.linspace(0, count - 1, min(count, TRIALS)).astype(np.int64)
+        missed = (interpolant.left_out(rows, n_threads) - interpolant.values[rows]) * interpolant.units
+        return float(np.quantile(np.linalg.norm(missed, axis=1), 1.0 - WORST))
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""

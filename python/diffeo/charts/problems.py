@@ -27,6 +27,14 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
     problems = []
     stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
     if is_suspicious(stress, chart.observation.length_noise):
+        if chart.roughness > 0.0:
+            problems.append(
+                f"{where}lengths are rough everywhere (relative stress {stress:.4f}; the two ends of the usual step differ by "
+                f"{percent(2.0 * chart.roughness)}), as between the linear pieces of rectifiers and pooling; the coordinates "
+                "average over all of them; measure the network smoothed at the spacing of the samples (smooth=), or by "
+                'covariances="bursts"'
+            )
+            return problems + _places_problems(where, chart)
         worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
         problems.append(
             f"{where}the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "
@@ -38,7 +46,12 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
             f"{where}the layout had not settled after {chart.embedding.n_iter_} steps (relative stress "
             f"{stress:.4f}): a thin or sparse domain; use more samples: {SUGGESTED}"
         )
-    problems += left_out_problems(where, chart.left_out, chart.observation)
+    return problems + _places_problems(where, chart)
+
+
+def _places_problems(where: str, chart: IsometricChart) -> list[str]:
+    """Samples left out, folds, a layout on top of itself."""
+    problems = left_out_problems(where, chart.left_out, chart.observation)
     problems += fold_problems(where, chart.observation)
     if chart.embedding.overlap_ > OVERLAPPING:
         problems.append(

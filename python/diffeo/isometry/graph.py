@@ -165,8 +165,22 @@ def layout_graph(
     return _nearest(graph.subset((ratio <= AGREEMENT) & (ratio >= 1.0 / AGREEMENT)), n_neighbors)
 
 
-def _with_lengths(observation: Observation, rows: IntArray, neighbors: NDArray[Any], n_threads: int) -> NeighborGraph:
-    """The candidates (n, k), -1 for none, whose step stays in both tangents, each once, with trapezoidal lengths."""
+def place_graph(
+    observation: Observation, rows: IntArray, places: FloatArray, n_neighbors: int, n_threads: int
+) -> NeighborGraph:
+    """Edges from each sample to its nearest others among `places` (n, k) of `rows`, all of them, with trapezoidal lengths.
+
+    Neither gates nor lengths choose: see `diffeo.isometry.rough_lengths`.
+    """
+    k = min(n_neighbors, len(rows) - 1)
+    neighbors = PointTree(places).query(places, k + 1, workers=n_threads or -1)[1][:, 1:]
+    return _with_lengths(observation, rows, neighbors, n_threads, gated=False)
+
+
+def _with_lengths(
+    observation: Observation, rows: IntArray, neighbors: NDArray[Any], n_threads: int, *, gated: bool = True
+) -> NeighborGraph:
+    """The candidates (n, k), -1 for none, each once, with trapezoidal lengths; `gated`: if the step stays in both tangents."""
     n = len(rows)
     here, there = np.arange(n)[:, None], neighbors.astype(np.int64)
     pairs = (np.minimum(here, there) * n + np.maximum(here, there))[there >= 0]
@@ -175,7 +189,7 @@ def _with_lengths(observation: Observation, rows: IntArray, neighbors: NDArray[A
     points, whitening = (np.ascontiguousarray(x[rows]) for x in (observation.points, observation.whitening))
     lengths, off_tangent = core.edge_lengths(points, whitening, i, j, n_threads)
     limit = max(OFF_TANGENT, OFF_TANGENT_FACTOR * float(np.median(off_tangent))) if len(off_tangent) else 0.0
-    kept = (off_tangent <= limit) & np.isfinite(lengths)
+    kept = np.isfinite(lengths) & (off_tangent <= limit if gated else lengths > 0.0)
     return NeighborGraph(rows, i[kept], j[kept], lengths[kept])
 
 

@@ -11,7 +11,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.isometry.anderson import Anderson
-from diffeo.isometry.gauss_newton import bend
+from diffeo.isometry.gauss_newton import bend, held_up_by_few
 from diffeo.isometry.graph import NeighborGraph
 from diffeo.isometry.laplacian import anchored_solution, graph_laplacian
 from diffeo.isometry.trust import FOLDED
@@ -24,6 +24,8 @@ MAX_STEPS = 100
 SETTLED = 1e-6
 # Acceleration that lets the stress grow by more than this is forgotten and started anew.
 ALLOWED_GROWTH = 1.05
+# So many steps that gain less than this share of the stress are the last where few wrong lengths are what is left of it.
+STALLED_STEPS, STALLED_GAIN = 10, 0.05
 # Rounds of freeing samples that were caught folded over.
 UNTANGLING_ROUNDS = 4
 # An edge off by this share of its length, and ten times the usual, has such a sample at an end ...
@@ -33,8 +35,11 @@ MAX_CAUGHT = 0.3
 # Rounds of robust reweighting. An edge whose misfit is this many times the usual counts half ...
 ROBUST_ROUNDS = 3
 ROBUST_WIDTH = 3.0
-# ... where the usual is at least this share of its length, and no edge counts less than LEAST_TRUST.
-USUAL_MISFIT = 1e-4
+# ... where the usual is at least this share of the relative stress, within bounds (beside cliffs most lengths are right to
+# 1e-4 and some wrong by a tenth; those that hold the sides together are wrong by a percent, and better than none), and no
+# edge counts less than LEAST_TRUST.
+MISFIT_SHARE = 0.1
+USUAL_MISFIT = (1e-4, 1e-3)
 LEAST_TRUST = 1e-3
 # Steps of a round, and its tolerance: the weights still change.
 ROBUST_STEPS = 60
@@ -105,7 +110,7 @@ def refine(
     layout = centred(layout)
     settled = tolerance * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
     acceleration = Anderson(layout.size)
-    best = np.inf
+    best, earlier = np.inf, np.inf
     with stage("refinement") as report:
         for step in range(max_steps):
             report(step, max_steps)
@@ -116,6 +121,14 @@ def refine(
             if stress > ALLOWED_GROWTH * best:
                 acceleration.forget()
             best = min(best, stress)
+            if step % STALLED_STEPS == STALLED_STEPS - 1:
+                if earlier - best <= STALLED_GAIN * best and held_up_by_few(graph, layout):
+                    if trust is None:
+                        return image, step + 1, False
+                    # Without the wrong lengths, the sides that they join bend.
+                    max_steps = step + 1
+                    break
+                earlier = best
             layout = acceleration(image.ravel(), move.ravel()).reshape(layout.shape)
     layout, stress = majorise(layout)
     if stress > FOLDED**2 * float((weights * graph.lengths**2).sum()):
@@ -134,8 +147,9 @@ def refine_robustly(
     """
     total, settled = 0, False
     for _ in range(rounds):
-        misfit = _relative_misfit(graph, layout)
-        usual = ROBUST_WIDTH * max(float(np.median(misfit)), USUAL_MISFIT)
+        misfit = edge_misfits(graph, layout)
+        least = float(np.clip(MISFIT_SHARE * relative_stress(graph, layout), *USUAL_MISFIT))
+        usual = ROBUST_WIDTH * max(float(np.median(misfit)), least)
         trust = np.maximum(1.0 / (1.0 + (misfit / usual) ** 2), LEAST_TRUST)
         layout, steps, settled = refine(graph, layout, trust=trust, max_steps=ROBUST_STEPS, tolerance=ROBUST_SETTLED)
         total += steps
@@ -163,7 +177,7 @@ def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int,
     return layout, total, settled
 
 
-def _relative_misfit(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
+def edge_misfits(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
     """abs(norm(step) - length) / length, (e,)."""
     norm = np.linalg.norm(graph.steps(layout), axis=1)
     misfit: FloatArray = np.abs(norm - graph.lengths) / np.maximum(graph.lengths, np.finfo(float).tiny)
@@ -172,7 +186,7 @@ def _relative_misfit(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
 
 def _caught(graph: NeighborGraph, layout: FloatArray) -> NDArray[np.bool_]:
     """Samples with misfits far above the usual, and their neighbours."""
-    misfit = _relative_misfit(graph, layout)
+    misfit = edge_misfits(graph, layout)
     worst = np.zeros(len(graph.rows))
     np.maximum.at(worst, graph.i, misfit)
     np.maximum.at(worst, graph.j, misfit)

@@ -27,6 +27,13 @@ NOISE_FACTOR = 3.0
 # ... up to here.
 NOISY_ISOMETRIC = 0.2
 
+# Above this a layout whose misfits are everywhere, the median at least that share of the stress, is of rough lengths, if
+# the lengths of an edge from its two ends differ by as much: derivatives that change from sample to sample without rule.
+# (Beside a cliff the median is a hundredth of the stress; where a domain is curved, both ends agree.)
+ROUGH, EVERYWHERE = 0.02, 0.1
+# Stress per median difference of both ends that is no more than such lengths have: 1.1 was measured, outliers count.
+ROUGH_FACTOR = 1.5
+
 # Share of the samples that lie on others which are not near them: below 0.01 where a layout is one to one, 0.3 to 0.5
 # where a domain is flattened.
 
@@ -70,6 +77,16 @@ def is_suspicious(stress: float, length_noise: float) -> bool:
 def keeps_lengths(stress: float, length_noise: float) -> bool:
     """Whether a layout is isometric, as far as the noise of the lengths allows."""
     return stress <= max(NOT_ISOMETRIC, length_noise)
+
+
+def is_rough(stress: float, misfit: float, roughness: float) -> bool:
+    """Whether a layout of this stress and median misfit is of lengths that are rough everywhere."""
+    return stress > ROUGH and EVERYWHERE * stress <= misfit <= roughness
+
+
+def explained_by_roughness(stress: float, roughness: float) -> bool:
+    """Whether rough lengths explain a stress."""
+    return stress <= min(ROUGH_FACTOR * roughness, NOISY_ISOMETRIC)
 
 
 def is_one_to_one(overlap: float) -> bool:

@@ -1,0 +1,114 @@
+"""Layouts of lengths that are rough everywhere, as between the linear pieces of rectifiers: neighbours by place, no gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.point_tree import PointTree
+from diffeo.isometry.graph import NeighborGraph, overlap, pieces, place_graph
+from diffeo.isometry.stress import edge_misfits, refine_robustly, relative_stress, start_layout
+from diffeo.isometry.trust import OVERLAPPING, explained_by_roughness, holds_most, is_rough
+from diffeo.observation.observation import Observation
+
+# Rounds in which neighbours are searched anew in the layout; the first takes most of the error, the third a tenth.
+ROUNDS = 3
+# Neighbours of each sample whose lengths from both ends are compared.
+COMPARED = 12
+
+
+@dataclass(frozen=True, eq=False)
+class RoughLayout:
+    """A layout (n, d) of an ungated graph, steps of refinement in all, and whether the last settled."""
+
+    graph: NeighborGraph
+    layout: FloatArray
+    n_iter: int
+    settled: bool
+
+
+def roughness(points: FloatArray, whitening: FloatArray, places: FloatArray) -> float:
+    """Median of abs(a - b) / (a + b), a and b the lengths of a step as its two ends see them.
+
+    Over the nearest neighbours of each sample among `places` (n, d): norm(W_i^T (y_j - y_i)) and that with W_j. Their mean
+    has about this relative error where derivatives change from sample to sample without rule; where these are smooth,
+    both ends differ by the curvature, which cancels in the mean to the next order.
+    """
+    k = min(COMPARED, len(places) - 1)
+    if k < 1:
+        return 0.0
+    near = PointTree(places).query(places, k + 1)[1][:, 1:]
+    i, j = np.repeat(np.arange(len(places)), k), near.ravel()
+    step = points[j] - points[i]
+    a, b = (np.linalg.norm(np.einsum("emk,em->ek", whitening[end], step), axis=1) for end in (i, j))
+    return float(np.median(np.abs(a - b) / np.maximum(a + b, np.finfo(float).tiny)))
+
+
+def lengths_are_rough(observation: Observation, graph: NeighborGraph, layout: FloatArray) -> bool:
+    """Whether the misfits of a layout are everywhere, and no larger than lengths from both ends of edges differ."""
+    misfit = float(np.median(edge_misfits(graph, layout)))
+    stress = relative_stress(graph, layout)
+    if graph.n_periods or not is_rough(stress, misfit, np.inf):
+        return False
+    rows = graph.rows
+    return is_rough(stress, misfit, roughness(observation.points[rows], observation.whitening[rows], layout))
+
+
+def relaid(
+    observation: Observation, rows: IntArray, layout: FloatArray, n_neighbors: int, n_threads: int
+) -> RoughLayout | None:
+    """The layout (n, d) of `rows` anew, from all edges between samples that are near in it; None where it falls apart.
+
+    Neighbours that are chosen by their lengths are those whose lengths are too short, and gates, which are for smooth
+    derivatives, keep those whose ends happen to agree: both bend the layout. Those chosen by place have errors that
+    average out.
+    """
+    total, settled, graph = 0, False, None
+    for _ in range(ROUNDS):
+        graph = place_graph(observation, rows, layout, n_neighbors, n_threads)
+        count, labels = pieces(graph)
+        if count > 1:
+            keep = labels == np.bincount(labels).argmax()
+            if not holds_most(int(keep.sum()), len(observation)):
+                return None
+            graph, layout, rows = graph.restricted(keep), layout[keep], rows[keep]
+        layout, steps, settled = refine_robustly(graph, layout)
+        total += steps
+    return None if graph is None else RoughLayout(graph, layout, total, settled)
+
+
+def ungated(observation: Observation, n_neighbors: int, n_threads: int) -> RoughLayout | None:
+    """A layout from the nearest samples by measurements and shortest paths among them, where the gates leave no graph.
+
+    None unless it lies in one sheet, and its misfits are no larger than the roughness of the lengths explains.
+    """
+    rows = observation.usable
+    graph = place_graph(observation, rows, observation.points[rows], n_neighbors, n_threads)
+    count, labels = pieces(graph)
+    if count > 1:
+        keep = labels == np.bincount(labels).argmax()
+        if not holds_most(int(keep.sum()), len(observation)):
+            return None
+        graph = graph.restricted(keep)
+    layout, _, _ = refine_robustly(graph, start_layout(graph, observation.dim))
+    found = relaid(observation, graph.rows, layout, n_neighbors, n_threads)
+    if found is None or not lengths_are_rough(observation, found.graph, found.layout):
+        return None
+    rows = found.graph.rows
+    rough = roughness(observation.points[rows], observation.whitening[rows], found.layout)
+    explained = explained_by_roughness(relative_stress(found.graph, found.layout), rough)
+    return found if explained and overlap(found.graph, found.layout) <= OVERLAPPING else None
+
+
+def fits_better(
+    observation: Observation, one: RoughLayout, layout: FloatArray, n_neighbors: int, n_threads: int
+) -> bool:
+    """Whether a layout has a lower median misfit than another of the same samples, over the neighbours that both have."""
+    rows = one.graph.rows
+    graphs = [place_graph(observation, rows, places, n_neighbors, n_threads) for places in (one.layout, layout)]
+    found, other = (
+        np.median(np.concatenate([edge_misfits(graph, places) for graph in graphs])) for places in (one.layout, layout)
+    )
+    return bool(found < other)
