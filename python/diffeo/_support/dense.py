@@ -87,16 +87,6 @@ def triangular_solve(matrix: FloatArray, right: FloatArray, *, lower: bool = Tru
     return solution
 
 
-def triangular_inverse(lower: FloatArray) -> FloatArray:
-    """Inverse (n, n) of a lower triangle, whose other half is zero; numpy.linalg.LinAlgError where there is none."""
-    # Its transpose is an upper triangle as LAPACK wants to have it: nothing is copied into another order.
-    inverse, failed = _at_length(len(lower) ** 3 / 3, scipy.linalg.lapack.dtrtri, lower.T, lower=0)
-    if failed:
-        raise np.linalg.LinAlgError(f"singular triangle: its diagonal is zero in row {failed - 1}")
-    found: FloatArray = inverse.T
-    return found
-
-
 def product(left: FloatArray, right: FloatArray) -> FloatArray:
     """The matrix product."""
     result: FloatArray = _at_length(left.size * right.shape[-1], np.matmul, left, right)
