@@ -5,8 +5,8 @@
 namespace diffeo::bindings {
 namespace {
 
-LocalGeometry seen(const SparseView& kernel, const Array<double>& points,
-                   const std::optional<Array<double>>& frames, bool orthonormal) {
+LocalGeometry seen(const SparseView& kernel, const Array<double>& points, const std::optional<Array<double>>& frames,
+                   bool orthonormal) {
   expect_ndim(points, 2, "points");
   expect(points.shape(0) == kernel.n, "points must have as many rows as the kernel");
   const Index m = points.shape(1);
@@ -35,8 +35,9 @@ py::array_t<double> sums_of_powers(const Array<Index>& indptr, const Array<Row>&
   return sums;
 }
 
-py::array_t<double> tangent_frames_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
-                              const Array<double>& points, Index dim, int threads) {
+py::array_t<double> tangent_frames_of(const Array<Index>& indptr, const Array<Row>& indices,
+                                      const Array<double>& values, const Array<double>& points, Index dim,
+                                      int threads) {
   const SparseView kernel = view(indptr, indices, values);
   const LocalGeometry geometry = seen(kernel, points, std::nullopt, false);
   expect(dim >= 1 && dim <= geometry.m, "dim must lie between 1 and m");
@@ -67,8 +68,9 @@ py::tuple moments_of(const Array<Index>& indptr, const Array<Row>& indices, cons
 }
 
 py::tuple slopes_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, int exponent,
-                    double least, const Array<double>& sums, const Array<double>& points, const std::optional<Array<double>>& frames,
-                    bool orthonormal, Array<double> mean, Array<double> precision, const Array<double>& functions, int threads) {
+                    double least, const Array<double>& sums, const Array<double>& points,
+                    const std::optional<Array<double>>& frames, bool orthonormal, Array<double> mean,
+                    Array<double> precision, const Array<double>& functions, int threads) {
   const SparseView kernel = view(indptr, indices, values);
   const LocalGeometry geometry = seen(kernel, points, frames, orthonormal);
   const KernelPower power = checked(kernel, exponent, least, sums);
@@ -85,8 +87,7 @@ py::tuple slopes_of(const Array<Index>& indptr, const Array<Row>& indices, const
   const LocalMoments moments{nullptr, mean.mutable_data(), nullptr, nullptr, precision.mutable_data()};
   {
     const py::gil_scoped_release release;  // safe: see sums_of_powers
-    local_slopes(kernel, power, geometry, moments, functions.data(), k, smoothed_data, slopes_data,
-                 threads);
+    local_slopes(kernel, power, geometry, moments, functions.data(), k, smoothed_data, slopes_data, threads);
   }
   return py::make_tuple(smoothed, slopes);
 }
@@ -101,14 +102,15 @@ void bind_local_slopes(py::module_& m) {
         py::arg("values").noconvert(), py::arg("points").noconvert(), py::arg("dim"), py::arg("threads"),
         "Orthonormal principal directions (n, m, dim) of the neighbours of each sample.");
   m.def("local_moments", &moments_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
-        py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(), py::arg("points").noconvert(),
-        py::arg("frames").noconvert().none(true), py::arg("orthonormal"), py::arg("ridge"),
-        py::arg("threads"), "(shift (n, d), mean (n, d), noise (n,), self (n,), precision (n, d, d)) of the local linear fits.");
+        py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(),
+        py::arg("points").noconvert(), py::arg("frames").noconvert().none(true), py::arg("orthonormal"),
+        py::arg("ridge"), py::arg("threads"),
+        "(shift (n, d), mean (n, d), noise (n,), self (n,), precision (n, d, d)) of the local linear fits.");
   m.def("local_slopes", &slopes_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
-        py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(), py::arg("points").noconvert(),
-        py::arg("frames").noconvert().none(true), py::arg("orthonormal"), py::arg("mean").noconvert(), py::arg("precision").noconvert(),
-        py::arg("functions").noconvert(), py::arg("threads"),
-        "Smoothed values (n, k) and slopes (n, d, k) of functions (n, k) by local linear fits.");
+        py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(),
+        py::arg("points").noconvert(), py::arg("frames").noconvert().none(true), py::arg("orthonormal"),
+        py::arg("mean").noconvert(), py::arg("precision").noconvert(), py::arg("functions").noconvert(),
+        py::arg("threads"), "Smoothed values (n, k) and slopes (n, d, k) of functions (n, k) by local linear fits.");
 }
 
 }  // namespace diffeo::bindings

@@ -1,9 +1,9 @@
 // Local linear fits of functions on the samples, weighted by a kernel: smoothed values and slopes.
 //
 // Around sample i the others have the coordinates u_j = W_i^T (y_j - y_i), and the weights w_j = k_ij^power / p_j over
-// their sum, with p the row sums of k^power, cut where the kernel is: a uniform measure of the domain, whatever the density of the samples. The
-// fit of a function f by a + b^T u has b = C^-1 sum_j w_j (u_j - v) f_j and a = sum_j w_j f_j - b^T v, with v the mean
-// and C the covariance of u under w.
+// their sum, with p the row sums of k^power, cut where the kernel is: a uniform measure of the domain, whatever the
+// density of the samples. The fit of a function f by a + b^T u has b = C^-1 sum_j w_j (u_j - v) f_j and a = sum_j w_j
+// f_j - b^T v, with v the mean and C the covariance of u under w.
 #pragma once
 
 #include "diffeo/operator.hpp"
@@ -38,8 +38,8 @@ struct KernelPower {
 /// Row sums (n, 3) of the kernel, of its squares that are at least `least`, and of its fourth powers.
 void power_sums(const SparseView& kernel, double least, double* sums, int threads);
 
-/// Orthonormal frames (n, m, d): leading principal directions of the neighbours of each sample, about it. Where they are
-/// more than 24, as many of them, spread evenly over the row. 1 <= d <= m.
+/// Orthonormal frames (n, m, d): leading principal directions of the neighbours of each sample, about it. Where they
+/// are more than 24, as many of them, spread evenly over the row. 1 <= d <= m.
 void tangent_frames(const SparseView& kernel, const double* points, Index m, Index d, double* frames, int threads);
 
 /// Moments of all samples.

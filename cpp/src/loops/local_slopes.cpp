@@ -21,8 +21,9 @@ double to_power(double value, int power) { return power == 1 ? value : value * v
 // Of points in space, a chord may leave the tangent space by this share of its square: more is no bend, but noise.
 constexpr double kMostBent = 0.25;
 
-/// u = W_i^T (y_j - y_i), with the length of the arc where frames are orthonormal: on an arc s of curvature c the square of
-/// the part off the tangent is c^2 s^4 / 4, and the tangential part is short of s by c^2 s^3 / 6. D: d, or 0 for any.
+/// u = W_i^T (y_j - y_i), with the length of the arc where frames are orthonormal: on an arc s of curvature c the
+/// square of the part off the tangent is c^2 s^4 / 4, and the tangential part is short of s by c^2 s^3 / 6. D: d, or 0
+/// for any.
 template <int D>
 void place(const LocalGeometry& g, Index i, Index j, double* u) {
   const Index d = D > 0 ? D : g.d;
@@ -287,10 +288,14 @@ void local_moments(const SparseView& kernel, const KernelPower& power, const Loc
   const Weights weights(kernel, power.exponent, power.least, power.sums);
   parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
-      case 1: return moments_of_rows<1>(weights, geometry, ridge, out, begin, end);
-      case 2: return moments_of_rows<2>(weights, geometry, ridge, out, begin, end);
-      case 3: return moments_of_rows<3>(weights, geometry, ridge, out, begin, end);
-      default: return moments_of_rows<0>(weights, geometry, ridge, out, begin, end);
+      case 1:
+        return moments_of_rows<1>(weights, geometry, ridge, out, begin, end);
+      case 2:
+        return moments_of_rows<2>(weights, geometry, ridge, out, begin, end);
+      case 3:
+        return moments_of_rows<3>(weights, geometry, ridge, out, begin, end);
+      default:
+        return moments_of_rows<0>(weights, geometry, ridge, out, begin, end);
     }
   });
 }
@@ -303,10 +308,14 @@ void local_slopes(const SparseView& kernel, const KernelPower& power, const Loca
   const Fit fit{weights, geometry, moments, f, k, smoothed, slopes};
   parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
-      case 1: return fit_rows<1>(fit, begin, end);
-      case 2: return fit_rows<2>(fit, begin, end);
-      case 3: return fit_rows<3>(fit, begin, end);
-      default: return fit_rows<0>(fit, begin, end);
+      case 1:
+        return fit_rows<1>(fit, begin, end);
+      case 2:
+        return fit_rows<2>(fit, begin, end);
+      case 3:
+        return fit_rows<3>(fit, begin, end);
+      default:
+        return fit_rows<0>(fit, begin, end);
     }
   });
 }
