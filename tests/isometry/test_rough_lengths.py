@@ -1,12 +1,14 @@
 """Derivatives that jump from sample to sample: layouts whose neighbours no length has chosen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diffeo import IsometricEmbedding, Observation, errors
 from diffeo.charts.isometric import isometric_chart
 from diffeo.charts.problems import layout_problems
 from diffeo.isometry import layout_search
-from diffeo.isometry.rough_lengths import lengths_are_rough, relaid, roughness, ungated
+from diffeo.isometry.rough_lengths import _without_outliers, lengths_are_rough, relaid, roughness, ungated
 from diffeo.isometry.trust import ROUGH, explained_by_roughness, is_rough
 from support.domains import sphere
 from support.graphs import true_graph
@@ -71,6 +73,16 @@ def test_roughness_is_the_error_of_lengths_from_both_ends():
     assert not is_rough(0.1, 0.05, 0.01)
     assert explained_by_roughness(0.06, 0.05)
     assert not explained_by_roughness(0.3, 1.0)
+
+
+def test_edges_that_join_no_neighbours_are_dropped_while_they_are_few():
+    graph, layout = true_graph(square(300))
+    rng = np.random.default_rng(4)
+    rough = graph.lengths * rng.uniform(0.95, 1.05, len(graph.i))
+    for share, dropped in ((0.02, True), (0.2, False)):
+        wrong = rng.random(len(rough)) < share
+        few = _without_outliers(replace(graph, lengths=np.where(wrong, 2.0, 1.0) * rough), layout)
+        assert len(few.i) == len(rough) - (wrong.sum() if dropped else 0)
 
 
 def test_pieces_too_small_have_no_layout():

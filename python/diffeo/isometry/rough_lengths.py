@@ -15,6 +15,8 @@ from diffeo.observation.observation import Observation
 
 # Rounds in which neighbours are searched anew in the layout; the first takes most of the error, the third a tenth.
 ROUNDS = 3
+# Edges that miss by so many times the median join no neighbours, and are dropped in the end: up to this share of all.
+OUTLYING, MOST_OUTLYING = 8.0, 0.05
 # Neighbours of each sample whose lengths from both ends are compared.
 COMPARED = 12
 
@@ -76,7 +78,15 @@ def relaid(
             graph, layout, rows = graph.restricted(keep), layout[keep], rows[keep]
         layout, steps, settled = refine_robustly(graph, layout)
         total += steps
-    return None if graph is None else RoughLayout(graph, layout, total, settled)
+    return None if graph is None else RoughLayout(_without_outliers(graph, layout), layout, total, settled)
+
+
+def _without_outliers(graph: NeighborGraph, layout: FloatArray) -> NeighborGraph:
+    """The graph without the few edges that the layout contradicts by far, if it hangs together without them."""
+    misfit = edge_misfits(graph, layout)
+    kept = misfit <= OUTLYING * float(np.median(misfit))
+    few = graph.subset(kept)
+    return few if kept.mean() >= 1.0 - MOST_OUTLYING and pieces(few)[0] == 1 else graph
 
 
 def ungated(observation: Observation, n_neighbors: int, n_threads: int) -> RoughLayout | None:
