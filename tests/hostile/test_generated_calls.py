@@ -5,6 +5,7 @@ In full 20,000 calls; the pinned seed in CI is for the same calls every time.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import traceback
@@ -12,6 +13,7 @@ import warnings
 
 import diffeo
 import numpy as np
+import pytest
 from diffeo import errors
 from support.samples import smooth_map
 
@@ -170,7 +172,68 @@ def selected(d):
     return d.observation().select(d.one(([0, 1], [0], [7], [0, 0], "a", 1.0, [], np.array([True, False])))).points
 
 
-USES = (observed, kernel, diffusion_map, embedding, matched, relative_error, pairs, screened, rows, selected)
+def charted(d):
+    chart = diffeo.embed(
+        d.observation(), coordinates=d.often("auto", ("isometric", "diffusion", 3)), n_jobs=d.number(1)
+    )
+    return chart.transform(d.spoilt(d.side(0, 5)[0])), chart.inverse_transform(d.spoilt(chart.coordinates[:4]))
+
+
+def matched_pairs(d):
+    x = d.rng.random((d.one((1, 3, 12, 40)), 2))
+    sides = [MAPS[k](x) for k in (0, 1)]
+    slopes = [d.spoilt(jacobians) for _, jacobians in sides] if d.rng.random() < 0.5 else [None, None]
+    given = diffeo.Pairs(d.spoilt(sides[0][0]), d.spoilt(sides[1][0]), *slopes)
+    t = diffeo.match_pairs(given, random_state=d.number(0), n_jobs=d.number(1))
+    return t.transform(d.spoilt(d.side(0, 5)[0])), t.predicted_error(d.spoilt(d.side(0, 5)[0]))
+
+
+def assessed(d):
+    x = d.rng.random((12, 2))
+    t = diffeo.match(d.sound(0), d.sound(1), landmarks=tuple(MAPS[k](x)[0] for k in (0, 1)), check=False)
+    report = diffeo.assess(t, d.pairs(25), margin=d.number(0.05), significance=d.number(0.05))
+    return len(report.summary())
+
+
+def joined(d):
+    return diffeo.concatenate([d.observation(), d.one((d.observation(), d.sound(0), None, 3))]).whitening
+
+
+def chosen(d):
+    return diffeo.suggest_neurons(d.observation(), n_neurons=d.number(None), rng=d.number(0)).neurons
+
+
+def more_inputs(d):
+    x = d.rng.random((40, 2))
+    seen = diffeo.Observation.from_jacobians(*MAPS[0](x))
+    found = diffeo.suggest_inputs(seen, d.spoilt(x), d.number(5)).inputs
+    return np.zeros(1) if found is None else found
+
+
+def stored(d):
+    file = io.BytesIO()
+    d.observation().save(file)
+    data = bytearray(file.getvalue())
+    if d.rng.random() < 0.5:
+        data[d.rng.integers(len(data))] ^= 1 << int(d.rng.integers(8))
+        return d.one((diffeo.load,))(io.BytesIO(bytes(data[: d.often(len(data), (0, 7, 100))]))).points
+    return diffeo.load(io.BytesIO(bytes(data))).points
+
+
+def network(d):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Tanh()).to(d.often(torch.float64, (torch.float32,)))
+    given = d.spoilt(d.rng.random((d.n, 2)))
+    kind = d.often("jacobians", ("bursts", "nothing"))
+    options = {"covariances": kind, "neurons": d.number(None), "dim": d.number(2), "batch_size": d.number(1024)}
+    return diffeo.observe(net, given, **options).points
+
+
+USES = (
+    *(observed, kernel, diffusion_map, embedding, matched, relative_error, pairs, screened, rows, selected),
+    *(charted, matched_pairs, assessed, joined, chosen, more_inputs, stored, network),
+)
 
 
 def outcome(seed):

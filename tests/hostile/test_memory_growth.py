@@ -34,12 +34,20 @@ def fail(n):
         diffeo.DiffusionMap(n_components=3).fit(np.zeros((n, 2)))
 
 
+def least_resident(seeds):
+    """Over some rounds the least that was in use after one: what allocators hold back for a while comes and goes."""
+    found = []
+    for seed in seeds:
+        fit(1500, seed)
+        fail(1500)
+        found.append(resident())
+    return min(found)
+
+
 def test_memory_does_not_grow(full):
-    for seed in range(5):  # caches of the libraries below
-        fit(1500, seed)
-        fail(1500)
-    before = resident()
-    for seed in range(FULL_FITS if full else FITS):
-        fit(1500, seed)
-        fail(1500)
-    assert resident() < 1.02 * before
+    least_resident(range(5))  # caches of the libraries below
+    before = least_resident(range(5))
+    least_resident(range((FULL_FITS if full else FITS) - 5))
+    after = least_resident(range(5))
+    print(f"{before} bytes before, {after} after")
+    assert after < 1.02 * before

@@ -46,6 +46,8 @@ TELLS = 0.9
 PLACE_NEIGHBORS = 10
 # Singular values that fall by this factor within the rank leave directions of which lengths say little.
 LARGE_GAP = 50.0
+# Rounding that is more than this many times the bursts is told like this.
+MOST_LOST = 1e9
 
 
 def _scales(values: FloatArray) -> FloatArray:
@@ -57,8 +59,9 @@ def _scales(values: FloatArray) -> FloatArray:
 def burst_floor(points: FloatArray, bursts: FloatArray, precision: str) -> float:
     """Share of the first singular value below which curvature or rounding explains the others."""
     spread = float(np.median(np.sqrt(bursts.var(axis=1).sum(axis=1))))
-    resolved = ROUNDING_MARGIN * float(np.linalg.norm(rounding(points, precision))) / max(spread, np.finfo(float).tiny)
-    return max(BURST_FLOOR, resolved)
+    lost = ROUNDING_MARGIN * float(np.linalg.norm(rounding(points, precision)))
+    # Beyond 1 nothing is seen of any direction, whatever the numbers.
+    return max(BURST_FLOOR, lost / spread if lost < spread * MOST_LOST else MOST_LOST)
 
 
 def deficient_samples(values: FloatArray, dim: int, floor: float) -> IntArray:

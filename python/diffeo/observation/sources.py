@@ -179,6 +179,7 @@ def by_neighbors(points: Any, reference: Any, n_neighbors: Any, dim: int | None)
     if reference is None:
         return replace(_by_own_neighbors(y, n_neighbors, dim), precision=precision)
     x = float_array(reference, "reference", 2, shape=(len(y), None), axes="(n, p)")
+    check_units(x, "reference")
     if x.shape[1] == 1:
         _refuse_diffusion(y, x[:, 0])
     jacobians = fitted_jacobians(y, x, n_neighbors)

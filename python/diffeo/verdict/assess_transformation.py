@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, RandomState, boolean, real
+from diffeo._support.arrays import FloatArray, IntArray, RandomState, boolean, check_units, real
 from diffeo._support.placed import Placed
 from diffeo._support.progress import showing, stage
 from diffeo._support.threads import thread_count, working
@@ -194,6 +194,8 @@ def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pairs:
             "held_out is empty: an assessment needs pairs of measurements (points_a, points_b) of common inputs that are "
             "no landmarks, or an (H, 2) array of row numbers"
         )
+    check_units(pairs.points_a, "held-out points of A")
+    check_units(pairs.points_b, "held-out points of B")
     return pairs
 
 

@@ -36,6 +36,8 @@ UNSEEN = 3.0
 WILD_SHARE, LEAST_WILD = 0.02, 2
 # Deviations below this many roundings of the values are none.
 ROUNDING = 8.0
+# Errors of so many spreads are all alike; their fourth powers are still numbers.
+CAP = 1e60
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +184,14 @@ def _squares(predicted: FloatArray, true: FloatArray) -> tuple[FloatArray, Float
         raise errors.InputError(
             "the held-out measurements of one side do not deviate from their mean: a relative error has no scale"
         )
-    missed = ((predicted - true) / unit) ** 2
-    return missed.sum(axis=1), ((deviation / unit) ** 2).sum(axis=1)
+    return _capped_squares(predicted, true, unit), ((deviation / unit) ** 2).sum(axis=1)
+
+
+def _capped_squares(a: FloatArray, b: FloatArray, unit: float) -> FloatArray:
+    """Squared distances (H,) of rows, in units of `unit` and up to `CAP`."""
+    with np.errstate(over="ignore"):
+        squared: FloatArray = (np.minimum(np.abs(a - b) / unit, CAP) ** 2).sum(axis=1)
+    return squared
 
 
 def _settled(predicted: FloatArray, true: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -195,10 +203,8 @@ def _settled(predicted: FloatArray, true: FloatArray) -> tuple[FloatArray, Float
     unit = float(np.abs(true[rest] - centre).max())
     if unit == 0.0:
         return np.full(len(true), np.inf), np.ones(len(true))
-    with np.errstate(over="ignore"):
-        squared = (((predicted - true) / unit) ** 2).sum(axis=1)
-        deviation = (((true - centre) / unit) ** 2).sum(axis=1)
-    return squared, np.minimum(deviation, deviation[rest].max())
+    deviation = _capped_squares(true, np.broadcast_to(centre, true.shape), unit)
+    return _capped_squares(predicted, true, unit), np.minimum(deviation, deviation[rest].max())
 
 
 def _moments(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -209,7 +215,8 @@ def _moments(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def _relative_deviation(a: Any, b: Any, aa: Any, bb: Any, ab: Any) -> Any:
     """Standard deviation of a_i / mean(a) - b_i / mean(b): that of the ratio, relative and times sqrt(count)."""
-    a = np.where(a > 0.0, a, 1.0)  # resamples of exact predictions: a ratio of 0, with the deviation of b
+    # Resamples of exact predictions (or of errors whose squares are lost): a ratio of 0, with the deviation of b.
+    a = np.where(a > 1.0 / CAP**2, a, 1.0)
     variance = aa / a**2 + bb / b**2 - 2.0 * ab / (a * b)
     return np.sqrt(np.maximum(variance, np.finfo(float).eps))
 

@@ -114,6 +114,8 @@ def find_loss(
     extent = min(1.0, float(length) / diameter)
     nearest = PointTree(x).query(samples, workers=workers())[1]
     rows = np.flatnonzero(lost[nearest])
+    if not len(rows):  # the pairs that show it lie beside all samples
+        return None
     share = len(rows) / len(samples)
     centre = samples[rows].mean(axis=0)
     return Loss(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer
+from diffeo._support.arrays import FloatArray, IntArray, check_units, dense, integer
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers, working
 from diffeo._support.wording import rows_text
@@ -159,7 +159,7 @@ def suggest_inputs(
 
 def checked_inputs(observation: Observation, inputs: Any) -> NDArray[Any]:
     """The inputs of an observation as an array, after all that must hold of them."""
-    found = np.asarray(inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else inputs)
+    found = dense(inputs, "inputs")
     if found.dtype.kind != "f":
         raise errors.DataTypeError(f"inputs have dtype {found.dtype}: only floating values have others between them")
     if found.ndim < 2 or len(found) != len(observation):
@@ -170,6 +170,7 @@ def checked_inputs(observation: Observation, inputs: Any) -> NDArray[Any]:
     bad = np.flatnonzero(~np.isfinite(found.reshape(len(found), -1)).all(axis=1))
     if len(bad):
         raise errors.NonFiniteError(f"inputs hold NaN or infinity in {rows_text(bad)}")
+    check_units(found.reshape(len(found), -1).astype(np.float64), "inputs")
     if not observation.known_unit:
         raise errors.ParameterError(
             "lengths of this observation are known up to a factor only (neighbours without a reference), so that they cannot "
