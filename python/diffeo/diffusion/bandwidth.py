@@ -19,9 +19,8 @@ TARGET_ROW_SUM = 20.0
 TARGET_ON_LINES = 40.0
 # ... and a grid has no sampling noise: what is left to be small is the bandwidth.
 TARGET_ON_GRIDS = {1: 5.0, 2: 8.0}
-# Small samples cannot afford wide kernels: share of the samples that the row sum may be for d = 1, 2, 3, and its least.
-LARGEST_SHARE = {1: 0.03, 2: 0.015, 3: 0.0025}
-LEAST_ROW_SUM = {1: 6.0, 2: 8.0, 3: 10.0}
+# Small samples on lines cannot afford wide kernels: share of the samples that the row sum may be, and its least.
+SHARE_ON_LINES, LEAST_ON_LINES = 0.03, 6.0
 # For large samples cost weighs more: the target falls to this ...
 SMALL_ROW_SUM = 10.0
 # ... from this many samples on, reaching it at five times as many.
@@ -84,8 +83,8 @@ class EpsilonCurve:
 def target_row_sum(n: int, dim: int, grid: bool = False) -> float:
     """Row sum that epsilon="auto" aims at for n samples of so many dimensions, drawn independently or on a grid."""
     small = 2.0 + 0.5 * np.sqrt(n)
-    if dim in LARGEST_SHARE:
-        small = min(small if dim > 1 else np.inf, max(LEAST_ROW_SUM[dim], LARGEST_SHARE[dim] * n))
+    if dim == 1:
+        small = max(min(LEAST_ON_LINES, small), SHARE_ON_LINES * n)
     usual = TARGET_ON_LINES if dim == 1 else TARGET_ROW_SUM
     fall = np.log(SMALL_ROW_SUM / usual) / np.log(5.0)
     large = max(SMALL_ROW_SUM, usual * max(1.0, n / LARGE_SAMPLE) ** fall)
