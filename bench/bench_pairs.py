@@ -219,6 +219,30 @@ def transformers(name: str, size: Size) -> Row:
     return network_row(name, "first to last of four", pairs, None, size)
 
 
+DEPTH, WIDTH, LAYERS_SECONDS = 12, 384, 180.0
+
+
+@row("layers of deep networks")
+def deep(name: str, size: Size) -> Row:
+    """All layers of two perceptrons with rectifiers, 12 layers of width 384, at 2,000 common inputs, passes included."""
+    depth = DEPTH if size.share == 1.0 else 2
+    a, b = (rectified(seed, (WIDTH,) * depth, size.steps // 30) for seed in (0, 1))
+    layers = [str(2 * k + 1) for k in range(depth)]
+    x = np.random.default_rng(0).random((size.pairs(2000), 2))
+    start = time.perf_counter()
+    found = diffeo.compare_layers(a, b, common_inputs=x, layers_a=layers, layers_b=layers)
+    seconds = time.perf_counter() - start
+    counts = [f"{(found.verdicts == one).sum()} {one}" for one in np.unique(found.verdicts)]
+    return Row(
+        name,
+        f"{depth} by {depth} of width {WIDTH}, {len(x)} common inputs",
+        f"{seconds:.0f} s",
+        f"{LAYERS_SECONDS:.0f} s",
+        seconds <= LAYERS_SECONDS,
+        ", ".join(counts),
+    )
+
+
 # --- landmarks that carry derivatives -----------------------------------------------------------------------
 
 # Samples of each side; how many times the error by d + 1 landmarks that by two may be, and the error by one.

@@ -22,6 +22,9 @@ from diffeo.observation.observation import Observation
 from diffeo.verdict.assess_transformation import Judging, judged
 from diffeo.verdict.layer_comparison import LayerComparison, LayerTable
 
+# What may be left out of a layer's components, as a share of the margin of a verdict.
+LEFT_OUT = 0.01
+
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
@@ -54,7 +57,7 @@ def compared_at_common_inputs(
         rows = kept.points_a[:, 0].astype(np.int64)
         for name in order:
             try:
-                found[name] = _reduced(measured.pop(name), rows, judging.n_jobs)
+                found[name] = _reduced(measured.pop(name), rows, judging)
             except errors.DiffeoError as error:
                 why[name] = str(error)
         sides.append((order, found))
@@ -62,11 +65,11 @@ def compared_at_common_inputs(
     return _compared(sides, reasons, rows, judging, rng)
 
 
-def _reduced(measured: Measurement, rows: Any, n_jobs: int | None) -> _Layer:
+def _reduced(measured: Measurement, rows: Any, judging: Judging) -> _Layer:
     if measured.jacobians is None:
         raise errors.ParameterError('common inputs are compared by derivatives: covariances must be "jacobians"')
-    with working(n_jobs):
-        components = components_of(measured.points[rows])
+    with working(judging.n_jobs):
+        components = components_of(measured.points[rows], LEFT_OUT * judging.margin)
         points = np.ascontiguousarray(components.reduced(measured.points))
         jacobians = components.turned(measured.jacobians)
     return _Layer(points, jacobians, Observation.from_jacobians(points[rows], jacobians[rows]))

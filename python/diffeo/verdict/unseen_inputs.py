@@ -139,8 +139,9 @@ def _elsewhere(
     steps = z[order] - z[:, None]
     inputs_of_source = np.linalg.pinv(own)
     forward = np.einsum("nvp,npm,nkm->nkv", other, inputs_of_source, y[order] - y[:, None], optimize=True)
-    slopes = np.einsum("nvp,npm->nvm", other, inputs_of_source)
-    back = np.einsum("nkvm,nkm->nkv", slopes[order], y[order] - y[:, None], optimize=True)
+    # The step of the input by which each neighbour reaches the place on the source, and what that makes on the target.
+    reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
+    back = -np.einsum("nkvp,nkp->nkv", other[order], reached, optimize=True)
     missed = [np.linalg.norm(steps - told, axis=2) - np.linalg.norm(told, axis=2) for told in (forward, back)]
     found = known & (np.minimum(*missed) > 0.0)
     near_ones = slice(0, NEIGHBORS)
@@ -148,13 +149,13 @@ def _elsewhere(
     nothing = np.empty(0, dtype=np.int64), np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
     if not (enough & found.any(axis=1)).any():
         return nothing
-    # Of those elsewhere the one from which the input's measurements on the source are reached by the shortest step.
-    reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
+    # Of those elsewhere the one that reaches the place by the shortest step.
     lengths = np.where(found, np.linalg.norm(reached, axis=2), np.inf)
-    best, rows, inputs = lengths.argmin(axis=1), np.arange(len(y)), np.linalg.pinv(other)
+    best, rows = lengths.argmin(axis=1), np.arange(len(y))
+    inputs: FloatArray = np.linalg.pinv(other).astype(np.float64)
     partners, ends = order[rows, best], reached[rows, best]
     places = np.array(
-        [i for i in np.flatnonzero(found.any(axis=1)) if _inside(z, other, inputs, i, partners[i], ends[i])],
+        [i for i in np.flatnonzero(found.any(axis=1)) if _inside(z, other, inputs, int(i), int(partners[i]), ends[i])],
         dtype=np.int64,
     )
     if len(places) == 0:

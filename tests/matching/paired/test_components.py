@@ -6,6 +6,17 @@ import numpy as np
 from diffeo.matching.paired.components import MOST, components_of
 
 
+def test_so_much_of_the_spread_may_be_left_out():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(80, 12)) * 10.0 ** -np.arange(12.0)
+    for left_out in (1e-2, 1e-5):
+        found = components_of(points, left_out)
+        missed = points - found.restored(found.reduced(points))
+        share = np.linalg.norm(missed) / np.linalg.norm(points - points.mean(axis=0))
+        assert 0.05 * left_out < share <= left_out
+    assert components_of(points).axes.shape[1] > components_of(points, 1e-5).axes.shape[1]
+
+
 def test_components_keep_all_of_few_measurements():
     rng = np.random.default_rng(0)
     points = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 8)) + 5.0

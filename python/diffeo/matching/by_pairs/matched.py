@@ -44,8 +44,10 @@ def match_pairs(
     For those who can ask both networks: no intrinsic coordinates, no landmarks, any topology, any number of dimensions that
     the pairs can fill. Around each query, polynomials in the source's tangent coordinates are fitted to the values *and
     derivatives* of near pairs (Hermite moving least squares), and so is kriging with derivatives: to all pairs where these are
-    few, with a Gaussian or a Matern kernel. The best polynomial and the kriging are weighted by the errors that are expected of
-    them, by misfits and by what is missed of pairs left out in turn; `t.predicted_error` says how near the result is.
+    few, with a Gaussian or a Matern kernel. Both measure distances on the source by how much the target responds to them: the
+    metric is the average outer product of the gradients of a first fit (Trivedi et al. 2014). The best polynomial and
+    the kriging are weighted by the errors that are expected of them, by misfits and by what is missed of pairs left out in
+    turn; `t.predicted_error` says how near the result is.
 
     Parameters
     ----------

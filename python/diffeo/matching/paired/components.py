@@ -44,8 +44,10 @@ class Components:
         return found
 
 
-def components_of(points: FloatArray) -> Components:
+def components_of(points: FloatArray, left_out: float = 0.0) -> Components:
     """All principal components of points (n, m) above rounding, 256 at most where there are many of both.
+
+    Fewer where the last ones together are no more than the share `left_out` of the spread.
 
     Beyond 400 samples and measurements by a randomised decomposition (Halko, Martinsson and Tropp 2011), so that nothing is
     of the size of m by m.
@@ -59,4 +61,6 @@ def components_of(points: FloatArray) -> Components:
 
         _, s, vt = randomized_svd(offsets, MOST, n_iter=2, random_state=0)
     kept = max(1, int(np.count_nonzero(s > LEFT_OUT * s[0])))
+    tails = np.sqrt(np.cumsum(s[::-1] ** 2)[::-1])
+    kept = min(kept, max(1, int(np.count_nonzero(tails > left_out * tails[0]))))
     return Components(centre, np.ascontiguousarray(vt[:kept].T))
