@@ -159,6 +159,35 @@ def test_landmarks_that_are_most_of_a_small_sample_do_not_hide_its_error():
     assert backward / 2 < found.diagnostics.expected_error_back < 5 * backward
 
 
+def walled(x, steep):
+    """Four measurements of a line, two of which climb a wall, with their derivatives."""
+    wall, none = np.tanh(steep * (x - 0.5)), np.zeros_like(x)
+    points = np.stack([x + 0.5 * wall, 0.7 * x - wall, np.sin(3.0 * x), none + 0.3 * x**2], axis=1)
+    climb = steep * (1.0 - wall**2)
+    return points, np.stack([1.0 + 0.5 * climb, 0.7 - climb, 3.0 * np.cos(3.0 * x), 0.6 * x], axis=1)[:, :, None]
+
+
+def test_sides_whose_halves_fall_apart_are_taken_without_each_group():
+    none, x = np.empty(0, dtype=np.int64), np.linspace(0.03, 0.97, 200)
+    torn = 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        sides = [
+            embed(Observation.from_jacobians(*walled(rng.random(n), steep))) for n, steep in ((300, 3.0), (110, 10.0))
+        ]
+        layout, halves = sides[1].isometric(), sides[1].halves(none)
+        if layout is None or not layout.is_chart or all(half.chart.isometric() is not None for half in halves):
+            continue
+        torn += 1
+        marks = np.array([0.1, 0.4, 0.6, 0.9])
+        found = match(*sides, landmarks=(walled(marks, 3.0)[0], walled(marks, 10.0)[0]))
+        true = relative_error(found.transform(walled(x, 3.0)[0]), walled(x, 10.0)[0])
+        assert true / 2 < found.diagnostics.expected_error < 5 * true
+        if torn == 2:
+            break
+    assert torn == 2
+
+
 def test_too_few_samples_are_a_problem_and_no_refusal():
     found = match(*observations(n=7), landmarks=at(maps(), THREE))
     assert found.diagnostics.expected_error is None
