@@ -34,7 +34,7 @@ LEVELS = np.linspace(0.05, 0.95, 10)
 # Generator eigenvalues below this share of the last one are those of nearly separate pieces: they count as this.
 SMALLEST = 1e-4
 
-# A probability of the densities below which the samples are not drawn alike.
+# A probability of the densities, up to a factor, below which the samples are not drawn alike.
 DRAWN_ALIKE = 0.01
 # Factors by which the bandwidth grows until no half of a sample falls into pieces.
 WIDER = (1.0, 2.0, 4.0)
@@ -69,7 +69,7 @@ class Comparison:
         other compare with those of A and B.
     distance : float
         Root mean square over the numbers of (A - B) / s, where s^2 is half the mean square of the difference between halves
-        of one side: about 1 for two samples of one domain. Where the samples are not drawn alike, what biases the spectra
+        of one side: about 1 for two samples of one domain. Where the densities of both vary differently, what biases the spectra
         does not cancel: s^2 of spectra is then larger by the squared errors stated for both.
     p_value : float
         Probability of such a distance for two samples of one domain, by Fisher's F distribution: its degrees of freedom are
@@ -170,8 +170,10 @@ def compare_fingerprints(
         # Only ratios mean anything.
         spectra, densities = _centred(spectra), _centred(densities)
     drawn = _comparison(densities)
+    # Domains of another size have another density throughout; what biases spectra is how it varies.
+    varied = _comparison(_centred(densities))
     first, second = (side[0].errors for side in sides_found)
-    doubt = np.hypot(first, second) if drawn.p_value < DRAWN_ALIKE else np.zeros(n_eigenvalues)
+    doubt = np.hypot(first, second) if varied.p_value < DRAWN_ALIKE else np.zeros(n_eigenvalues)
     return Fingerprints(
         _comparison(spectra, doubt),
         drawn,
