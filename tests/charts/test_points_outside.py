@@ -62,7 +62,7 @@ def test_coordinates_outside_are_listed():
 
 
 def test_estimators_of_plain_arrays():
-    x = np.random.default_rng(0).random((300, 3))
+    x = np.random.default_rng(0).random((1000, 3))
     for fitted in (diffeo.DiffusionMap(n_components=3).fit(x), diffeo.IsometricEmbedding().fit(x)):
         queries = hostile(x, 4)
         values, warning = asked(fitted.transform, queries)

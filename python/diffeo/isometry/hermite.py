@@ -269,7 +269,7 @@ class HermiteChart:
     def _missed(self) -> FloatArray:
         """Root mean square (m,) of what interpolation misses of samples left out."""
         rows = np.linspace(0, len(self.nodes) - 1, min(len(self.nodes), TRIALS)).astype(np.int64)
-        found: FloatArray = np.sqrt(((self.left_out(rows, 1) - self.values[rows]) ** 2).mean(axis=0))
+        found: FloatArray = np.sqrt(((self.left_out(rows, max(workers(), 0)) - self.values[rows]) ** 2).mean(axis=0))
         return found
 
     def _take_noise_out(

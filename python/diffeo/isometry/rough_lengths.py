@@ -8,6 +8,7 @@ import numpy as np
 
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
+from diffeo._support.threads import workers
 from diffeo.isometry.graph import NeighborGraph, overlap, pieces, place_graph
 from diffeo.isometry.stress import edge_misfits, refine_robustly, relative_stress, start_layout
 from diffeo.isometry.trust import OVERLAPPING, explained_by_roughness, holds_most, is_rough
@@ -41,7 +42,7 @@ def roughness(points: FloatArray, whitening: FloatArray, places: FloatArray) -> 
     k = min(COMPARED, len(places) - 1)
     if k < 1:
         return 0.0
-    near = PointTree(places).query(places, k + 1)[1][:, 1:]
+    near = PointTree(places).query(places, k + 1, workers=workers())[1][:, 1:]
     i, j = np.repeat(np.arange(len(places)), k), near.ravel()
     step = points[j] - points[i]
     a, b = (np.linalg.norm(np.einsum("emk,em->ek", whitening[end], step), axis=1) for end in (i, j))
