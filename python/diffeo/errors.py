@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "BandwidthWarning",
     "CaptureError",
     "ConstantNeuronWarning",
     "ConvergenceError",
@@ -124,7 +125,8 @@ class ConvergenceError(DiffeoError, RuntimeError):
     """An iteration stopped before its residuals fell below the tolerance."""
 
 
-class MemoryLimitError(DiffeoError, MemoryError):
+# MemoryError first: what makes errors again from their class (on a cluster) asks for its __new__, which takes no other base.
+class MemoryLimitError(MemoryError, DiffeoError):
     """A result would take more memory than the limit; nothing was allocated."""
 
 

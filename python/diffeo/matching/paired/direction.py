@@ -234,8 +234,11 @@ def fit_direction(
     floor = ROUNDING * max(sample.spread, np.finfo(float).tiny)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(np.isfinite(local.doubt), misses / np.hypot(_doubted(local), floor), np.nan)
-        trust = np.nanquantile(ratio, CAUTION, axis=0)
-    trust = np.append(np.where(np.isfinite(trust), trust, 1.0), 1.0)
+    # Degrees that no pair can be fitted with have nothing to be trusted by.
+    known = np.isfinite(ratio).any(axis=0)
+    trust = np.ones(ratio.shape[1] + 1)
+    trust[:-1][known] = np.nanquantile(ratio[:, known], CAUTION, axis=0)
+    trust[~np.isfinite(trust)] = 1.0
     whole = PairFit(sample, metric, seen, source, target, degrees, kernel, at, errors, trust, 1.0, 0.0)
     predicted_kernel = truth - missed
     expected = whole._expected_of_kernel(seen.points[at], own=True)
