@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -37,9 +38,9 @@ def _converted(X: Any) -> Any:
     except errors.ShapeError:
         return X
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-    # Complex numbers and other objects scikit-learn refuses itself; text and dates it would make numbers of.
-    text = array.dtype == object and any(isinstance(one, str) for one in array.flat)
-    if wide or text or array.dtype.kind not in "fiucO":
+    # Complex numbers scikit-learn refuses itself, and mappings and the like among objects; of text it would make numbers.
+    foreign = array.dtype == object and any(isinstance(one, (str, datetime.date)) for one in array.flat)
+    if wide or foreign or array.dtype.kind not in "fiucO":
         raise errors.DataTypeError(f"X has dtype {array.dtype}; convert it with .astype(float) if that is safe")
     return array
 
