@@ -73,8 +73,8 @@ def _check_whole(value: Any, name: str) -> None:
     """Refuse what holds no array, or more than one, by what it is called in its own library."""
     if hasattr(value, "tocsr"):
         raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
-    kinds = getattr(value, "dtypes", None)
-    if any(hasattr(kind, "fill_value") for kind in (kinds if hasattr(kinds, "__iter__") else ())):
+    kinds: Any = getattr(value, "dtypes", ())
+    if hasattr(kinds, "__iter__") and any(hasattr(kind, "fill_value") for kind in kinds):
         raise errors.DataTypeError(f"{name} has sparse columns; diffeo needs dense ones (use .sparse.to_dense())")
     if hasattr(value, "data_vars"):
         raise errors.DataTypeError(f"{name} is a Dataset of several arrays; choose one (dataset[name], or .to_array())")

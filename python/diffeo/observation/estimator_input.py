@@ -14,21 +14,36 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, dense
 from diffeo.observation.observation import Observation
 
-Fit = TypeVar("Fit", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def all_or_nothing(fit: Fit) -> Fit:
-    """A method ``fit`` after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
+def all_or_nothing(fit: Method) -> Method:
+    """A method that fits, after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
 
     @wraps(fit)
     def whole(self: Any, *arguments: Any, **options: Any) -> Any:
         fresh = object.__new__(type(self))
         fresh.__dict__.update(vars(self))
-        fit(fresh, *arguments, **options)
+        found = fit(fresh, *arguments, **options)
         self.__dict__ = fresh.__dict__
-        return self
+        return self if found is fresh else found
 
-    return cast(Fit, whole)
+    return cast(Method, whole)
+
+
+def of_one_fit(method: Method) -> Method:
+    """A method that reads one fit from its beginning to its end, though another thread fits the estimator meanwhile.
+
+    Fits give the estimator another ``__dict__`` (`all_or_nothing`): the method reads the one that it met.
+    """
+
+    @wraps(method)
+    def steady(self: Any, *arguments: Any, **options: Any) -> Any:
+        seen = object.__new__(type(self))
+        seen.__dict__ = self.__dict__
+        return method(seen, *arguments, **options)
+
+    return cast(Method, steady)
 
 
 def _converted(X: Any) -> Any:
