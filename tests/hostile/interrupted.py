@@ -63,7 +63,7 @@ class Calls:
         return [fitted.generator_eigenvalues_, fitted.generator_functions_]
 
     def many_dimensions(self):
-        x = np.random.default_rng(5).random((4 * self.n, 16))
+        x = np.random.default_rng(5).random((self.n, 16))
         jacobians = np.broadcast_to(np.eye(40, 16), (len(x), 40, 16))
         observation = diffeo.Observation.from_jacobians(x @ np.eye(16, 40), jacobians)
         return [diffeo.DiffusionMap(n_components=12).fit(observation).generator_eigenvalues_]
@@ -84,7 +84,7 @@ class Calls:
         return [diffeo.match(self.a, self.b, landmarks=self.many, check=False).transform(self.held[0])]
 
     def match_small(self):
-        few = self.a.subset(np.arange(40))
+        few = self.a[:40]
         return [diffeo.match(few, self.b, landmarks=self.few).transform(self.held[0])]
 
     def match_diffusion(self):
