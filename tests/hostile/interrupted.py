@@ -57,6 +57,23 @@ class Calls:
     def diffusion(self):
         return [diffeo.DiffusionMap(n_components=6).fit(self.a).embedding_]
 
+    def generator(self):
+        x = np.random.default_rng(4).random((20 * self.n, 2))
+        fitted = diffeo.DiffusionMap(n_components=12).fit(np.column_stack([x, x[:, 0] * x[:, 1]]))
+        return [fitted.generator_eigenvalues_, fitted.generator_functions_]
+
+    def many_dimensions(self):
+        x = np.random.default_rng(5).random((self.n, 16))
+        jacobians = np.broadcast_to(np.eye(40, 16), (len(x), 40, 16))
+        observation = diffeo.Observation.from_jacobians(x @ np.eye(16, 40), jacobians)
+        return [diffeo.DiffusionMap(n_components=12).fit(observation).generator_eigenvalues_]
+
+    def rough(self):
+        y, jacobians = measured(np.random.default_rng(6).random((3 * self.n, 2)), 0)
+        off = 0.25 * np.sqrt((jacobians**2).mean()) * np.random.default_rng(7).normal(size=jacobians.shape)
+        observation = diffeo.Observation.from_jacobians(y, jacobians + off)
+        return [diffeo.IsometricEmbedding().fit(observation).embedding_]
+
     def isometry(self):
         return [diffeo.IsometricEmbedding().fit(self.a).embedding_]
 
@@ -65,6 +82,10 @@ class Calls:
 
     def match_many(self):
         return [diffeo.match(self.a, self.b, landmarks=self.many, check=False).transform(self.held[0])]
+
+    def match_small(self):
+        few = self.a[:40]
+        return [diffeo.match(few, self.b, landmarks=self.few).transform(self.held[0])]
 
     def match_diffusion(self):
         t = diffeo.match(self.a, self.b, landmarks=self.few, coordinates="diffusion", check=False)
@@ -75,6 +96,11 @@ class Calls:
 
     def match_pairs(self):
         return [diffeo.match_pairs(self.pairs).transform(self.held[0])]
+
+    def match_many_pairs(self):
+        x = np.random.default_rng(8).random((2 * self.n, 2))
+        (a, ja), (b, jb) = (measured(x, side) for side in (0, 1))
+        return [diffeo.match_pairs(diffeo.Pairs(a, b, ja, jb)).transform(self.held[0])]
 
     def assess(self):
         t = diffeo.match(self.a, self.b, landmarks=self.few, check=False)

@@ -13,11 +13,12 @@ import pytest
 
 HERE = Path(__file__).parent
 # Those of a few seconds, and the rest.
-QUICK = ("kernel", "neighbors", "bursts", "diffusion", "isometry", "files")
-LONG = ("match", "match_many", "match_diffusion", "match_observables", "match_pairs", "assess", "screen")
+QUICK = ("kernel", "neighbors", "bursts", "diffusion", "generator", "isometry", "files")
+LONG = ("many_dimensions", "rough", "match", "match_small", "match_many", "match_diffusion", "match_observables",
+        "match_pairs", "match_many_pairs", "assess", "screen")  # fmt: skip
 WITH_TORCH = ("observe", "suggest", "layers")
-# 2,000 interrupts in full.
-TRIES, FULL_TRIES = 4, 125
+# More than 2,000 interrupts in full.
+TRIES, FULL_TRIES = 4, 100
 SAMPLES, FULL_SAMPLES = 300, 1500
 # Processor time from the signal to KeyboardInterrupt, of all threads together: other processes do not change it.
 SOON = 1.0

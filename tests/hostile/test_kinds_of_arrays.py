@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import importlib
 import warnings
 from types import SimpleNamespace
 
@@ -74,6 +76,7 @@ def kinds():
         "ragged": ([[1.0, 2.0], [3.0]], False),
         "dates": (np.zeros((N, 2), dtype="datetime64[s]"), False),
         "NaN": (np.where(X > 0.9, np.nan, X), False),
+        "decimal numbers": ([[decimal.Decimal(number) for number in row] for row in X], True),
     }
     read_only = X.copy()
     read_only.flags.writeable = False
@@ -84,20 +87,68 @@ def kinds():
     return found | frames() | tensors()
 
 
-def frames():
+def installed(module):
     try:
-        import pandas as pd
+        return importlib.import_module(module)
     except ImportError:
-        return {}
-    frame = pd.DataFrame(X, columns=["a", "b"])
-    missing = frame.astype("Float64")
-    missing.iloc[3, 1] = pd.NA
-    return {
-        "frame": (frame, True),
-        "frame, nullable": (frame.astype("Float64"), True),
-        "frame, missing": (missing, False),
-        "frame, text": (frame.astype(str), False),
-    }
+        return None
+
+
+def frames():
+    """Of pandas, its Arrow columns, xarray, polars and pyarrow: those that are installed."""
+    found = {}
+    if pd := installed("pandas"):
+        frame = pd.DataFrame(X, columns=["a", "b"])
+        missing = frame.astype("Float64")
+        missing.iloc[3, 1] = pd.NA
+        found |= {
+            "frame": (frame, True),
+            "frame, nullable": (frame.astype("Float64"), True),
+            "frame, missing": (missing, False),
+            "frame, text": (frame.astype(str), False),
+            "frame, decimal": (frame.map(decimal.Decimal), True),
+            "frame, dates": (frame.assign(b=pd.date_range("2020", periods=N)), False),
+            "frame, sparse columns": (frame.astype(pd.SparseDtype("float64", 0.0)), False),
+            "frame, classes": (frame.assign(b=pd.Categorical(["u", "v"] * (N // 2))), False),
+            "frame, same index": (frame.set_axis([0] * N), True),
+            "frames by group": (frame.groupby("a"), False),
+            "list of series": ([pd.Series(row) for row in X], True),
+        }
+    if (pa := installed("pyarrow")) and pd:
+        arrow = frame.astype("double[pyarrow]")
+        missing = arrow.copy()
+        missing.iloc[3, 1] = None
+        found |= {
+            "frame, Arrow": (arrow, True),
+            "frame, Arrow in one column": (frame.assign(b=arrow.b), True),
+            "frame, Arrow, missing": (missing, False),
+        }
+    if pa:
+        halves = [pa.table({"a": part[:, 0], "b": part[:, 1]}) for part in np.split(X, 2)]
+        found |= {
+            "Arrow table in chunks": (pa.concat_tables(halves), True),
+            "Arrow table, text": (pa.table({"a": X[:, 0], "b": ["x"] * N}), False),
+            "Arrow table, missing": (pa.table({"a": pa.array([None, *X[1:, 0]]), "b": X[:, 1]}), False),
+            "Arrow tensor": (pa.Tensor.from_numpy(X), True),
+            "Arrow lists": (pa.FixedSizeListArray.from_arrays(X.ravel(), 2), False),
+        }
+    if xr := installed("xarray"):
+        found |= {
+            "labelled array": (xr.DataArray(X, dims=("sample", "neuron")), True),
+            "labelled array, NaN": (xr.DataArray(np.where(X > 0.9, np.nan, X)), False),
+            "labelled arrays": (xr.Dataset({"a": ("n", X[:, 0]), "b": ("n", X[:, 1])}), False),
+        }
+    if pl := installed("polars"):
+        frame = pl.DataFrame(X, schema=["a", "b"])
+        found |= {
+            "polars": (frame, True),
+            "polars, single": (frame.cast(pl.Float32), True),
+            "polars, array": (pl.Series(X.tolist(), dtype=pl.Array(pl.Float64, 2)), True),
+            "polars, missing": (frame.with_columns(pl.when(pl.col("a") < 0.9).then("a").alias("a")), False),
+            "polars, text": (frame.with_columns(pl.lit("x").alias("b")), False),
+            "polars, lazy": (frame.lazy(), False),
+        }
+    return found
 
 
 def tensors():

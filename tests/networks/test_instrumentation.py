@@ -150,6 +150,22 @@ def test_quantised_networks_take_single_precision():
     np.testing.assert_allclose(found, diffeo.capture(Net(), X, "")[""], atol=0.05)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_what_to_do_with_networks_that_are_quantised_dynamically():
+    torch.backends.quantized.engine = torch.backends.quantized.supported_engines[-1]
+    net = torch.ao.quantization.quantize_dynamic(Net().float().eval(), {torch.nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(errors.CaptureError, match=r"'body\.0' first.*as it was before it was quantised"):
+        diffeo.observe(net, X)
+
+
+def test_bursts_in_bfloat16_are_refused_with_the_scale_that_would_do():
+    with pytest.raises(errors.ParameterError, match=r"0\.0078 of inputs of up to .*scale=0\.13 at least") as caught:
+        diffeo.observe(Net().bfloat16(), X, covariances="bursts", dim=2)
+    assert "model.float()" in str(caught.value)
+    with pytest.warns(errors.PrecisionWarning, match="bfloat16"):
+        diffeo.observe(Net().bfloat16(), X, covariances="bursts", dim=2, scale=0.13)
+
+
 def test_bursts_in_half_precision_are_wide_enough_to_be_seen():
     with pytest.warns(errors.PrecisionWarning, match="float16"):
         found = diffeo.observe(Net().half(), X, covariances="bursts", dim=2)

@@ -13,6 +13,8 @@ namespace diffeo {
 namespace {
 
 constexpr Index kRows = 512;
+/// Multiplications of one task, about.
+constexpr double kProducts = 3e7;
 // Neighbours from which tangent directions are found: the cost grows with their cube where measurements are many.
 constexpr Index kDirections = 24;
 
@@ -179,6 +181,14 @@ void moments_of_rows(const Weights& weights, const LocalGeometry& geometry, doub
   }
 }
 
+/// Rows of one task: they stay in cache, and take some hundredths of a second, after which Ctrl-C is heard.
+Index rows_of_task(const SparseView& kernel, const LocalGeometry& geometry) {
+  const double entries =
+      static_cast<double>(kernel.indptr[kernel.n]) / static_cast<double>(std::max(kernel.n, Index{1}));
+  const Index products = geometry.frames == nullptr ? geometry.d : geometry.m * geometry.d;
+  return std::clamp(static_cast<Index>(kProducts / ((entries + 1.0) * static_cast<double>(products))), Index{1}, kRows);
+}
+
 /// What a block of functions is fitted with.
 struct Fit {
   const Weights& weights;
@@ -286,7 +296,7 @@ void local_moments(const SparseView& kernel, const KernelPower& power, const Loc
                    const LocalMoments& out, int threads) {
   check_compressed("local_moments", kernel, threads);
   const Weights weights(kernel, power.exponent, power.least, power.sums);
-  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+  parallel_chunks(kernel.n, rows_of_task(kernel, geometry), threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
       case 1:
         return moments_of_rows<1>(weights, geometry, ridge, out, begin, end);
@@ -306,7 +316,7 @@ void local_slopes(const SparseView& kernel, const KernelPower& power, const Loca
   check_compressed("local_slopes", kernel, threads);
   const Weights weights(kernel, power.exponent, power.least, power.sums);
   const Fit fit{weights, geometry, moments, f, k, smoothed, slopes};
-  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+  parallel_chunks(kernel.n, rows_of_task(kernel, geometry), threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
       case 1:
         return fit_rows<1>(fit, begin, end);

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import decimal
 import logging
 import numbers
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +32,7 @@ def dense(value: Any, name: str) -> NDArray[Any]:
 
     Taken are arrays, nested lists, tensors (of any device and floating dtype, with gradients), data frames (nullable and
     Arrow columns of numbers too, where a missing value is NaN), labelled arrays, and what speaks ``__array__`` or
-    ``__dlpack__``; objects that hold nothing but real numbers become float64.
+    ``__dlpack__``; objects that hold nothing but real numbers (decimal ones too) become float64.
 
     Raises
     ------
@@ -39,16 +41,13 @@ def dense(value: Any, name: str) -> NDArray[Any]:
     ShapeError
         Lists of different lengths.
     DataTypeError
-        What is sparse, nested, without data, several arrays at once, or will not be converted.
+        What is sparse, nested, without data, several arrays at once, not computed yet, or will not be converted.
     """
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise errors.InputError(
             f"{name} has {int(np.ma.getmaskarray(value).sum())} masked entries; remove those samples"
         )
-    if hasattr(value, "tocsr"):
-        raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
-    if hasattr(value, "data_vars"):
-        raise errors.DataTypeError(f"{name} is a Dataset of several arrays; choose one (dataset[name], or .to_array())")
+    _check_whole(value, name)
     try:
         if hasattr(value, "detach") and hasattr(value, "cpu"):
             return _of_tensor(value, name)
@@ -68,6 +67,21 @@ def dense(value: Any, name: str) -> NDArray[Any]:
         raise errors.DataTypeError(
             f"{name}, a {type(value).__name__}, cannot be converted to a NumPy array: {error} (convert it yourself)"
         ) from error
+
+
+def _check_whole(value: Any, name: str) -> None:
+    """Refuse what holds no array, or more than one, by what it is called in its own library."""
+    if hasattr(value, "tocsr"):
+        raise errors.DataTypeError(f"{name} is sparse; diffeo needs a dense array (use .toarray())")
+    kinds: Any = getattr(value, "dtypes", ())
+    if hasattr(kinds, "__iter__") and any(hasattr(kind, "fill_value") for kind in kinds):
+        raise errors.DataTypeError(f"{name} has sparse columns; diffeo needs dense ones (use .sparse.to_dense())")
+    if hasattr(value, "data_vars"):
+        raise errors.DataTypeError(f"{name} is a Dataset of several arrays; choose one (dataset[name], or .to_array())")
+    if isinstance(value, Mapping):
+        raise errors.DataTypeError(f"{name} is a mapping of {len(value)} entries; one array is needed")
+    if hasattr(value, "collect") and not hasattr(value, "__array__"):
+        raise errors.DataTypeError(f"{name} is a {type(value).__name__} that was not computed yet; use .collect()")
 
 
 def _of_tensor(tensor: Any, name: str) -> NDArray[Any]:
@@ -95,7 +109,8 @@ def _of_objects(value: Any, array: NDArray[Any]) -> NDArray[Any]:
     if hasattr(value, "to_numpy") and kinds and all(kind in "fiu" for kind in kinds):
         converted: NDArray[Any] = value.to_numpy(dtype=np.float64, na_value=np.nan)
         return converted
-    if all(isinstance(one, numbers.Real) and not isinstance(one, (bool, np.bool_)) for one in array.flat):
+    real_numbers = numbers.Real, decimal.Decimal
+    if all(isinstance(one, real_numbers) and not isinstance(one, (bool, np.bool_)) for one in array.flat):
         try:
             return array.astype(np.float64)
         except OverflowError as error:

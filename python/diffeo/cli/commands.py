@@ -41,7 +41,7 @@ def observe(options: Any) -> str:
     check_folder(output)
     check_folder(options.added)
     check_folder(options.json)
-    if options.added is not None and options.refine is None:
+    if options.added is not None and not options.refine:
         raise errors.ParameterError("--added is for --refine N: nothing is added without it")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
     if options.covariances != "bursts" and options.scale is not None:
@@ -58,13 +58,13 @@ def observe(options: Any) -> str:
         verbose=options.verbose,
     )
     if many:
-        if options.refine is not None:
+        if options.refine:
             raise errors.ParameterError("--refine is for one network: the inputs that it adds belong to that one")
         return observe_many(options, recipe)
     inputs = read_inputs(options.inputs, "inputs")
     network = load_network(options.network, options.weights[0], options.dtype)
     # Before anything is written, so that what is written can be used.
-    if options.refine is None:
+    if not options.refine:
         (measured,) = measured_layers(network, inputs, [one_layer(network, options.layer)], recipe).values()
         built = observed(measured, options.dim)
     else:

@@ -19,7 +19,7 @@ from diffeo._support.threads import exact, thread_count, working
 from diffeo.diffusion.bandwidth import EpsilonCurve
 from diffeo.diffusion.generator import generator_spectrum
 from diffeo.diffusion.kernel import Kernel, mahalanobis_kernel
-from diffeo.observation.estimator_input import all_or_nothing, checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input, of_one_fit
 from diffeo.observation.observation import Observation
 
 # Iterations after which the block eigensolver gives up; it needs 10 to 30.
@@ -163,10 +163,12 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
             self._embed(kernel)
         return self
 
+    @all_or_nothing
     def fit_transform(self, X: Observation | ArrayLike, y: None = None) -> FloatArray:
         """Fit and return ``embedding_``, shape (n, n_components)."""
         return self.fit(X).embedding_
 
+    @of_one_fit
     @exact
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Extend the embedding to new points (Nystroem).
@@ -218,6 +220,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         ).said()
 
     @property
+    @of_one_fit
     def operator_(self) -> sp.csr_array:
         """S in the caller's row order, built on request (rank-deficient rows are empty)."""
         check_is_fitted(self)
@@ -228,6 +231,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         return operator.tocsr()
 
     @property
+    @of_one_fit
     def generator_functions_(self) -> FloatArray:
         """Ritz functions (n, n_components) of ``generator_eigenvalues_``, scaled like ``embedding_``.
 

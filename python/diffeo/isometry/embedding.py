@@ -23,7 +23,7 @@ from diffeo.isometry.stress import relative_stress, untangle
 from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.curvature import SUGGESTED
-from diffeo.observation.estimator_input import all_or_nothing, checked_input
+from diffeo.observation.estimator_input import all_or_nothing, checked_input, of_one_fit
 from diffeo.observation.observation import Observation
 
 # Measurements nearer than this share of their range are the same sample again.
@@ -145,10 +145,12 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             self._fit(observation, is_array, n_neighbors)
         return self
 
+    @all_or_nothing
     def fit_transform(self, X: Observation | ArrayLike, y: None = None) -> FloatArray:
         """Fit and return ``embedding_``, shape (n, d)."""
         return self.fit(X).embedding_
 
+    @of_one_fit
     @exact
     def transform(self, X: Observation | ArrayLike) -> FloatArray:
         """Coordinates (count, d) of new measurements (count, m), by inverting the Hermite interpolant.
@@ -170,6 +172,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         located = self._chart.locate(points, n_threads)
         return Placed(located.coordinates, Outside(len(located.coordinates), located.outside))
 
+    @of_one_fit
     @exact
     def inverse_transform(self, X: ArrayLike) -> FloatArray:
         """Measurements (count, m) at coordinates (count, d), by Hermite interpolation (cubic, derivatives included).

@@ -211,12 +211,12 @@ class Layers:
         begin = 0
         for key, first in zip(self.keys, firsts, strict=True):
             columns = slice(begin, begin + first.shape[1])
-            _check_repeats(say(key), first, again[:, columns], part[:, columns])
+            _check_repeats(self.model, say(key), first, again[:, columns], part[:, columns])
             begin = columns.stop
         return [first.shape[1] for first in firsts]
 
 
-def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> None:
+def _check_repeats(model: torch.nn.Module, what: str, first: torch.Tensor, again: Any, part: Any) -> None:
     """Compare a first pass with one over the same inputs, and with one over the later half of them."""
     import torch
 
@@ -229,8 +229,16 @@ def _check_repeats(what: str, first: torch.Tensor, again: Any, part: Any) -> Non
             "noise) is active in eval mode"
         )
     if not np.allclose(y[len(y) - len(part) :], part, rtol=0, atol=precision**0.5 * size, equal_nan=True):
+        quantised = [name for name, module in model.named_modules() if "quantized.dynamic" in type(module).__module__]
+        why = (
+            f": {len(quantised)} modules ({quantised[0]!r} first) are quantised dynamically, and tell the range of values from "
+            "the whole batch. Observe the network as it was before it was quantised (its weights in single precision), or "
+            "quantise it statically and take covariances='bursts' with a scale wider than its steps; capture with "
+            "batch_size=1 gives the activations as they are"
+            if quantised
+            else " (batch normalisation without running statistics? batch_first=False? ranges of quantised values told from "
+            "the batch?): give the module running statistics or fixed ranges, or inputs with the samples along the first axis"
+        )
         raise errors.CaptureError(
-            f"{what} of a sample depends on which other samples are in its batch (batch "
-            "normalisation without running statistics? batch_first=False? ranges of quantised values told from the batch?), so "
-            "it has no derivatives of its own"
+            f"{what} of a sample depends on which other samples are in its batch, so it has no derivatives of its own{why}"
         )

@@ -105,7 +105,7 @@ def observe(
     refine : int, optional
         Add up to so many inputs where the sample is too thin for the curvature, in six rounds of `diffeo.suggest_inputs`;
         fewer where 99 % of the steps between neighbours are resolved. They follow the given ones in the observation, and
-        ``options.added_inputs`` hands them back.
+        ``options.added_inputs`` hands them back. Default, and 0: none.
     between : callable, optional
         For `refine`, as in `diffeo.suggest_inputs`: inputs half way between others, where their mean is none.
     shards : int, optional
@@ -164,11 +164,12 @@ def observe(
         rng=rng,
         verbose=verbose,
     )
-    if shards is not None and (refine is not None or shrinkage is not None):
+    added = 0 if refine is None else integer(refine, "refine", 0)
+    if shards is not None and (added or shrinkage is not None):
         raise errors.ParameterError("shards do not go with refine, nor with shrinkage, which is for bursts")
-    if refine is not None:
-        return refined(model, inputs, layer, recipe, dim, shrinkage, noise, refine, between)[1]
-    if between is not None:
+    if added:
+        return refined(model, inputs, layer, recipe, dim, shrinkage, noise, added, between)[1]
+    if refine is None and between is not None:
         raise errors.ParameterError("between is for refine=n: nothing is added without it")
     if shards is not None:
         return observed(measured_in_shards(model, inputs, one_layer(model, layer), recipe, shards), dim, None, noise)

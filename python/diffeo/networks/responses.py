@@ -172,9 +172,12 @@ def measure_bursts(
     """Points (n, m) and bursts (n, K, m) of each layer; the deviates are drawn row by row, whatever the batches."""
     found: list[tuple[FloatArray, FloatArray]] = []
     for block, x, tangents in samples.blocks(max(1, batch_size // n_bursts)):
-        if scale < _LEAST_SCALE * _precision(layers.dtype) * np.abs(x).max():
+        least = _LEAST_SCALE * _precision(layers.dtype) * float(np.abs(x).max())
+        if scale < least:
             raise errors.ParameterError(
-                f"scale={scale:g} is lost in the rounding of {layers.dtype}; cast the model or raise it"
+                f"scale={scale:g} is lost in the rounding of {layers.dtype}, to {_precision(layers.dtype):.2g} of inputs of up "
+                f"to {np.abs(x).max():.3g}: cast the model (model.float()), or give scale={_rounded_up(least):g} at least, if "
+                "the network is about linear over such a distance"
             )
         if tangents is None:
             change = scale * generator.standard_normal((len(x), n_bursts, *x.shape[1:]))
@@ -220,6 +223,12 @@ def _widths(layers: Layers, samples: Samples, per_neuron: int) -> list[int]:
     return widths
 
 
+def _rounded_up(number: float) -> float:
+    """A positive number with two digits, no smaller than itself."""
+    unit = 10.0 ** (np.floor(np.log10(number)) - 1)
+    return float(np.ceil(number / unit) * unit)
+
+
 def _precision(dtype: torch.dtype) -> float:
     import torch
 
@@ -229,7 +238,8 @@ def _precision(dtype: torch.dtype) -> float:
 def auto_scale(samples: Samples, batch_size: int, dtype: torch.dtype) -> float:
     """0.02 sqrt(V / p): V the sum of the variances of the input's coordinates, p the number of directions.
 
-    In half precision as much more as it takes to be above the rounding of the inputs, if that is still small.
+    In half precision as much more as it takes to be above the rounding of the inputs, if that is still small (0.1 in the
+    place of 0.02): bfloat16 on [0, 1] would take 0.43 of the spread, which is no derivative, and is not chosen unasked.
 
     Without tangents p is the input size and this is 0.02 of the rms spread. With d tangents p = d: the same
     total variance is then spread over d directions, as it is on a d-dimensional set.

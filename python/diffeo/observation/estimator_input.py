@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -13,21 +14,36 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, dense
 from diffeo.observation.observation import Observation
 
-Fit = TypeVar("Fit", bound=Callable[..., Any])
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def all_or_nothing(fit: Fit) -> Fit:
-    """A method ``fit`` after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
+def all_or_nothing(fit: Method) -> Method:
+    """A method that fits, after whose failure, or Ctrl-C, the estimator is what it was; other threads see no half."""
 
     @wraps(fit)
     def whole(self: Any, *arguments: Any, **options: Any) -> Any:
         fresh = object.__new__(type(self))
         fresh.__dict__.update(vars(self))
-        fit(fresh, *arguments, **options)
+        found = fit(fresh, *arguments, **options)
         self.__dict__ = fresh.__dict__
-        return self
+        return self if found is fresh else found
 
-    return cast(Fit, whole)
+    return cast(Method, whole)
+
+
+def of_one_fit(method: Method) -> Method:
+    """A method that reads one fit from its beginning to its end, though another thread fits the estimator meanwhile.
+
+    Fits give the estimator another ``__dict__`` (`all_or_nothing`): the method reads the one that it met.
+    """
+
+    @wraps(method)
+    def steady(self: Any, *arguments: Any, **options: Any) -> Any:
+        seen = object.__new__(type(self))
+        seen.__dict__ = self.__dict__
+        return method(seen, *arguments, **options)
+
+    return cast(Method, steady)
 
 
 def _converted(X: Any) -> Any:
@@ -37,9 +53,9 @@ def _converted(X: Any) -> Any:
     except errors.ShapeError:
         return X
     wide = array.dtype.kind == "f" and array.dtype.itemsize > 8
-    # Complex numbers and other objects scikit-learn refuses itself; text and dates it would make numbers of.
-    text = array.dtype == object and any(isinstance(one, str) for one in array.flat)
-    if wide or text or array.dtype.kind not in "fiucO":
+    # Complex numbers scikit-learn refuses itself, and mappings and the like among objects; of text it would make numbers.
+    foreign = array.dtype == object and any(isinstance(one, (str, datetime.date)) for one in array.flat)
+    if wide or foreign or array.dtype.kind not in "fiucO":
         raise errors.DataTypeError(f"X has dtype {array.dtype}; convert it with .astype(float) if that is safe")
     return array
 

@@ -181,7 +181,10 @@ def test_observe_refines_in_rounds():
     with pytest.raises(errors.ParameterError, match="refine"):
         diffeo.observe(net, x, between=lambda a, b: a)
     with pytest.raises(errors.ParameterError, match="refine"):
-        diffeo.observe(net, x, refine=0)
+        diffeo.observe(net, x, refine=-1)
+    none = diffeo.observe(net, x, neurons=4, rng=3, refine=0, between=lambda a, b: a)
+    assert none.points.tobytes() == plain.points.tobytes()
+    assert none.options.added_inputs is None
 
 
 def test_what_does_not_fit_is_refused():
