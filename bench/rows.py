@@ -1,4 +1,4 @@
-"""Rows that a benchmark registers by name, and the command that computes the chosen ones and prints their table."""
+"""Rows that a benchmark registers by name, the command that computes the chosen ones and prints their table, and a clock."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ from tqdm import tqdm
 from bench.figures import Row, table
 
 RowFunction = Callable[[str, Any], Row]
+
+
+class Clock:
+    """Seconds since it was made: by the clock, and of all threads of this process."""
+
+    def __init__(self) -> None:
+        self._start, self._work = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """By the clock."""
+        return time.perf_counter() - self._start
+
+    def told(self) -> str:
+        """Both: on a machine that others use too, what the processors worked is what is left of the figure."""
+        return f"{self.seconds:.1f} s by the clock, {time.process_time() - self._work:.1f} s of processors' time"
 
 
 class Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from pathlib import Path
 
 import diffeo
@@ -57,3 +58,18 @@ def test_the_commands_of_the_readme_are_those_of_the_guide():
     blocks = re.findall(r"```sh\n(diffeo .*?)```", readme, re.DOTALL)
     assert blocks
     assert all(block in guide for block in blocks)
+
+
+def test_two_kinds_of_networks_go_to_a_verdict_in_ten_lines():
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib").use("agg")
+    script = DOCS / "tutorials" / "t8_ten_lines.py"
+    # Cells of a gallery script: text, an empty line, code.
+    cells = [cell for cell in script.read_text(encoding="utf-8").split("\n# %%\n") if "**The ten lines.**" in cell]
+    of_the_user = [cell.split("\n\n", 1)[1].strip().splitlines() for cell in cells]
+    assert len(of_the_user) == 2
+    assert all(len(lines) <= 10 for lines in of_the_user)
+    found = runpy.run_path(str(script))
+    for report in (found["convolutional_report"], found["transformer_report"]):
+        assert report.verdict == "equivalent"
+        assert max(report.forward.error, report.backward.error) < 0.02

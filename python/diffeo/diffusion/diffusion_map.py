@@ -41,7 +41,7 @@ class DiffusionMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     The bandwidth, the unit diagonal and the border of the domain change -log(lambda_k) / epsilon by some per cent each. They
     change its eigenfunctions far less, and the energy of a function near an eigenfunction is right to second order, so that
-    `generator_eigenvalues_` are Ritz values of that energy, sum w |grad f|^2 / sum w f^2, with gradients by local linear
+    `generator_eigenvalues_` are Ritz values of that energy, sum w (grad f)^2 / sum w f^2, with gradients by local linear
     fits on the samples and weights w that measure the domain up to its border: `diffeo.reference.generator_spectrum`.
 
     Parameters

@@ -178,9 +178,9 @@ def compared(
     return exchanged(report) if exchange else report
 
 
-def judged(t: Transformation, judging: Judging) -> Report:
-    """What `assess` gives of a transformation by the pairs that it held out."""
-    return _assess(t, _parsed(t.held_out, t.a.observation, t.b.observation).points, judging)
+def judged(t: Transformation, judging: Judging, known: BothWays | None = None) -> Report:
+    """What `assess` gives of a transformation by the pairs that it held out; evidence that is `known` is not sought again."""
+    return _assess(t, _parsed(t.held_out, t.a.observation, t.b.observation).points, judging, known)
 
 
 def _parsed(held_out: Any, obs_a: Observation, obs_b: Observation) -> Pairs:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.engine import Lost, run
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
@@ -20,7 +20,9 @@ from diffeo.matching.pairs import Pairs
 from diffeo.networks.measurement import Measurement, Recipe, measured_layers
 from diffeo.observation.observation import Observation
 from diffeo.verdict.assess_transformation import Judging, judged
+from diffeo.verdict.common.seen_inputs import Seen
 from diffeo.verdict.layer_comparison import LayerComparison, LayerTable
+from diffeo.verdict.shown_loss import BothWays
 
 # What may be left out of a layer's components, as a share of the margin of a verdict.
 LEFT_OUT = 0.01
@@ -28,11 +30,14 @@ LEFT_OUT = 0.01
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A layer at all common inputs, in its principal components, and as observed at those that are learned from."""
+    """A layer at all common inputs, in its principal components; as observed at those that are learned from; and what it tells
+    of distances between all of them, those that are learned from first.
+    """
 
     points: FloatArray
     jacobians: FloatArray
     observation: Observation
+    seen: Seen
 
 
 def compared_at_common_inputs(
@@ -65,20 +70,28 @@ def compared_at_common_inputs(
     return _compared(sides, reasons, rows, judging, rng)
 
 
-def _reduced(measured: Measurement, rows: Any, judging: Judging) -> _Layer:
+def _reduced(measured: Measurement, rows: IntArray, judging: Judging) -> _Layer:
     if measured.jacobians is None:
         raise errors.ParameterError('common inputs are compared by derivatives: covariances must be "jacobians"')
     with working(judging.n_jobs):
         components = components_of(measured.points[rows], LEFT_OUT * judging.margin)
         points = np.ascontiguousarray(components.reduced(measured.points))
         jacobians = components.turned(measured.jacobians)
-    return _Layer(points, jacobians, Observation.from_jacobians(points[rows], jacobians[rows]))
+    observation = Observation.from_jacobians(points[rows], jacobians[rows])
+    seen = Seen(observation, np.vstack([points[rows], points[_others(rows, len(points))]]))
+    seen.metric.complete()
+    return _Layer(points, jacobians, observation, seen)
+
+
+def _others(rows: IntArray, count: int) -> IntArray:
+    """Common inputs that are held out."""
+    return np.setdiff1d(np.arange(count), rows)
 
 
 def _compared(
     sides: list[tuple[list[str], dict[str, _Layer]]],
     reasons_of: list[dict[str, str]],
-    rows: Any,
+    rows: IntArray,
     judging: Judging,
     rng: int,
 ) -> LayerComparison:
@@ -114,7 +127,7 @@ def _compared(
     return table.comparison(({}, {}), ({}, {}), judging.margin, judging.significance)
 
 
-def _cell(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:
+def _cell(a: _Layer, b: _Layer, rows: IntArray, judging: Judging, rng: int) -> Any:
     """What is kept of the report on the maps between two layers; why there are none."""
     try:
         with errors.unsaid(errors.DiffeoWarning):
@@ -124,13 +137,13 @@ def _cell(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:
     return (report.forward.error, report.backward.error), report.verdict, report.reason, report.problems
 
 
-def _judged(a: _Layer, b: _Layer, rows: Any, judging: Judging, rng: int) -> Any:
+def _judged(a: _Layer, b: _Layer, rows: IntArray, judging: Judging, rng: int) -> Any:
     """The report on the maps between two layers."""
     whole = Pairs(a.points, b.points, a.jacobians, b.jacobians)
-    held_out = np.setdiff1d(np.arange(len(whole)), rows)
-    pairs = whole[rows]
+    pairs, held_out = whole[rows], whole[_others(rows, len(whole))]
     same: list[Components] = [Components(np.zeros(x.shape[1]), np.eye(x.shape[1])) for x in pairs.points]
     with working(judging.n_jobs):
         given = Sides(pairs, (a.jacobians[rows], b.jacobians[rows]), a.observation, b.observation)
-        t = learned(given, whole[held_out], rng, judging.n_jobs, (same[0], same[1]), QUICK)
-        return judged(t, replace(judging, spectra=False))
+        t = learned(given, held_out, rng, judging.n_jobs, (same[0], same[1]), QUICK)
+        known = BothWays(a.seen, b.seen, judging.names, judging.margin)
+        return judged(t, replace(judging, spectra=False), known)

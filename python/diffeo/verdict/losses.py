@@ -10,6 +10,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import Names
 from diffeo.matching.paired.both_ways import ByPairFits
+from diffeo.matching.pairs import Pairs
 from diffeo.matching.transformation import Transformation
 from diffeo.verdict.common.seen_inputs import Seen
 from diffeo.verdict.error_bounds import FAILS, HOLDS, Direction
@@ -32,9 +33,25 @@ def evidence_both_ways(
         known = BothWays(Seen(sides[0], common[0]), Seen(sides[1], common[1]), names, margin)
     found = known.found
     if isinstance(t.map, ByPairFits):
-        there = with_slopes(found[0], t.map.pairs, sides[0], False, names)
-        return there, with_slopes(found[1], t.map.pairs, sides[1], True, names[::-1])
+        seen = _with_held_out(t.map)
+        there = with_slopes(found[0], seen, sides[0], False, names)
+        return there, with_slopes(found[1], seen, sides[1], True, names[::-1])
     return found
+
+
+def _with_held_out(found: ByPairFits) -> Pairs:
+    """All pairs that carry derivatives: those that were learned from, then those held out.
+
+    No map takes part in what they show, and a share of the inputs is known the better the more of them are counted.
+    """
+    pairs, others = found.pairs, found.held_out
+    if others is None:
+        return pairs
+    a, b, more_a, more_b = pairs.jacobians_a, pairs.jacobians_b, others.jacobians_a, others.jacobians_b
+    if a is None or b is None or more_a is None or more_b is None or a.shape[2] != more_a.shape[2]:
+        return pairs
+    at_a, at_b = (np.vstack(both) for both in zip(pairs.points, others.points, strict=True))
+    return Pairs(at_a, at_b, np.concatenate([a, more_a]), np.concatenate([b, more_b]))
 
 
 def with_landmarks(t: Transformation, pairs: Pair) -> Pair:
@@ -61,8 +78,11 @@ def with_losses(
         chart = charts[keeps]
         if isinstance(t.map, ByPairFits):
             observations = chart.observation, charts[lost].observation
-            seen_by = moved(t, chart.coordinates) if keeps == 0 else chart.coordinates
-            loss = loss_of_pairs(t.map.pairs, *observations, seen_by, keeps == 0, (names[keeps], names[lost]))
+            seen = _with_held_out(t.map)
+            # Held-out pairs outside of the domain are a problem already.
+            placed = chart.place(seen.points[keeps], thread_count(t.n_jobs)).values
+            seen_by = moved(t, placed) if keeps == 0 else placed
+            loss = loss_of_pairs(seen, *observations, seen_by, keeps == 0, (names[keeps], names[lost]))
             found.append(replace(one, loss=loss))
             continue
         samples = moved(t, chart.coordinates) if keeps == 0 else t.b.wrapped(chart.coordinates)

@@ -40,7 +40,7 @@ class Loss:
     share : float
         Share of the domain (of the keeping side's samples) whose level set is more than a point.
     rows : ndarray of int64
-        Those samples of the keeping side.
+        Those samples of the keeping side; of maps learned from pairs, those pairs, held-out ones last.
     direction : ndarray of shape (d,)
         Unit vector: principal direction of the level sets, in intrinsic coordinates of the keeping side.
     centre : ndarray of shape (d,)

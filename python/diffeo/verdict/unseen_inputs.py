@@ -60,7 +60,7 @@ def loss_of_pairs(
     pairs : Pairs
         With derivatives, or without (then nothing is said).
     keeps, lost_by : Observation
-        The target and the source, at the pairs.
+        The target and the source, at the pairs or at some of them.
     coordinates : ndarray of shape (n, c)
         Of the pairs on the keeping side, for pictures.
     inverse : bool
@@ -109,7 +109,8 @@ def _unseen(pairs: Pairs, source: Observation, inverse: bool) -> tuple[NDArray[n
     lost, directions = np.zeros(n, dtype=bool), np.zeros((n, p))
     if p == 0:
         return lost, directions
-    _, s, vt = np.linalg.svd(own, full_matrices=True)
+    # All directions of the input are wanted, and no more of the measurements than these.
+    _, s, vt = np.linalg.svd(own, full_matrices=own.shape[1] < p)
     values = np.zeros((n, p))
     values[:, : s.shape[1]] = s
     unseen = values <= floor_of(source) * np.maximum(values[:, :1], np.median(values[:, 0]))

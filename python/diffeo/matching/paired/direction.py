@@ -233,12 +233,11 @@ def fit_direction(
     misses = np.linalg.norm(local.values - truth[:, None], axis=2)
     floor = ROUNDING * max(sample.spread, np.finfo(float).tiny)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(np.isfinite(local.doubt), misses / np.hypot(_doubted(local), floor), np.nan)
-    # Degrees that no pair can be fitted with have nothing to be trusted by.
-    known = np.isfinite(ratio).any(axis=0)
-    trust = np.ones(ratio.shape[1] + 1)
-    trust[:-1][known] = np.nanquantile(ratio[:, known], CAUTION, axis=0)
-    trust[~np.isfinite(trust)] = 1.0
+        ratios = misses / np.hypot(_doubted(local), floor)
+    # A degree that is in doubt everywhere is never chosen.
+    known = np.isfinite(local.doubt) & np.isfinite(ratios)
+    columns = [ratios[known[:, g], g] for g in range(len(degrees))]
+    trust = np.array([*(np.quantile(one, CAUTION) if len(one) else 1.0 for one in columns), 1.0])
     whole = PairFit(sample, metric, seen, source, target, degrees, kernel, at, errors, trust, 1.0, 0.0)
     predicted_kernel = truth - missed
     expected = whole._expected_of_kernel(seen.points[at], own=True)

@@ -60,7 +60,7 @@ class Effort:
 
 FULL = Effort()
 # For many comparisons one after the other: a tenth of the time.
-QUICK = Effort(1200, 240, 480, 500, 60)
+QUICK = Effort(1200, 240, 480, 400, 60)
 
 
 @dataclass(frozen=True)

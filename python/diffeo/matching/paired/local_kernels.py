@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
+from math import comb
 
 import numpy as np
 
@@ -19,12 +20,15 @@ from diffeo.matching.paired.sample import PairedSample
 
 # Equations of a fit, fewer where there are many pairs (which are near without), and pairs at least.
 EQUATIONS, EQUATIONS_OF_MANY, LEAST = 96, 64, 12
+# In more than three dimensions as many as a polynomial of this degree has terms, up to so many.
+DEGREE, MOST_EQUATIONS = 5, 256
 # Widths in distances to the farthest of the near pairs, and what is added to the diagonal, that are tried.
 FACTORS, RIDGES = (0.5, 1.0, 2.0, 4.0, 16.0), (1e-12, 1e-6)
 # So many are tried with more pairs.
 MOST_TRIED = 6
-# Queries whose near pairs are sought at once, and those that a thread solves at a time, which stay in its cache.
-SEARCHED, BATCH = 4096, 32
+# Queries whose near pairs are sought at once, and entries of the matrices that a thread solves at a time, which stay in its
+# cache.
+SEARCHED, ENTRIES = 4096, 262144
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +53,30 @@ class LocalKernels:
     ridge: float
     step: float
 
-    def predict(self, queries: FloatArray, rows: IntArray | None = None) -> FloatArray:
-        """Values (count, v) at queries (count, r); with `rows`, these are pairs, left out in turn."""
+    def pairs_of_one(self, own: bool) -> int:
+        """How many pairs a query is predicted from; `own` if it is one of the pairs, which is left out."""
+        sample = self.sample
+        equations = equations_of_one(len(sample), sample.dim)
+        return min(len(sample) - own, max(LEAST, equations // (1 + (sample.dim if self.step else 0))))
+
+    def predict(self, queries: FloatArray, rows: IntArray | None = None, known: IntArray | None = None) -> FloatArray:
+        """Values (count, v) at queries (count, r); with `rows`, these are pairs, left out in turn.
+
+        `known` are the pairs (count, k) that are nearest to each, where they were sought before.
+        """
         sample, count = self.sample, len(queries)
-        equations = EQUATIONS if len(sample) <= MANY else EQUATIONS_OF_MANY
-        k = min(len(sample) - (rows is not None), max(LEAST, equations // (1 + (sample.dim if self.step else 0))))
+        batch = max(1, ENTRIES // equations_of_one(len(sample), sample.dim) ** 2)
+        k = self.pairs_of_one(rows is not None)
         values = np.empty((count, sample.values.shape[1]))
         threads = core.n_threads(max(workers(), 0))
         with stage("local kernels") as report, ThreadPoolExecutor(threads) as pool:
             for start in range(0, count, SEARCHED):
                 here = queries[start : start + SEARCHED]
-                near = sample.near(here, k, None if rows is None else rows[start : start + SEARCHED])
-                parts = [slice(first, first + BATCH) for first in range(0, len(here), BATCH)]
+                if known is None:
+                    near = sample.near(here, k, None if rows is None else rows[start : start + SEARCHED])
+                else:
+                    near = known[start : start + SEARCHED]
+                parts = [slice(first, first + batch) for first in range(0, len(here), batch)]
                 solved = pool.map(self._solved, (here[part] for part in parts), (near[part] for part in parts))
                 for part, found in zip(parts, solved, strict=True):
                     values[start:][part] = found
@@ -89,6 +105,12 @@ class LocalKernels:
         return values
 
 
+def equations_of_one(count: int, dim: int) -> int:
+    """Equations of the fit around one query, with so many pairs in all."""
+    least = EQUATIONS if count <= MANY else EQUATIONS_OF_MANY
+    return max(least, min(MOST_EQUATIONS, comb(dim + DEGREE, DEGREE)))
+
+
 def fit_local_kernels(
     sample: PairedSample, known: IntArray, step: float, effort: Effort
 ) -> tuple[LocalKernels, FloatArray]:
@@ -108,7 +130,11 @@ def fit_local_kernels(
 
 
 def _ranked(models: list[LocalKernels], tried: IntArray) -> list[LocalKernels]:
-    """The models, those first that miss these pairs least when they are left out."""
-    points, values = models[0].sample.points[tried], models[0].sample.values[tried]
-    missed = [float(((model.predict(points, tried) - values) ** 2).sum()) for model in models]
+    """The models, those first that miss these pairs least when they are left out; all are of one sample."""
+    sample = models[0].sample
+    points, values = sample.points[tried], sample.values[tried]
+    near = {k: sample.near(points, k, tried) for k in {model.pairs_of_one(True) for model in models}}
+    missed = [
+        float(((model.predict(points, tried, near[model.pairs_of_one(True)]) - values) ** 2).sum()) for model in models
+    ]
     return [models[k] for k in np.argsort(missed, kind="stable")]

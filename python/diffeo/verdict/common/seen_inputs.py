@@ -67,6 +67,10 @@ class LocalMetric:
         """Squared distances of the points."""
         return squared_distances(self.points)
 
+    def complete(self) -> None:
+        """Compute all of these now, before threads that share them ask."""
+        _ = self.lengths, self.far, self.gaps
+
 
 class Seen:
     """What an observation tells of its measurements (P, m) at common inputs: of 500 of them at most, evenly spaced.
