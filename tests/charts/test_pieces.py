@@ -51,6 +51,39 @@ def test_matches_go_on_with_the_largest_piece_and_name_the_rest():
     assert "landmarks" in said
 
 
+@pytest.mark.parametrize("apart", [(0.3, 0.0), (0.0, 0.3)])
+def test_expected_errors_count_what_a_chart_leaves_out(apart, tmp_path):
+    def sides(x_a, x_b):
+        # Of a few inputs, none apart, half of the measurements are constant.
+        with errors.unsaid(errors.ConstantNeuronWarning):
+            return [observed(one, x, least) for one, x, least in zip((A, B), (x_a, x_b), apart, strict=True)]
+
+    marks, new = np.column_stack([0.35 + 0.6 * square(5, 1, 6), square(5, 1, 7)]), square(400, 2, 9)
+    found = diffeo.match(
+        *sides(square(700, 2, 1), square(700, 2, 2)), landmarks=[one.points for one in sides(marks, marks)]
+    )
+    assert 0.25 < max(len(found.a.left_out), len(found.b.left_out)) / 700 < 1 / 3
+    y_a, y_b = (one.points for one in sides(new, new))
+    known, expected = found.diagnostics, found.expected
+    with errors.unsaid(errors.OutOfDomainWarning):
+        forward = diffeo.relative_error(found.transform(y_a), y_b)
+        backward = diffeo.relative_error(found.inverse_transform(y_b), y_a)
+    assert 0.5 < known.expected_error / forward < 2
+    assert 0.5 < known.expected_error_back / backward < 2
+    # Of the samples in both charts it is known that they are mapped well, and said.
+    assert max(expected.forward.among_places, expected.backward.among_places) < 0.01
+    assert "that were left out of a chart" in known.problems[0]
+    # Both what side A left out, and what side B did.
+    rows = found.predicted_error(y_a)
+    assert np.median(rows[new[:, 0] < 0.25]) > 0.5
+    assert np.median(rows[new[:, 0] > 0.35]) < 0.01
+    found.save(tmp_path / "t.safetensors")
+    loaded = diffeo.load(tmp_path / "t.safetensors")
+    assert loaded.diagnostics.expected_error == known.expected_error
+    assert loaded.diagnostics.expected_error_back == known.expected_error_back
+    np.testing.assert_array_equal(loaded.predicted_error(y_a), rows)
+
+
 def test_samples_of_which_no_piece_is_most_are_refused_with_the_rows_of_each():
     x = square(1000, 2, 1)
     apart = np.flatnonzero(x[:, 0] < 0.45)

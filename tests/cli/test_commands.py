@@ -211,6 +211,23 @@ def test_observe_by_bursts_smoothed_and_along_tangents(network):
     assert read_observation("A.npz").dim == 1
 
 
+@pytest.mark.parametrize(("activation", "source"), [("Tanh", "jacobians"), ("ReLU", "bursts")])
+def test_observe_takes_bursts_where_it_meets_rectifiers(network, activation, source, capsys):
+    from diffeo.files.arrays import read_observation
+
+    torch = pytest.importorskip("torch")
+    name = network.given[1].partition(":")[0]
+    with open(f"{name}.py", "w", encoding="utf-8") as file:
+        file.write(SOURCE.replace("Tanh", activation))
+    assert parser.main([*network.given, "--covariances", "auto", "--bursts", "auto", "-o", "A.npz"]) == 0
+    assert ("bursts of" in capsys.readouterr().err) == (source == "bursts")
+    network.net[1] = getattr(torch.nn, activation)()
+    with errors.unsaid(errors.PiecewiseLinearWarning):
+        expected = diffeo.observe(network.net, np.load("x.npy"), covariances="auto", n_bursts="auto")
+    assert expected.source == source
+    assert_same(expected, read_observation("A.npz"))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

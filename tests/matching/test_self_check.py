@@ -27,6 +27,7 @@ def test_expected_errors_are_those_of_the_map(few):
     assert forward < 2 * known.expected_error < 10 * forward
     assert backward < 2 * known.expected_error_back < 10 * backward
     assert known.expected_error == few.expected.forward.relative
+    assert few.expected.forward.whole is few.expected.backward.whole is None
     assert known.problems == []
 
 

@@ -44,8 +44,8 @@ def observe(options: Any) -> str:
     if options.added is not None and not options.refine:
         raise errors.ParameterError("--added is for --refine N: nothing is added without it")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
-    if options.covariances != "bursts" and options.scale is not None:
-        raise errors.ParameterError("--scale is for --covariances bursts; Jacobians have none")
+    if options.covariances == "jacobians" and options.scale is not None:
+        raise errors.ParameterError("--scale is for --covariances bursts or auto; Jacobians have none")
     recipe = Recipe(
         reduce=options.reduce,
         smooth=options.smooth,

@@ -190,6 +190,11 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print nothing but warnings and errors")
 
 
+def _burst_size(text: str) -> int | str:
+    """How many inputs a burst has, or "auto"."""
+    return text if text == "auto" else int(text)
+
+
 def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     observe = commands.add_parser(
         "observe",
@@ -210,9 +215,12 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )  # fmt: skip
     add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
     add("--smooth", type=float, metavar="S", help="average over inputs this far around each, for rectifiers")
-    add("--covariances", choices=("jacobians", "bursts"), default="jacobians", help="derivatives, or bursts of inputs")
-    add("--bursts", type=int, default=32, metavar="K", help="inputs in a burst (default: 32)")
-    add("--scale", type=float, help="their standard deviation, in input units (default: 0.02 of the spread)")
+    add(
+        "--covariances", choices=("jacobians", "bursts", "auto"), default="jacobians",
+        help="derivatives, or bursts of inputs; auto takes bursts where it meets rectifiers and pooling",
+    )  # fmt: skip
+    add("--bursts", type=_burst_size, default=32, metavar="K", help="inputs in a burst, or auto (default: 32)")
+    add("--scale", type=float, help="their standard deviation (default: 0.02 of the spread; of auto, the spacing)")
     add("--tangents", metavar="T.npy", help="orthonormal tangents (n, ..., d) of inputs that fill d dimensions only")
     add("--dim", type=int, metavar="D", help="intrinsic dimension (default: found)")
     add("--refine", type=int, metavar="N", help="add up to N inputs where the sample is too thin for the curvature")

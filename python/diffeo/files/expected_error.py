@@ -26,6 +26,12 @@ def expected_content(t: Transformation) -> Content:
         found: ErrorField | None = None if t.expected is None else getattr(t.expected, way)
         if found is not None:
             content |= fields_of(f"expected.{way}.", found, schema.ERROR_FIELD)
+    if t.expected is not None and t.expected.forward.whole is not None:
+        back = t.expected.backward
+        content |= {
+            "over_all.forward": t.expected.forward.whole,
+            "over_all.backward": None if back is None else back.whole,
+        }
     return content
 
 
@@ -45,6 +51,7 @@ def build_tried(content: Content) -> Content:
 def build_expected(content: Content, widths: tuple[int, int], invertible: bool) -> ExpectedError | None:
     """The expected error, from content that may be anything; the `widths` are how many numbers a place has on each side."""
     fields: list[ErrorField | None] = []
+    over_all = take(content, "over_all.", schema.ERROR_OVER_ALL, {}) if holds(content, "over_all.") else {}
     for way, width in zip(WAYS, widths, strict=True):
         at = f"expected.{way}."
         if not holds(content, at):
@@ -53,8 +60,10 @@ def build_expected(content: Content, widths: tuple[int, int], invertible: bool) 
         taken = take(content, at, schema.ERROR_FIELD, {"f": width})
         if any((taken[name] < 0.0).any() for name in ("errors", "spacing", "growth")) or taken["order"] > 2:
             raise errors.InputError(f"{at}errors, spacing or growth are negative, or its order is not 1 or 2")
-        fields.append(ErrorField(**taken))
+        fields.append(ErrorField(**taken, whole=over_all.get(way)))
     forward, backward = fields
     if (backward is not None) != (forward is not None and invertible):
         raise errors.InputError("an expected error has a way back where the map has one")
+    if over_all and (forward is None or (over_all["backward"] is None) != (backward is None)):
+        raise errors.InputError("expected errors over all samples are there for ways that have none")
     return None if forward is None else ExpectedError(forward, backward)

@@ -32,8 +32,8 @@ def build_options(content: Content, at: str, sizes: dict[str, int]) -> MeasureOp
     shrinkage, covariances = taken["shrinkage"], taken["covariances"]
     if shrinkage not in (None, "optimal"):
         taken["shrinkage"] = schema.checked(">=0", _number(shrinkage), f"{at}shrinkage", sizes)
-    if covariances not in (None, "jacobians", "bursts"):
-        raise errors.InputError(f"{at}covariances are {covariances!r:.60}; known are jacobians and bursts")
+    if covariances not in (None, "jacobians", "bursts", "auto"):
+        raise errors.InputError(f"{at}covariances are {covariances!r:.60}; known are jacobians, bursts and auto")
     if taken["complete"] and (covariances is None or taken["neurons"] is None or taken["width"] is None):
         raise errors.InputError(
             f"{at}complete is true, although the neurons, their layer or their covariances are missing"

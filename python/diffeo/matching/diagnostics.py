@@ -66,7 +66,8 @@ class Diagnostics:
         error of the map is not known.
     expected_error, expected_error_back : float or None
         Relative error that `transform`, and `inverse_transform`, are expected to have; None where that is not known (with
-        ``check=False``, or a problem says why) or there is no way back.
+        ``check=False``, or a problem says why) or there is no way back. Over all samples of the side that it starts from: those
+        left out of a chart, and those whose partners lie there, count with what `predicted_error` says of them.
     competed : dict of str to float
         By what each kind of map competed that was tried, "isometric", "diffusion", "registered", "pairs": the geometric mean of
         the expected errors both ways, half of it for isometric coordinates that are charts by every other sign; or, where it is

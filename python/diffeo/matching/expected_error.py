@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
@@ -12,6 +13,8 @@ from diffeo._support.threads import workers
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.measured import MeasuredChart
 
+# Samples of each side at which the maps are compared.
+COMPARED = 400
 # Samples around a query whose expected errors are averaged.
 AVERAGED = 4
 # A query farther from all samples than this many times their local spacing is extrapolated.
@@ -49,6 +52,8 @@ class ErrorField:
     growth : ndarray of shape (k,)
     order : int
         2 where the map is continued by its slope, 1 where it stops.
+    whole : float or None
+        Relative error expected on all samples of the side, where some were left out of a chart; else None.
     """
 
     places: FloatArray
@@ -56,6 +61,7 @@ class ErrorField:
     spacing: FloatArray
     growth: FloatArray
     order: int
+    whole: float | None = None
     _tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +69,12 @@ class ErrorField:
 
     @property
     def relative(self) -> float:
-        """Expected relative error of the whole map: the root of the mean square over the samples."""
+        """Expected relative error of the whole map: the root of the mean square over the samples of the side."""
+        return self.among_places if self.whole is None else self.whole
+
+    @property
+    def among_places(self) -> float:
+        """The same over the places alone: where nothing was left out of a chart."""
         return float(np.sqrt((self.errors**2).mean()))
 
     def at(self, places: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -98,6 +109,29 @@ def places_of(chart: Coordinates, coordinates: FloatArray, points: FloatArray) -
 def spread_of(points: FloatArray) -> float:
     """Root-mean-square distance from the mean of points (n, m)."""
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def some_of(chart: Coordinates) -> IntArray:
+    """Some rows of a chart's samples, spread over their order."""
+    used = np.setdiff1d(np.arange(len(chart.observation)), chart.left_out)
+    return used[np.linspace(0, len(used) - 1, min(len(used), COMPARED)).astype(np.int64)]
+
+
+def among_none(coordinates: FloatArray, chart: Coordinates) -> NDArray[np.bool_]:
+    """Which coordinates (count, c) in a chart have none of its samples within some spacings."""
+    nodes = chart.features(np.delete(chart.coordinates, chart.left_out, axis=0))
+    tree, k = PointTree(nodes), min(len(nodes), nodes.shape[1] + 2)
+    distance, near = tree.query(chart.features(coordinates), workers=workers())
+    spacing = tree.query(nodes[near], k, workers=workers())[0].reshape(len(near), k)[:, -1]
+    beyond: NDArray[np.bool_] = distance > COVERED * spacing
+    return beyond
+
+
+def missed_at_least(sent: FloatArray, chart: Coordinates) -> FloatArray:
+    """How far measurements (count, m) are from the nearest sample that the chart left out, over the spread of its side."""
+    points = chart.observation.points
+    distance: FloatArray = PointTree(points[chart.left_out]).query(sent, workers=workers())[0]
+    return distance / spread_of(points)
 
 
 def bend(places: FloatArray, values: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:

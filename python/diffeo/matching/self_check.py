@@ -28,6 +28,7 @@ from diffeo.matching.expected_error import (
     of_halves,
     places_of,
     ratio_of_halves,
+    some_of,
     spread_of,
 )
 from diffeo.matching.isometric_match import by_isometry
@@ -40,11 +41,10 @@ from diffeo.matching.parts.halves_and_groups import (
     sides_without_halves,
     without_groups,
 )
+from diffeo.matching.parts.left_out import with_left_out
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
-# Samples of each side at which the maps are compared.
-COMPARED = 400
 # Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
 # landmarks are about as few as this, by more.
 OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
@@ -64,6 +64,8 @@ GOOD = 0.01
 # Isometric coordinates that are charts by every other sign are kept up to this: nothing else does better where they exist.
 GOOD_CHART = 0.05
 PREFERRED = 0.5
+# Samples left out of a chart are most of the error where it is so many times that of the others.
+MOSTLY = 1.5
 # What landmarks miss, in a map of which nothing else is known, counts so many times.
 UNKNOWN = 4.0
 
@@ -76,7 +78,7 @@ def judged(problem: MatchProblem, t: Transformation) -> Transformation:
     """The map with what it is expected to be wrong by, and a problem that says so if that is much."""
     known = t.diagnostics
     try:
-        expected = expected_error(problem, t)
+        expected = with_left_out(t, expected_error(problem, t))
     except UnknownError as unknown:
         said = [f"the error of this map is not known: {unknown}", *known.problems, *known.reasons]
         return replace(t, diagnostics=replace(known, problems=said))
@@ -86,10 +88,20 @@ def judged(problem: MatchProblem, t: Transformation) -> Transformation:
     if max(forward, back or 0.0) > GOOD:
         a, b = problem.names
         ways = f"{percent(forward)} from {a} to {b}" + ("" if back is None else f" and {percent(back)} from {b} to {a}")
+        ways += _without_left_out(expected)
         why = f". Why, perhaps: {'; '.join(known.reasons)}" if known.reasons else ""
         problems.insert(0, f"expect errors of about {ways}{why}")
     diagnostics = replace(known, problems=problems, expected_error=forward, expected_error_back=back)
     return replace(t, diagnostics=diagnostics, expected=expected)
+
+
+def _without_left_out(expected: ExpectedError) -> str:
+    """How good the map is elsewhere, if samples that were left out of a chart are most of what is wrong."""
+    fields = [one for one in (expected.forward, expected.backward) if one is not None]
+    if all(one.relative <= MOSTLY * one.among_places for one in fields):
+        return ""
+    rest = " and ".join(percent(one.among_places) for one in fields)
+    return f", with the samples that were left out of a chart and their partners ({rest} without)"
 
 
 def unchecked(t: Transformation) -> Transformation:
@@ -237,8 +249,7 @@ def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:
 
 def _chosen(chart: Coordinates) -> tuple[FloatArray, FloatArray]:
     """Some samples of a chart, spread over their order: their coordinates and their measurements."""
-    used = np.setdiff1d(np.arange(len(chart.observation)), chart.left_out)
-    rows = used[np.linspace(0, len(used) - 1, min(len(used), COMPARED)).astype(np.int64)]
+    rows = some_of(chart)
     return chart.coordinates[rows], chart.observation.points[rows]
 
 

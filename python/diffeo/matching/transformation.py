@@ -18,7 +18,15 @@ from diffeo.alignment.curved.registration import Registration
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.coordinates import Coordinates
 from diffeo.matching.diagnostics import Diagnostics
-from diffeo.matching.expected_error import ExpectedError, places_of, spread_of
+from diffeo.matching.expected_error import (
+    TINY,
+    ExpectedError,
+    among_none,
+    missed_at_least,
+    places_of,
+    some_of,
+    spread_of,
+)
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
 from diffeo.matching.paired.both_ways import ByPairFits
@@ -198,11 +206,10 @@ class Transformation(Shown):
                 "the error of this map is not known: it was matched with check=False, or diagnostics.problems says why it "
                 "could not be checked"
             )
-        source, target = (self.b, self.a) if inverse else (self.a, self.b)
-        fields = self.expected.forward, self.expected.backward
+        source = self.b if inverse else self.a
         if inverse:
             self._need_a_way_back()
-        own, there = fields[::-1] if inverse else fields
+        own = self.expected.backward if inverse else self.expected.forward
         if own is None:
             raise errors.InputError("the error of the way back is not known")
         shape = (None, source.observation.points.shape[1])
@@ -216,10 +223,30 @@ class Transformation(Shown):
             if isinstance(self.map, ByIsometry):
                 off = source.measurements(at, n_threads) - y
                 squares += (np.linalg.norm(off, axis=1) / spread_of(source.observation.points)) ** 2
-                if there is not None:
-                    sent = (self.alignment.backward if inverse else self.alignment.forward)(at)
-                    squares += there.at(target.features(sent))[1] ** 2
+            squares += self.partners_beyond(at, inverse=inverse) ** 2
         return np.minimum(np.sqrt(squares), np.finfo(float).max)
+
+    def partners_beyond(self, at: FloatArray, *, inverse: bool) -> FloatArray:
+        """What to expect, (count,), of coordinates (count, c) whose partners lie beyond the samples of the other side.
+
+        If that side left samples out of its chart, these may be the partners, and what is sent beyond misses all of them.
+        """
+        none = np.zeros(len(at))
+        if self.expected is None or not isinstance(self.map, ByIsometry):
+            return none
+        there = self.expected.forward if inverse else self.expected.backward
+        if there is None:
+            return none
+        source, target = (self.b, self.a) if inverse else (self.a, self.b)
+        moved = self.alignment.backward if inverse else self.alignment.forward
+        beyond = there.at(target.features(moved(at)))[1]
+        if len(target.left_out) and len(rows := np.flatnonzero(among_none(moved(at), target))):
+            # Partners that the other side does not have, as far as it left out enough samples to be them, are among these.
+            usual = among_none(moved(source.coordinates[some_of(source)]), target).mean()
+            share = len(target.left_out) / len(target.observation) / max(float(usual), TINY)
+            sent = target.measurements(moved(at[rows]), thread_count(self.n_jobs))
+            beyond[rows] = np.maximum(beyond[rows], np.sqrt(min(share, 1.0)) * missed_at_least(sent, target))
+        return beyond
 
     def sent(self, points_a: FloatArray) -> Placed:
         """What `transform` gives of checked measurements, with what it would warn of."""

@@ -19,15 +19,15 @@ from diffeo.networks.batches import (
     bad_rows,
     check_smooth,
     count,
-    host,
     raise_non_finite,
     sample_set,
     say_cost,
 )
+from diffeo.networks.bursts.burst_sizes import kinked_layers, members, say_bursts, spacing_scale
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
 from diffeo.networks.model_state import alternatives, checked_model, failures_named, prepared, say_way
-from diffeo.networks.reduction import Reduce, check_reduce, rule_for
+from diffeo.networks.reduction import Reduce, check_reduce, neurons_of, rule_for, rules_of
 from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
 from diffeo.observation.how_measured import MeasureOptions
 
@@ -113,7 +113,8 @@ def _there(values: FloatArray | None) -> FloatArray:
     return values
 
 
-CovarianceKind = Literal["jacobians", "bursts"]
+CovarianceKind = Literal["jacobians", "bursts", "auto"]
+BurstSize = int | Literal["auto"]
 Neurons = int | ArrayLike | None
 
 
@@ -124,7 +125,7 @@ class Asked(TypedDict, total=False):
     smooth: float | None
     neurons: Neurons | Mapping[str, Any]
     covariances: CovarianceKind
-    n_bursts: int
+    n_bursts: BurstSize
     scale: float | None
     tangents: NDArray[Any] | torch.Tensor | None
     batch_size: int
@@ -141,7 +142,7 @@ class Recipe:
     smooth: float | None = None
     neurons: Neurons | Mapping[str, Any] = None
     covariances: CovarianceKind = "jacobians"
-    n_bursts: int = 32
+    n_bursts: BurstSize = 32
     scale: float | None = None
     tangents: Any = None
     batch_size: int = 1024
@@ -152,12 +153,13 @@ class Recipe:
     def checked(self) -> Recipe:
         """The recipe with its numbers as Python's own, after all parameters that need no network were checked."""
         integer(self.batch_size, "batch_size", 1)
-        if self.covariances not in ("jacobians", "bursts"):
-            raise errors.ParameterError(f"covariances is 'jacobians' or 'bursts'; got {self.covariances!r}")
-        if self.covariances == "bursts":
-            integer(self.n_bursts, "n_bursts", 2)
+        if self.covariances not in ("jacobians", "bursts", "auto"):
+            raise errors.ParameterError(f"covariances is 'jacobians', 'bursts' or 'auto'; got {self.covariances!r}")
+        if self.covariances != "jacobians":
+            if self.n_bursts != "auto":
+                integer(self.n_bursts, "n_bursts", 2)
         elif self.scale is not None:
-            raise errors.ParameterError("scale is for covariances='bursts'; Jacobians have none")
+            raise errors.ParameterError("scale is for covariances='bursts' or 'auto'; Jacobians have none")
         scale = None if self.scale is None else real(self.scale, "scale", above=0.0)
         return replace(self, scale=scale, smooth=check_smooth(self.smooth))
 
@@ -178,19 +180,19 @@ def measure(
     reduce : {None, "mean", "first", "last"}, callable or mapping
         How positions (tokens, time steps, pixels) are reduced, as in `capture`.
     smooth : float, optional
-        Measure the network averaged over 32 fixed Gaussian perturbations of this standard deviation, as in `capture`: for
-        piecewise-linear networks, at 32 times the cost. Along the tangents where these are given, whatever their basis.
-        Landmarks must be captured with the same number, and along their tangents.
+        Measure the network averaged over 32 fixed Gaussian perturbations of this standard deviation, as in `capture`, at 32
+        times the cost, along the tangents where these are given. Landmarks must be captured with the same number.
     neurons : int or array of int, optional
         None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those. Columns of what
         `reduce` leaves.
-    covariances : {"jacobians", "bursts"}
-        Derivatives, or perturbed copies of each input.
-    n_bursts : int
-        K, perturbed copies per sample.
+    covariances : {"jacobians", "bursts", "auto"}
+        Derivatives, or perturbed copies of each input; "auto" takes these, at the spacing of the samples, for layers with
+        operators that have kinks, and derivatives for others. Points are the same.
+    n_bursts : int or "auto"
+        K, perturbed copies per sample; "auto" takes as many as `diffeo.networks.bursts.burst_sizes` says.
     scale : float, optional
-        Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the
-        total variance of the inputs, p the number of directions (p = input size: 0.02 of the rms spread).
+        Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the total variance of
+        the inputs, p the number of directions (0.02 of the rms spread); with "auto" the spacing of the samples.
     tangents : ndarray or torch.Tensor (n, ..., d), or callable, optional
         Orthonormal directions T_i (input shape, then d) of each sample: Jacobians are (dy/dx_i) T_i, bursts
         y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64). A callable makes them
@@ -220,7 +222,7 @@ def measure(
     Warns
     -----
     PiecewiseLinearWarning
-        Jacobians were asked for, and the layer is computed with rectifiers, max pooling or the like.
+        The layer is computed with rectifiers, max pooling or the like, and Jacobians were asked for, or "auto" takes bursts.
     ForwardModeWarning
         Forward mode fails, or contradicts differences: reverse mode was used, or differences where that does, too.
     PrecisionWarning
@@ -263,6 +265,8 @@ def measured_layers(
     model = checked_model(model)
     inputs = sample_set(inputs)
     recipe = recipe.checked()
+    if recipe.covariances == "auto":
+        return _by_operators(model, inputs, layers, recipe)
     scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
     targets = resolve(model, layers)
     check_reduce(recipe.reduce, [target.name for target in targets])
@@ -277,19 +281,20 @@ def measured_layers(
         widths = _tried(chosen, samples, alternatives(model, dtype, own, batch_size, len(samples)))
         _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
         say_cost(smooth)
-        numbers = _neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
+        numbers = neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
         chosen.neurons = [*numbers]
-        bursts = recipe.covariances == "bursts"
-        if bursts and scale is None:
-            scale = auto_scale(samples, batch_size, chosen.dtype)
-        if scale is None:
+        n_bursts = (
+            members(recipe.n_bursts, len(samples), samples.n_directions) if recipe.covariances == "bursts" else None
+        )
+        if n_bursts is None:
             found = measure_jacobians(chosen, samples, batch_size, bar)
         else:
-            found = measure_bursts(chosen, samples, recipe.n_bursts, scale, seeded(recipe.rng), batch_size, bar)
+            scale = scale or auto_scale(samples, batch_size, chosen.dtype)
+            found = measure_bursts(chosen, samples, n_bursts, scale, seeded(recipe.rng), batch_size, bar)
         common = MeasureOptions(
             smooth=smooth,
             covariances=recipe.covariances,
-            n_bursts=recipe.n_bursts if bursts else None,
+            n_bursts=n_bursts,
             scale=scale,
             tangents=recipe.tangents is not None,
             complete=True,
@@ -299,9 +304,44 @@ def measured_layers(
         for k, (key, (points, around)) in enumerate(zip(chosen.keys, found, strict=True)):
             rule = rule_for(chosen.targets[k], recipe.reduce)
             options = replace(common, layer=key or None, neurons=numbers[k], width=widths[k], reduce=rule)
-            jacobians, perturbed = (None, around) if bursts else (around, None)
+            jacobians, perturbed = (around, None) if n_bursts is None else (None, around)
             measured[key] = Measurement(points, jacobians, perturbed, options, precision, samples.n_directions)
         return measured
+
+
+def _by_operators(model: Any, inputs: Any, layers: str | Iterable[str], recipe: Recipe) -> dict[str, Measurement]:
+    """Layers with operators that have kinks by bursts at the spacing of the samples, and others by derivatives."""
+    targets = resolve(model, layers)
+    check_reduce(recipe.reduce, [target.name for target in targets])
+    if callable(recipe.tangents):
+        recipe = replace(recipe, tangents=recipe.tangents(inputs))
+    samples = Samples.of(inputs, recipe.tangents)
+    check_samples(samples, "bursts", recipe.batch_size)
+    # What is to be said of the network is said when it is measured.
+    with errors.unsaid(errors.DiffeoWarning), prepared(model, recipe.device) as (place, dtype):
+        own = dtype or as_tensor(samples.inputs[:1]).dtype
+        tried = Layers(model, targets, place, own, recipe.reduce, recipe.smooth)
+        tried.form = None if samples.named is None else samples.named.form
+        widths = _tried(tried, samples, alternatives(model, dtype, own, recipe.batch_size, len(samples)))
+        # A network that is smoothed has no kinks.
+        kinks = kinked_layers(tried, samples) if recipe.smooth is None else {}
+    neurons_of(tried.keys, widths, recipe.neurons, 0)
+    scale = recipe.scale
+    if kinks:
+        scale = scale or spacing_scale(samples, recipe.batch_size)
+        say_bursts(kinks, members(recipe.n_bursts, len(samples), samples.n_directions), scale)
+    measured, neurons = dict[str, Measurement](), recipe.neurons
+    kinds: list[CovarianceKind] = ["jacobians", "bursts"]
+    for kind, width in zip(kinds, (None, scale), strict=True):
+        both = zip(tried.keys, tried.targets, strict=True)
+        part = {key: target for key, target in both if (key in kinks) == (kind == "bursts")}
+        how = replace(recipe, covariances=kind, scale=width, reduce=rules_of(part.values(), recipe.reduce))
+        if isinstance(neurons, Mapping):
+            how = replace(how, neurons={key: neurons[key] for key in part if key in neurons})
+        if part:
+            measured |= measured_layers(model, inputs, [*part], how)
+    found = [replace(measured[key], options=replace(measured[key].options, covariances="auto")) for key in tried.keys]
+    return dict(zip(tried.keys, found, strict=True))
 
 
 def _tried(layers: Layers, samples: Samples, ways: Iterable[tuple[torch.dtype | None, int | None]]) -> list[int]:
@@ -351,16 +391,6 @@ def one_layer(model: Any, layer: str | None) -> str:
     return target.name if target.call is None else f"{target.name}:{target.call}"
 
 
-def _neurons_of(keys: list[str], widths: list[int], neurons: Any, rng: Any) -> list[IntArray]:
-    """Which columns of each layer are measured."""
-    if not isinstance(neurons, Mapping):
-        return [choose_neurons(neurons, width, rng) for width in widths]
-    unknown = [key for key in neurons if key not in keys]
-    if unknown:
-        raise errors.LayerError(f"neurons names {unknown}, which are none of the layers measured: {keys}")
-    return [choose_neurons(neurons.get(key), width, rng) for key, width in zip(keys, widths, strict=True)]
-
-
 def bar_of(inputs: Any, verbose: bool) -> Any:
     """A bar of samples; without an end if the inputs are an iterable of batches."""
     from tqdm import tqdm
@@ -369,27 +399,3 @@ def bar_of(inputs: Any, verbose: bool) -> Any:
     if verbose and in_notebook():
         return NotebookBar("capture", total, "sample")
     return tqdm(total=total, unit="sample", desc="capture", disable=not verbose)
-
-
-def choose_neurons(neurons: Any, width: int, rng: int | np.random.Generator | None) -> IntArray:
-    """Indices of the measured columns out of `width`: all (None), so many at random (int), or those given."""
-    if neurons is None:
-        return np.arange(width)
-    try:
-        index = host(neurons)
-    except ValueError as error:
-        raise errors.ShapeError(f"neurons is not a rectangular array; it must be (m,): {error}") from error
-    if index.dtype.kind not in "iu":
-        raise errors.DataTypeError(f"neurons is None, an int or an array of int; got dtype {index.dtype}")
-    if index.ndim == 0:
-        if not 1 <= index <= width:
-            raise errors.ParameterError(f"neurons={index}, but the layer has {width}")
-        return np.sort(seeded(rng).choice(width, int(index), replace=False))
-    if index.ndim > 1 or not index.size:
-        raise errors.ShapeError(f"neurons has shape {index.shape}; it must be (m,) with m >= 1")
-    if index.min() < 0 or index.max() >= width:
-        raise errors.ParameterError(f"neurons run from {index.min()} to {index.max()}; the layer has 0 to {width - 1}")
-    values, counts = np.unique(index, return_counts=True)
-    if values.size < index.size:
-        raise errors.ParameterError(f"neurons holds some indices more than once: {values[counts > 1][:5].tolist()}")
-    return index.astype(np.int64)

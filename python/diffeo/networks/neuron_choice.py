@@ -13,7 +13,7 @@ from diffeo._support.threads import sound
 from diffeo._support.wording import rows_text
 from diffeo.networks.batches import sample_set
 from diffeo.networks.choice.set_search import LIMIT_SEPARATION, best_set, does, enough, measures
-from diffeo.networks.measurement import CovarianceKind
+from diffeo.networks.measurement import BurstSize, CovarianceKind
 from diffeo.networks.observe_networks import observe
 from diffeo.networks.reduction import Reduce
 from diffeo.observation.curvature import LIMIT_TURNING, MAX_SAMPLES, Cost, Sample, look
@@ -90,7 +90,7 @@ def suggest_neurons(
     reduce: Reduce = None,
     smooth: float | None = None,
     covariances: CovarianceKind = "jacobians",
-    n_bursts: int = 32,
+    n_bursts: BurstSize = 32,
     n_neurons: int | None = None,
     dim: int | None = None,
     tangents: Any = None,
@@ -232,7 +232,7 @@ class _How(NamedTuple):
     reduce: Reduce
     smooth: float | None
     covariances: CovarianceKind
-    n_bursts: int
+    n_bursts: BurstSize
     dim: int | None
     tangents: Any
     batch_size: int

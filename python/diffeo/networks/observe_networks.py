@@ -16,6 +16,7 @@ from diffeo._support.threads import sound
 from diffeo.networks.capture_activations import capture
 from diffeo.networks.layer_names import say
 from diffeo.networks.measurement import (
+    BurstSize,
     CovarianceKind,
     Measurement,
     Neurons,
@@ -52,7 +53,7 @@ def observe(
     smooth: float | None = None,
     neurons: Neurons = None,
     covariances: CovarianceKind = "jacobians",
-    n_bursts: int = 32,
+    n_bursts: BurstSize = 32,
     scale: float | None = None,
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | Callable[[Any], Any] | None = None,
@@ -86,12 +87,15 @@ def observe(
         to be transformed with the same number, and along their tangents (`Observation.measure`).
     neurons : int or array_like of int, optional
         How many neurons to draw with `rng`, or which; None takes all.
-    covariances : {"jacobians", "bursts"}
-        Exact derivatives by forward mode (one pass a tangent), or covariances of perturbed inputs.
-    n_bursts : int
-        Perturbed inputs a sample, for bursts.
+    covariances : {"jacobians", "bursts", "auto"}
+        Exact derivatives by forward mode (one pass a tangent), or covariances of perturbed inputs. "auto" takes these where the
+        layer is computed with rectifiers, pooling or the like, whose derivatives jump, and says so; else derivatives. Points
+        never depend on it, and landmarks need nothing else.
+    n_bursts : int or "auto"
+        Perturbed inputs a sample, for bursts; "auto": as many as the verdict needs (`diffeo.networks.bursts.burst_sizes`).
     scale : float, optional
-        Their standard deviation per input coordinate (input units); see `diffeo.networks.measurement.measure` for the default.
+        Their standard deviation per input coordinate, or tangent (input units). Default: a fiftieth of the spread of the inputs
+        (`diffeo.networks.measurement.measure`), or, where "auto" takes bursts, the spacing of the samples.
     shrinkage : "optimal", float or None
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
     tangents : array_like of shape (n, ..., d), or callable, optional
@@ -189,7 +193,7 @@ def observe_layers(
     smooth: float | None = None,
     neurons: Neurons | Mapping[str, Neurons] = None,
     covariances: CovarianceKind = "jacobians",
-    n_bursts: int = 32,
+    n_bursts: BurstSize = 32,
     scale: float | None = None,
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | None = None,
@@ -302,7 +306,8 @@ def refined(
     (measured,) = measured_layers(model, inputs, names, recipe).values()
     built = observed(measured, dim, shrinkage, noise)
     # What was found from the given inputs holds for all.
-    recipe = replace(recipe, neurons=measured.neurons, scale=measured.scale)
+    size = measured.options.n_bursts or recipe.n_bursts
+    recipe = replace(recipe, neurons=measured.neurons, scale=measured.scale, n_bursts=size)
     x = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
     count = len(x)
     for done in range(REFINING_ROUNDS + 1):

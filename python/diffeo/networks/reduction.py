@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import integer
+from diffeo._support.arrays import IntArray, integer, seeded
+from diffeo.networks.batches import host
 from diffeo.networks.layer_names import Target, say
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ def rule_for(target: Target, reduce: Reduce) -> Any:
     if not isinstance(reduce, Mapping):
         return reduce
     return next((rule for pattern, rule in reduce.items() if _matches(target.name, pattern)), None)
+
+
+def rules_of(targets: Iterable[Target], reduce: Reduce) -> Reduce:
+    """The rule, or of a mapping those that some of these layers take."""
+    if not isinstance(reduce, Mapping):
+        return reduce
+    names = [target.name for target in targets]
+    return {pattern: rule for pattern, rule in reduce.items() if any(_matches(name, pattern) for name in names)}
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -236,3 +245,37 @@ def _flat(output: torch.Tensor, name: str, size: int, how: str = "") -> torch.Te
             "must be the batch's"
         )
     return output[:, None].flatten(1)
+
+
+def neurons_of(keys: list[str], widths: list[int], neurons: Any, rng: Any) -> list[IntArray]:
+    """Which columns of each layer are measured."""
+    if not isinstance(neurons, Mapping):
+        return [choose_neurons(neurons, width, rng) for width in widths]
+    unknown = [key for key in neurons if key not in keys]
+    if unknown:
+        raise errors.LayerError(f"neurons names {unknown}, which are none of the layers measured: {keys}")
+    return [choose_neurons(neurons.get(key), width, rng) for key, width in zip(keys, widths, strict=True)]
+
+
+def choose_neurons(neurons: Any, width: int, rng: int | np.random.Generator | None) -> IntArray:
+    """Indices of the measured columns out of `width`: all (None), so many at random (int), or those given."""
+    if neurons is None:
+        return np.arange(width)
+    try:
+        index = host(neurons)
+    except ValueError as error:
+        raise errors.ShapeError(f"neurons is not a rectangular array; it must be (m,): {error}") from error
+    if index.dtype.kind not in "iu":
+        raise errors.DataTypeError(f"neurons is None, an int or an array of int; got dtype {index.dtype}")
+    if index.ndim == 0:
+        if not 1 <= index <= width:
+            raise errors.ParameterError(f"neurons={index}, but the layer has {width}")
+        return np.sort(seeded(rng).choice(width, int(index), replace=False))
+    if index.ndim > 1 or not index.size:
+        raise errors.ShapeError(f"neurons has shape {index.shape}; it must be (m,) with m >= 1")
+    if index.min() < 0 or index.max() >= width:
+        raise errors.ParameterError(f"neurons run from {index.min()} to {index.max()}; the layer has 0 to {width - 1}")
+    values, counts = np.unique(index, return_counts=True)
+    if values.size < index.size:
+        raise errors.ParameterError(f"neurons holds some indices more than once: {values[counts > 1][:5].tolist()}")
+    return index.astype(np.int64)

@@ -268,8 +268,8 @@ def _check_smooth(layers: Layers, x: torch.Tensor, tangents: torch.Tensor, diffe
             f"{', '.join(kinked)} {'is' if len(kinked) == 1 else 'are'} computed with piecewise-linear or otherwise kinked "
             f"operators ({', '.join(names)}): Jacobians jump between the pieces, and miss a stretch that acts on a "
             "larger scale than one piece. Use smooth= with about the spacing of the samples (the network averaged over "
-            "perturbations of that size, capture alike: the most accurate), covariances='bursts' with a scale wider than the "
-            "pieces (the network as it is), or smooth activations (tanh, gelu, softplus, average pooling)",
+            "perturbations of that size, capture alike: the most accurate), covariances='auto' (bursts as wide as that: "
+            "the network as it is), or smooth activations (tanh, gelu, softplus, average pooling)",
             errors.PiecewiseLinearWarning,
         )
     _warn_of_half_precision([say(key) for key in layers.keys], half)

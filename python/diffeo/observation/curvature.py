@@ -177,7 +177,9 @@ class Cost:
         self.dim = int(sample.gradients.shape[1])
         self._own = sample.gradients[sample.anchors]
         self._squares = (self._own**2).sum(axis=1)
-        self._ridge = RIDGE * float(np.median(self._squares[self._squares > 0.0]))
+        # Of bursts that do not move a neuron rounding is left, which is no stretch.
+        stretched = self._squares > np.finfo(float).eps ** 2 * self._squares.max()
+        self._ridge = RIDGE * float(np.median(self._squares[stretched]))
         self._variances = (sample.points**2).sum(axis=0)
         self._constant = self._variances <= CONSTANT**2 * np.median(self._variances[self._variances > 0.0])
         self._barred = np.where(sample.far, 0.0, np.inf)

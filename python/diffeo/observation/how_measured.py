@@ -48,8 +48,9 @@ class MeasureOptions:
         The rule for this layer.
     smooth : float or None
         Standard deviation of the perturbations over which the network was averaged, in input units.
-    covariances : {"jacobians", "bursts"} or None
-        What the local covariances are from; None where no network was measured.
+    covariances : {"jacobians", "bursts", "auto"} or None
+        What the local covariances were asked to be from; "auto" took bursts where there are `n_bursts`. None where no network
+        was measured.
     n_bursts : int or None
         Members of each burst.
     scale : float or None
@@ -80,6 +81,11 @@ class MeasureOptions:
     complete: bool = False
     added_inputs: FloatArray | None = None
     resolved: float | None = None
+
+    @property
+    def chosen(self) -> str:
+        """What a text on the source of covariances ends with if that was chosen for the caller."""
+        return " (auto)" if self.covariances == "auto" else ""
 
     def differences(self, other: MeasureOptions) -> list[str]:
         """Names of what differs, which two samples of the same measurements have in common."""

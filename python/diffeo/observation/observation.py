@@ -104,7 +104,7 @@ class Observation(Shown):
     def __repr__(self) -> str:
         n, m = self.points.shape
         left_out = f", {len(self.deficient)} rank-deficient" if len(self.deficient) else ""
-        return f"Observation({n} samples, {m} measurements, dim={self.dim}, from {self.source}{left_out})"
+        return f"Observation({n} samples, {m} measurements, dim={self.dim}, from {self.source}{self.options.chosen}{left_out})"
 
     @property
     def usable(self) -> IntArray:

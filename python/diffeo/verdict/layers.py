@@ -14,7 +14,7 @@ from diffeo._support.progress import showing, stage
 from diffeo._support.threads import sound
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.networks.capture_activations import capture
-from diffeo.networks.measurement import CovarianceKind, Recipe, measured_layers
+from diffeo.networks.measurement import BurstSize, CovarianceKind, Recipe, measured_layers
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observed
 from diffeo.observation.burst_smoothing import smoothed
@@ -43,7 +43,7 @@ def compare_layers(
     smooth: float | None = None,
     neurons: str | int | None = "suggest",
     covariances: CovarianceKind = "jacobians",
-    n_bursts: int = 32,
+    n_bursts: BurstSize = 32,
     scale: float | None = None,
     tangents_a: Any = None,
     tangents_b: Any = None,

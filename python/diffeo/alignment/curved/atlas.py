@@ -136,9 +136,9 @@ class Atlas:
         christoffel = -np.einsum("ne,nea->na", s, pulled)
         christoffel += 0.5 * np.einsum("nae,ne->na", middle, np.einsum("nea,na->ne", pulled, momentum))
         c = 0.5 * christoffel
-        size = np.sqrt((s**2).sum(axis=1))
+        half, size = 0.5 * np.sqrt((s**2).sum(axis=1)), np.sqrt((c**2).sum(axis=1))
         # A correction as large as the step itself is out of its range.
-        c *= np.minimum(1.0, 0.5 * size / np.maximum(np.sqrt((c**2).sum(axis=1)), np.finfo(float).tiny))[:, None]
+        c *= (np.minimum(half, size) / np.maximum(size, np.finfo(float).tiny))[:, None]
         excess = (c * np.linalg.solve(middle, c[:, :, None])[:, :, 0]).sum(axis=1) / 3.0
         length = np.sqrt(np.maximum(energy - excess, 0.0))
         frame = np.linalg.cholesky(self.inverse_metric(node, u))
@@ -159,10 +159,10 @@ class Atlas:
         return best
 
     def _inside(self, node: IntArray, u: FloatArray) -> FloatArray:
-        """U / radius, pulled back to norm 1."""
-        scaled = u / self.radius[node][:, None]
+        """U / radius, pulled back to norm 1: a sample without neighbours has next to no radius, whose inverse is no number."""
         with np.errstate(over="ignore"):
-            pulled: FloatArray = scaled / np.maximum(1.0, np.linalg.norm(scaled, axis=1, keepdims=True))
+            reach = np.maximum(self.radius[node][:, None], np.linalg.norm(u, axis=1, keepdims=True))
+        pulled: FloatArray = u / reach
         return pulled
 
 

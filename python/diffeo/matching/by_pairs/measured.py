@@ -13,7 +13,8 @@ from diffeo._support.arrays import FloatArray, boolean
 from diffeo._support.threads import sound
 from diffeo.matching.pairs import Pairs
 from diffeo.networks.capture_activations import capture
-from diffeo.networks.measurement import Recipe, check_measured, choose_neurons, measured_layers, one_layer
+from diffeo.networks.measurement import Recipe, check_measured, measured_layers, one_layer
+from diffeo.networks.reduction import choose_neurons
 from diffeo.observation.observation import Observation
 
 # More coordinates of an input than these mean so many passes that tangents must be meant.
