@@ -86,13 +86,10 @@ def squared_distances(points: FloatArray, whitening: FloatArray) -> FloatArray:
     return 0.5 * (a + a.T)
 
 
-def edge_displacements(
-    points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray
-) -> tuple[FloatArray, FloatArray]:
+def displacements(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
     """Trapezoidal displacements v (e, d) of the edges i -- j in the frame of i, and what they leave of each step (e, m).
 
-    y_j - y_i = (J_i + J_j O^T) v / 2 + rest by least squares, with J = pinv(W^T) and O the orthogonal part of
-    W_i^T J_j + J_i^T W_j.
+    step = (J_i + J_j O^T) v / 2 + rest by least squares, J = pinv(W^T), O the orthogonal part of W_i^T J_j + J_i^T W_j.
     """
     at, step = np.linalg.pinv(whitening.transpose(0, 2, 1)), points[j] - points[i]
     u, _, vt = np.linalg.svd(whitening[i].transpose(0, 2, 1) @ at[j] + at[i].transpose(0, 2, 1) @ whitening[j])
@@ -102,8 +99,8 @@ def edge_displacements(
 
 
 def edge_lengths(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
-    """norm(v) (e,) of `edge_displacements`, and the share (e,) of each step that they leave: norm(rest) / norm(step)."""
-    v, rest = edge_displacements(points, whitening, i, j)
+    """norm(v) (e,) of `displacements`, and the share (e,) of each step that they leave: norm(rest) / norm(step)."""
+    v, rest = displacements(points, whitening, i, j)
     steps = np.linalg.norm(points[j] - points[i], axis=1)
     return np.linalg.norm(v, axis=1), np.linalg.norm(rest, axis=1) / np.where(steps > 0.0, steps, 1.0)
 
@@ -221,7 +218,7 @@ def local_coordinates(points: FloatArray, frames: FloatArray | None, bent: bool 
         return delta
     if not bent:
         i, j = np.divmod(np.arange(n * n), n)
-        return edge_displacements(points, frames, i, j)[0].reshape(n, n, -1)
+        return displacements(points, frames, i, j)[0].reshape(n, n, -1)
     u: FloatArray = np.einsum("imd,ijm->ijd", frames, delta)
     tangential = (u**2).sum(axis=2)
     off = np.clip(((delta**2).sum(axis=2) - tangential) / np.where(tangential > 0, tangential, 1.0), 0.0, 0.25)

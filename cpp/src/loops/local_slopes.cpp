@@ -2,9 +2,7 @@
 #include "diffeo/local_slopes.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <stdexcept>
 #include <vector>
 
 #include "diffeo/linear_algebra.hpp"
@@ -41,59 +39,29 @@ void place_on_surface(const double* from, const double* to, const double* frame,
   for (Index b = 0; b < d; ++b) u[b] *= 1.0 + 2.0 / 3.0 * bent;
 }
 
-/// Entry of column j in row i of a matrix with sorted columns; -1: none.
-Index entry_of(const SparseView& kernel, Index i, Index j) {
-  const auto* first = kernel.indices + kernel.indptr[i];
-  const auto* last = kernel.indices + kernel.indptr[i + 1];
-  const auto* found = std::lower_bound(first, last, j);
-  return found != last && *found == j ? found - kernel.indices : -1;
-}
-
-/// Trapezoidal displacements of the entries above the diagonal of rows [begin, end), eight at a time, and of those that
-/// mirror them. Returns how many entries above the diagonal there are more than below, which of a symmetric matrix add
-/// up to 0.
+/// Trapezoidal displacements of the entries of rows [begin, end), eight at a time.
 template <int D>
-Index displacements_of_rows(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, Index begin,
-                            Index end) {
+void displacements_of_rows(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, Index begin,
+                           Index end) {
   Trapezoid<D> rule(at.m, at.d);
   const double inverse = 1.0 / unit;
-  Index from[kLanes], to[kLanes], entry[kLanes], mirror[kLanes], waiting = 0, balance = 0;
-  const auto flush = [&] {
-    const Index valid = waiting;
-    if (valid == 0) return;
-    for (; waiting < kLanes; ++waiting) {
-      from[waiting] = from[valid - 1];
-      to[waiting] = to[valid - 1];
+  Index from[kLanes], to[kLanes], row = begin;
+  const Index last = kernel.indptr[end];
+  for (Index e = kernel.indptr[begin]; e < last; e += kLanes) {
+    const Index valid = std::min(kLanes, last - e);
+    for (Index l = 0; l < kLanes; ++l) {
+      const Index entry = e + std::min(l, valid - 1);
+      while (entry >= kernel.indptr[row + 1]) ++row;
+      from[l] = row;
+      to[l] = kernel.indices[entry];
     }
-    waiting = 0;
     Lanes off;
     rule(at.points, at.frames, from, to, off);
     for (Index k = 0; k < at.d; ++k) {
-      const Lanes there = rule.displacement(k) * inverse, back = rule.displacement_back(k) * inverse;
-      for (Index l = 0; l < valid; ++l) {
-        steps[entry[l] * at.d + k] = static_cast<float>(there[l]);
-        steps[mirror[l] * at.d + k] = static_cast<float>(back[l]);
-      }
-    }
-  };
-  for (Index i = begin; i < end; ++i) {
-    for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
-      const Index j = kernel.indices[e];
-      if (j == i) std::fill_n(steps + e * at.d, at.d, 0.0F);
-      if (j < i) --balance;
-      if (j <= i) continue;
-      ++balance;
-      const Index back = entry_of(kernel, j, i);
-      if (back < 0) throw std::invalid_argument("local_steps: the kernel is not symmetric, or its columns not sorted");
-      from[waiting] = i;
-      to[waiting] = j;
-      entry[waiting] = e;
-      mirror[waiting] = back;
-      if (++waiting == kLanes) flush();
+      const Lanes coordinate = rule.displacement(k) * inverse;
+      for (Index l = 0; l < valid; ++l) steps[(e + l) * at.d + k] = static_cast<float>(coordinate[l]);
     }
   }
-  flush();
-  return balance;
 }
 
 /// u of entry e, from i to j. D: d, or 0 for any.
@@ -344,7 +312,6 @@ void tangent_frames(const SparseView& kernel, const double* points, Index m, Ind
 
 void local_steps(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, int threads) {
   check_compressed("local_steps", kernel, threads);
-  std::atomic<Index> balance{0};
   parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
     if (at.orthonormal) {
       std::vector<double> u(static_cast<std::size_t>(at.d));
@@ -362,9 +329,8 @@ void local_steps(const SparseView& kernel, const LocalFrames& at, double unit, f
                       : at.d == 2 ? displacements_of_rows<2>
                       : at.d == 3 ? displacements_of_rows<3>
                                   : displacements_of_rows<-1>;
-    balance += find(kernel, at, unit, steps, begin, end);
+    find(kernel, at, unit, steps, begin, end);
   });
-  if (balance != 0) throw std::invalid_argument("local_steps: the kernel is not symmetric");
 }
 
 void local_moments(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry, double ridge,

@@ -50,12 +50,6 @@ class Trapezoid {
 
   /// Coordinate k, in the frame of `i`, of the displacements that were found last.
   Lanes displacement(Index k) const { return solved_[at(k)] * scale_[at(k)]; }
-  /// The same of the displacements from `j` to `i`, in the frame of `j`: -O^T v.
-  Lanes displacement_back(Index l) const {
-    Lanes sum = 0.0;
-    for (Index k = 0; k < dim(); ++k) sum -= turn_[at(k * dim() + l)] * displacement(k);
-    return sum / inverse_j_[at(l)];
-  }
 
  private:
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
@@ -105,9 +99,42 @@ class Trapezoid {
       turn_[2] = select(some, y * inverse, 0.0);
       turn_[1] = -sign * turn_[2];
       turn_[3] = sign * turn_[0];
+    } else if constexpr (D == 3) {
+      orthogonal_part_by_newton();
     } else {
       orthogonal_factor(turn_.data(), dim(), scratch_.data());
     }
+  }
+
+  /// X becomes (X + X^-T) / 2, which near orthogonal matrices converges quadratically (Higham 1986): between neighbours
+  /// turn_ / 2 is one but for what tangents turn. Lanes that do not converge have their singular value decomposition.
+  void orthogonal_part_by_newton() {
+    constexpr int kIterations = 5;
+    constexpr double kOrthogonal = 1e-13;
+    Lanes x[9];
+    for (int e = 0; e < 9; ++e) x[e] = 0.5 * turn_[at(e)];
+    for (int iteration = 0; iteration < kIterations; ++iteration) {
+      Lanes cofactor[9];
+      for (int k = 0; k < 3; ++k) {
+        const int k1 = (k + 1) % 3 * 3, k2 = (k + 2) % 3 * 3;
+        for (int l = 0; l < 3; ++l) {
+          const int l1 = (l + 1) % 3, l2 = (l + 2) % 3;
+          cofactor[k * 3 + l] = x[k1 + l1] * x[k2 + l2] - x[k1 + l2] * x[k2 + l1];
+        }
+      }
+      const Lanes half = 0.5 / (x[0] * cofactor[0] + x[1] * cofactor[1] + x[2] * cofactor[2]);
+      for (int e = 0; e < 9; ++e) x[e] = 0.5 * x[e] + half * cofactor[e];
+    }
+    Lanes off = 0.0;
+    for (int k = 0; k < 3; ++k) {
+      for (int l = 0; l <= k; ++l) {
+        const Lanes product = x[k] * x[l] + x[3 + k] * x[3 + l] + x[6 + k] * x[6 + l];
+        off += abs(product - (k == l ? 1.0 : 0.0));
+      }
+    }
+    const LaneMask found = off < kOrthogonal;  // false of what is not a number
+    if ((!found).any()) orthogonal_factor(turn_.data(), 3, scratch_.data());
+    for (int e = 0; e < 9; ++e) turn_[at(e)] = select(found, x[e], turn_[at(e)]);
   }
 
   /// at_i_ becomes (J_i + J_j O^T)/2 with columns of unit length, and scale_ the inverse lengths: the columns of
