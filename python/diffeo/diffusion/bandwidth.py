@@ -27,7 +27,7 @@ SMALL_ROW_SUM = 10.0
 LARGE_SAMPLE = 200_000
 # Where density varies, row sums in the sparsest tenth of the domain are to have this share of the target; for that their
 # median over the samples may become so many times the target.
-SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.4, 0.1, 4.0
+SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.5, 0.1, 5.0
 # Samples on a grid or evenly spread: below this share of what independent ones add to their own row sums.
 GRID_SHARE = 0.25
 # From so many dimensions on, or where a row holds such a share of the samples, no bandwidth is small beside the domain.
