@@ -86,7 +86,7 @@ def test_circle():
     points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     tangents = np.stack([-np.sin(angle), np.cos(angle)], axis=1)[:, :, None]
     fitted = DiffusionMap(n_components=6).fit(Observation.from_jacobians(points, tangents))
-    np.testing.assert_allclose(fitted.generator_eigenvalues_[1:], [1, 1, 4, 4, 9, 9], rtol=2e-3)
+    np.testing.assert_allclose(fitted.generator_eigenvalues_[1:], [1, 1, 4, 4, 9, 9], rtol=3e-3)
     waves = np.concatenate([[np.cos(k * angle), np.sin(k * angle)] for k in (1, 2, 3)]).T
     for k in range(3):
         part = slice(2 * k, 2 * k + 2)
@@ -143,7 +143,7 @@ def test_four_fold_eigenvalues_come_four_times(metric, seed):
 )
 def test_eigenpairs_equal_dense_ones(n, n_components, alpha):
     fitted = DiffusionMap(n_components=n_components, alpha=alpha, tol=1e-10).fit(smooth_observation(n, 2, 5, seed=n))
-    assert (fitted.n_iter_ > 0) == (n > 500)
+    assert (fitted.n_iter_ > 0) == (n > 400)
     assert_eigenpairs_equal_dense_ones(fitted, alpha)
 
 
