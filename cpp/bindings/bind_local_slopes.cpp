@@ -5,16 +5,19 @@
 namespace diffeo::bindings {
 namespace {
 
-LocalGeometry seen(const SparseView& kernel, const Array<double>& points, const std::optional<Array<double>>& frames,
-                   bool orthonormal) {
+Index columns_of(const SparseView& kernel, const Array<double>& points) {
   expect_ndim(points, 2, "points");
   expect(points.shape(0) == kernel.n, "points must have as many rows as the kernel");
-  const Index m = points.shape(1);
-  if (!frames) return {points.data(), nullptr, m, m, false};
-  expect_ndim(*frames, 3, "frames");
-  expect(frames->shape(0) == kernel.n && frames->shape(1) == m && frames->shape(2) >= 1,
-         "frames must have shape (n, m, d)");
-  return {points.data(), frames->data(), m, frames->shape(2), orthonormal};
+  return points.shape(1);
+}
+
+LocalGeometry seen(const SparseView& kernel, const Array<double>& points, const std::optional<Array<float>>& steps,
+                   double unit) {
+  const Index m = columns_of(kernel, points);
+  if (!steps) return {points.data(), nullptr, 1.0, m};
+  expect_ndim(*steps, 2, "steps");
+  expect(steps->shape(0) == kernel.indptr[kernel.n] && steps->shape(1) >= 1, "steps must have shape (entries, d)");
+  return {points.data(), steps->data(), unit, steps->shape(1)};
 }
 
 KernelPower checked(const SparseView& kernel, int exponent, double least, const Array<double>& sums) {
@@ -39,22 +42,40 @@ py::array_t<double> tangent_frames_of(const Array<Index>& indptr, const Array<Ro
                                       const Array<double>& values, const Array<double>& points, Index dim,
                                       int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, std::nullopt, false);
-  expect(dim >= 1 && dim <= geometry.m, "dim must lie between 1 and m");
-  py::array_t<double> frames({kernel.n, geometry.m, dim});
+  const Index m = columns_of(kernel, points);
+  expect(dim >= 1 && dim <= m, "dim must lie between 1 and m");
+  py::array_t<double> frames({kernel.n, m, dim});
   double* data = frames.mutable_data();
   {
     const py::gil_scoped_release release;  // safe: see sums_of_powers
-    tangent_frames(kernel, geometry.points, geometry.m, dim, data, threads);
+    tangent_frames(kernel, points.data(), m, dim, data, threads);
   }
   return frames;
 }
 
+py::array_t<float> steps_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values,
+                            const Array<double>& points, const Array<double>& frames, bool orthonormal, double unit,
+                            int threads) {
+  const SparseView kernel = view(indptr, indices, values);
+  const Index m = columns_of(kernel, points);
+  expect_ndim(frames, 3, "frames");
+  const Index d = frames.shape(2);
+  expect(frames.shape(0) == kernel.n && frames.shape(1) == m && d >= 1 && d <= m, "frames must have shape (n, m, d)");
+  expect(unit > 0.0, "unit must be positive");
+  py::array_t<float> steps({kernel.indptr[kernel.n], d});
+  float* data = steps.mutable_data();
+  {
+    const py::gil_scoped_release release;  // safe: see sums_of_powers
+    local_steps(kernel, {points.data(), frames.data(), m, d, orthonormal}, unit, data, threads);
+  }
+  return steps;
+}
+
 py::tuple moments_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, int exponent,
                      double least, const Array<double>& sums, const Array<double>& points,
-                     const std::optional<Array<double>>& frames, bool orthonormal, double ridge, int threads) {
+                     const std::optional<Array<float>>& steps, double unit, double ridge, int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, frames, orthonormal);
+  const LocalGeometry geometry = seen(kernel, points, steps, unit);
   const KernelPower power = checked(kernel, exponent, least, sums);
   py::array_t<double> shift({kernel.n, geometry.d}), mean({kernel.n, geometry.d}), noise(kernel.n), self(kernel.n),
       precision({kernel.n, geometry.d, geometry.d});
@@ -69,10 +90,10 @@ py::tuple moments_of(const Array<Index>& indptr, const Array<Row>& indices, cons
 
 py::tuple slopes_of(const Array<Index>& indptr, const Array<Row>& indices, const Array<double>& values, int exponent,
                     double least, const Array<double>& sums, const Array<double>& points,
-                    const std::optional<Array<double>>& frames, bool orthonormal, Array<double> mean,
-                    Array<double> precision, const Array<double>& functions, int threads) {
+                    const std::optional<Array<float>>& steps, double unit, Array<double> mean, Array<double> precision,
+                    const Array<double>& functions, int threads) {
   const SparseView kernel = view(indptr, indices, values);
-  const LocalGeometry geometry = seen(kernel, points, frames, orthonormal);
+  const LocalGeometry geometry = seen(kernel, points, steps, unit);
   const KernelPower power = checked(kernel, exponent, least, sums);
   const Index n = kernel.n, d = geometry.d;
   expect(mean.ndim() == 2 && mean.shape(0) == n && mean.shape(1) == d, "mean must have shape (n, d)");
@@ -101,14 +122,18 @@ void bind_local_slopes(py::module_& m) {
   m.def("tangent_frames", &tangent_frames_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("points").noconvert(), py::arg("dim"), py::arg("threads"),
         "Orthonormal principal directions (n, m, dim) of the neighbours of each sample.");
+  m.def("local_steps", &steps_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
+        py::arg("values").noconvert(), py::arg("points").noconvert(), py::arg("frames").noconvert(),
+        py::arg("orthonormal"), py::arg("unit"), py::arg("threads"),
+        "Coordinates (entries, d) of each neighbour in the frame of its row, in the given unit.");
   m.def("local_moments", &moments_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(),
-        py::arg("points").noconvert(), py::arg("frames").noconvert().none(true), py::arg("orthonormal"),
-        py::arg("ridge"), py::arg("threads"),
+        py::arg("points").noconvert(), py::arg("steps").noconvert().none(true), py::arg("unit"), py::arg("ridge"),
+        py::arg("threads"),
         "(shift (n, d), mean (n, d), noise (n,), self (n,), precision (n, d, d)) of the local linear fits.");
   m.def("local_slopes", &slopes_of, py::arg("indptr").noconvert(), py::arg("indices").noconvert(),
         py::arg("values").noconvert(), py::arg("power"), py::arg("least"), py::arg("sums").noconvert(),
-        py::arg("points").noconvert(), py::arg("frames").noconvert().none(true), py::arg("orthonormal"),
+        py::arg("points").noconvert(), py::arg("steps").noconvert().none(true), py::arg("unit"),
         py::arg("mean").noconvert(), py::arg("precision").noconvert(), py::arg("functions").noconvert(),
         py::arg("threads"), "Smoothed values (n, k) and slopes (n, d, k) of functions (n, k) by local linear fits.");
 }

@@ -19,7 +19,7 @@ namespace diffeo {
 namespace {
 
 // Below this size a dense solve takes less than the block iteration.
-constexpr Index kDense = 500;
+constexpr Index kDense = 400;
 
 // The block must be small beside n for its Rayleigh-Ritz problems to be small beside the products.
 constexpr Index kBlockShare = 6;

@@ -62,6 +62,10 @@ void tangent_frames(const SparseView& kernel, const double* points, Index m, Ind
   loops().find_tangent_frames(kernel, points, m, d, frames, threads);
 }
 
+void local_steps(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, int threads) {
+  loops().find_local_steps(kernel, at, unit, steps, threads);
+}
+
 void local_moments(const SparseView& kernel, const KernelPower& power, const LocalGeometry& geometry, double ridge,
                    const LocalMoments& out, int threads) {
   loops().find_local_moments(kernel, power, geometry, ridge, out, threads);

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 
 class Gates(NamedTuple):
@@ -62,7 +63,7 @@ def whitening_from_bursts(bursts: FloatArray, scale: float, dim: int) -> tuple[F
     return s, whitening * np.sqrt((size - dim - 2) / (size - 1))
 
 
-def jacobians_from_neighbors(points: FloatArray, reference: FloatArray, neighbors: NDArray[np.int64]) -> FloatArray:
+def jacobians_from_neighbors(points: FloatArray, reference: FloatArray, neighbors: IntArray) -> FloatArray:
     """Least-squares J_i (n, m, p) of centred points on centred reference coordinates over the listed neighbours."""
     jacobians = np.empty((len(points), points.shape[1], reference.shape[1]))
     for i, rows in enumerate(neighbors):
@@ -85,26 +86,23 @@ def squared_distances(points: FloatArray, whitening: FloatArray) -> FloatArray:
     return 0.5 * (a + a.T)
 
 
-def edge_lengths(
-    points: FloatArray, whitening: FloatArray, i: NDArray[np.int64], j: NDArray[np.int64]
-) -> tuple[FloatArray, FloatArray]:
-    """Trapezoidal lengths (e,) of the edges i -- j, and the share (e,) of each step outside of the mean tangent space.
+def displacements(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Trapezoidal displacements v (e, d) of the edges i -- j in the frame of i, and what they leave of each step (e, m).
 
-    y_j - y_i = (J_i + J_j O^T) v / 2 + rest by least squares, with J = pinv(W^T) and O the orthogonal part of
-    W_i^T J_j + J_i^T W_j; the length is norm(v), the share norm(rest) / norm(y_j - y_i).
+    step = (J_i + J_j O^T) v / 2 + rest by least squares, J = pinv(W^T), O the orthogonal part of W_i^T J_j + J_i^T W_j.
     """
-    lengths, shares = np.zeros(len(i)), np.zeros(len(i))
-    jacobians = np.linalg.pinv(whitening.transpose(0, 2, 1))
-    for k, (a, b) in enumerate(zip(i, j, strict=True)):
-        step = points[b] - points[a]
-        if not step.any():
-            continue
-        u, _, vt = np.linalg.svd(whitening[a].T @ jacobians[b] + jacobians[a].T @ whitening[b])
-        mean = 0.5 * (jacobians[a] + jacobians[b] @ (u @ vt).T)
-        v = np.linalg.lstsq(mean, step, rcond=None)[0]
-        lengths[k] = np.linalg.norm(v)
-        shares[k] = np.linalg.norm(step - mean @ v) / np.linalg.norm(step)
-    return lengths, shares
+    at, step = np.linalg.pinv(whitening.transpose(0, 2, 1)), points[j] - points[i]
+    u, _, vt = np.linalg.svd(whitening[i].transpose(0, 2, 1) @ at[j] + at[i].transpose(0, 2, 1) @ whitening[j])
+    mean = 0.5 * (at[i] + at[j] @ (u @ vt).transpose(0, 2, 1))
+    v = np.einsum("ekm,em->ek", np.linalg.pinv(mean), step)
+    return v, step - np.einsum("emk,ek->em", mean, v)
+
+
+def edge_lengths(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> tuple[FloatArray, FloatArray]:
+    """norm(v) (e,) of `displacements`, and the share (e,) of each step that they leave: norm(rest) / norm(step)."""
+    v, rest = displacements(points, whitening, i, j)
+    steps = np.linalg.norm(points[j] - points[i], axis=1)
+    return np.linalg.norm(v, axis=1), np.linalg.norm(rest, axis=1) / np.where(steps > 0.0, steps, 1.0)
 
 
 def gates(
@@ -210,19 +208,21 @@ class LocalFits(NamedTuple):
 
 
 def local_coordinates(points: FloatArray, frames: FloatArray | None, bent: bool = False) -> FloatArray:
-    """u_ij = W_i^T (y_j - y_i), (n, n, d); `bent`: of orthonormal frames in space, with chords made as long as their arcs.
+    """u_ij, (n, n, d): trapezoidal displacements of the frames W; without frames, y_j - y_i.
 
-    On an arc s of curvature c, the squared part off the tangent is c^2 s^4 / 4, the tangential one short by c^2 s^3 / 6.
+    `bent`: W_i^T (y_j - y_i) of orthonormal frames in space, with chords made as long as their arcs: on an arc s of curvature
+    c, the squared part off the tangent is c^2 s^4 / 4, the tangential one short by c^2 s^3 / 6.
     """
-    delta = points[None, :, :] - points[:, None, :]
+    delta, n = points[None, :, :] - points[:, None, :], len(points)
     if frames is None:
         return delta
+    if not bent:
+        i, j = np.divmod(np.arange(n * n), n)
+        return displacements(points, frames, i, j)[0].reshape(n, n, -1)
     u: FloatArray = np.einsum("imd,ijm->ijd", frames, delta)
-    if bent:
-        tangential = (u**2).sum(axis=2)
-        off = np.clip(((delta**2).sum(axis=2) - tangential) / np.where(tangential > 0, tangential, 1.0), 0.0, 0.25)
-        u = u * (1.0 + 2.0 / 3.0 * off)[:, :, None]
-    return u
+    tangential = (u**2).sum(axis=2)
+    off = np.clip(((delta**2).sum(axis=2) - tangential) / np.where(tangential > 0, tangential, 1.0), 0.0, 0.25)
+    return u * (1.0 + 2.0 / 3.0 * off)[:, :, None]
 
 
 def local_fits(k: FloatArray, u: FloatArray, epsilon: float, own: float) -> LocalFits:
@@ -310,7 +310,7 @@ def extension(
 
 
 def local_polynomial_fit(
-    queries: FloatArray, nodes: FloatArray, values: FloatArray, neighbors: NDArray[np.int64], degree: int
+    queries: FloatArray, nodes: FloatArray, values: FloatArray, neighbors: IntArray, degree: int
 ) -> FloatArray:
     """Weighted least-squares polynomials about each query, evaluated there: (q, v)."""
     result = np.empty((len(queries), values.shape[1]))
@@ -328,7 +328,7 @@ def local_polynomial_fit(
 
 def kernel_in_blocks(
     points: FloatArray, whitening: FloatArray, epsilon: float, truncation: float = 1e-4, block: int = 512
-) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+) -> tuple[IntArray, IntArray, FloatArray]:
     """The best vectorised NumPy form: blocks of rows by matrix products, gates only on the pairs that are near.
 
     The opponent of the benchmarks: (rows, columns, values) of the same kernel, diagonal included.

@@ -20,6 +20,7 @@ int main() {
   testing::test_row_checks();
   testing::test_gates();
   testing::test_linear_algebra();
+  testing::test_local_slopes();
   const int failed = testing::failures.load();
   std::printf("core: %d checks failed\n", failed);
   return failed == 0 ? 0 : 1;

@@ -19,5 +19,6 @@ void test_parallel();
 void test_row_checks();
 void test_gates();
 void test_linear_algebra();
+void test_local_slopes();
 
 }  // namespace testing

@@ -86,7 +86,7 @@ def test_circle():
     points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     tangents = np.stack([-np.sin(angle), np.cos(angle)], axis=1)[:, :, None]
     fitted = DiffusionMap(n_components=6).fit(Observation.from_jacobians(points, tangents))
-    np.testing.assert_allclose(fitted.generator_eigenvalues_[1:], [1, 1, 4, 4, 9, 9], rtol=2e-3)
+    np.testing.assert_allclose(fitted.generator_eigenvalues_[1:], [1, 1, 4, 4, 9, 9], rtol=3e-3)
     waves = np.concatenate([[np.cos(k * angle), np.sin(k * angle)] for k in (1, 2, 3)]).T
     for k in range(3):
         part = slice(2 * k, 2 * k + 2)
@@ -143,10 +143,11 @@ def test_four_fold_eigenvalues_come_four_times(metric, seed):
 )
 def test_eigenpairs_equal_dense_ones(n, n_components, alpha):
     fitted = DiffusionMap(n_components=n_components, alpha=alpha, tol=1e-10).fit(smooth_observation(n, 2, 5, seed=n))
-    assert (fitted.n_iter_ > 0) == (n > 500)
+    assert (fitted.n_iter_ > 0) == (n > 400)
     assert_eigenpairs_equal_dense_ones(fitted, alpha)
 
 
+@pytest.mark.filterwarnings("ignore:no bandwidth fits")  # 400 samples are few in three dimensions
 @pytest.mark.parametrize("n", [400, 900])
 def test_eigenpairs_of_plain_points_equal_dense_ones(n):
     fitted = DiffusionMap(n_components=5).fit(square(n, 3, seed=n))
@@ -164,6 +165,7 @@ def test_operator_is_symmetric_and_its_residuals_are_those_reported():
     np.testing.assert_allclose(residuals, fitted.residuals_, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore:no bandwidth fits")  # 400 samples are few in three dimensions
 @pytest.mark.parametrize("n", [400, 900])
 def test_embedding_is_normalised_by_the_degrees(n):
     fitted = DiffusionMap(n_components=6, tol=1e-10).fit(smooth_observation(n, 2, 5, seed=1))

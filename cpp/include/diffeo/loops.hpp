@@ -44,6 +44,7 @@ struct Loops {
   decltype(&normalise) normalise_kernel;
   decltype(&power_sums) find_power_sums;
   decltype(&tangent_frames) find_tangent_frames;
+  decltype(&local_steps) find_local_steps;
   decltype(&local_moments) find_local_moments;
   decltype(&local_slopes) find_local_slopes;
   void (DiffusionOperator::*apply)(const double*, Index, double*, Index, Index) const;

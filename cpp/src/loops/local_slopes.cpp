@@ -8,6 +8,7 @@
 #include "diffeo/linear_algebra.hpp"
 #include "diffeo/parallel.hpp"
 #include "diffeo/row_checks.hpp"
+#include "diffeo/small/trapezoid.hpp"
 
 namespace diffeo {
 namespace {
@@ -23,32 +24,59 @@ double to_power(double value, int power) { return power == 1 ? value : value * v
 // Of points in space, a chord may leave the tangent space by this share of its square: more is no bend, but noise.
 constexpr double kMostBent = 0.25;
 
-/// u = W_i^T (y_j - y_i), with the length of the arc where frames are orthonormal: on an arc s of curvature c the
-/// square of the part off the tangent is c^2 s^4 / 4, and the tangential part is short of s by c^2 s^3 / 6. D: d, or 0
-/// for any.
-template <int D>
-void place(const LocalGeometry& g, Index i, Index j, double* u) {
-  const Index d = D > 0 ? D : g.d;
-  const double* from = g.points + i * g.m;
-  const double* to = g.points + j * g.m;
-  if (g.frames == nullptr) {
-    for (Index a = 0; a < d; ++a) u[a] = to[a] - from[a];
-    return;
-  }
-  const double* frame = g.frames + i * g.m * d;
+/// u = W_i^T (y_j - y_i) with the length of the arc, W orthonormal: on an arc s of curvature c the square of the part
+/// off the tangent is c^2 s^4 / 4, and the tangential part is short of s by c^2 s^3 / 6.
+void place_on_surface(const double* from, const double* to, const double* frame, Index m, Index d, double* u) {
   std::fill_n(u, d, 0.0);
   double chord = 0.0;
-  for (Index a = 0; a < g.m; ++a) {
+  for (Index a = 0; a < m; ++a) {
     const double step = to[a] - from[a];
     chord += step * step;
     for (Index b = 0; b < d; ++b) u[b] += step * frame[a * d + b];
   }
-  if (!g.orthonormal) return;
   double tangential = 0.0;
   for (Index b = 0; b < d; ++b) tangential += u[b] * u[b];
   if (tangential <= 0.0) return;
   const double bent = std::clamp((chord - tangential) / tangential, 0.0, kMostBent);
   for (Index b = 0; b < d; ++b) u[b] *= 1.0 + 2.0 / 3.0 * bent;
+}
+
+/// Trapezoidal displacements of the entries of rows [begin, end), eight at a time.
+template <int D>
+void displacements_of_rows(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, Index begin,
+                           Index end) {
+  Trapezoid<D> rule(at.m, at.d);
+  const double inverse = 1.0 / unit;
+  Index from[kLanes], to[kLanes], row = begin;
+  const Index last = kernel.indptr[end];
+  for (Index e = kernel.indptr[begin]; e < last; e += kLanes) {
+    const Index valid = std::min(kLanes, last - e);
+    for (Index l = 0; l < kLanes; ++l) {
+      const Index entry = e + std::min(l, valid - 1);
+      while (entry >= kernel.indptr[row + 1]) ++row;
+      from[l] = row;
+      to[l] = kernel.indices[entry];
+    }
+    Lanes off;
+    rule(at.points, at.frames, from, to, off);
+    for (Index k = 0; k < at.d; ++k) {
+      const Lanes coordinate = rule.displacement(k) * inverse;
+      for (Index l = 0; l < valid; ++l) steps[(e + l) * at.d + k] = static_cast<float>(coordinate[l]);
+    }
+  }
+}
+
+/// u of entry e, from i to j. D: d, or 0 for any.
+template <int D>
+void place(const LocalGeometry& g, Index e, Index i, Index j, double* u) {
+  const Index d = D > 0 ? D : g.d;
+  if (g.steps != nullptr) {
+    for (Index a = 0; a < d; ++a) u[a] = g.unit * static_cast<double>(g.steps[e * d + a]);
+    return;
+  }
+  const double* from = g.points + i * d;
+  const double* to = g.points + j * d;
+  for (Index a = 0; a < d; ++a) u[a] = to[a] - from[a];
 }
 
 /// The weights k^power / p_j before they are divided by their sum; entries of k^power below `least` have none.
@@ -151,7 +179,7 @@ void moments_of_rows(const Weights& weights, const LocalGeometry& geometry, doub
       if (value < weights.least) continue;
       const Index j = kernel.indices[e];
       const double weight = value * weights.inverse[static_cast<std::size_t>(j)];
-      place<D>(geometry, i, j, u.data());
+      place<D>(geometry, e, i, j, u.data());
       double length = 0.0;
       for (Index a = 0; a < d; ++a) {
         const double coordinate = u[static_cast<std::size_t>(a)];
@@ -220,7 +248,7 @@ void fit_columns(const Fit& fit, Index first, Index begin, Index end) {
       if (value < fit.weights.least) continue;
       const Index j = kernel.indices[e];
       const double weight = value * fit.weights.inverse[static_cast<std::size_t>(j)];
-      place<D>(fit.geometry, i, j, u);
+      place<D>(fit.geometry, e, i, j, u);
       const double* row = fit.f + j * fit.k + first;
       total += weight;
       for (int c = 0; c < B; ++c) mean[c] += weight * row[c];
@@ -289,6 +317,29 @@ void tangent_frames(const SparseView& kernel, const double* points, Index m, Ind
       }
       principal_directions(steps, d, frames + i * m * d);
     }
+  });
+}
+
+void local_steps(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, int threads) {
+  check_compressed("local_steps", kernel, threads);
+  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+    if (at.orthonormal) {
+      std::vector<double> u(static_cast<std::size_t>(at.d));
+      for (Index i = begin; i < end; ++i) {
+        for (Index e = kernel.indptr[i]; e < kernel.indptr[i + 1]; ++e) {
+          const double* to = at.points + static_cast<Index>(kernel.indices[e]) * at.m;
+          place_on_surface(at.points + i * at.m, to, at.frames + i * at.m * at.d, at.m, at.d, u.data());
+          for (Index a = 0; a < at.d; ++a)
+            steps[e * at.d + a] = static_cast<float>(u[static_cast<std::size_t>(a)] / unit);
+        }
+      }
+      return;
+    }
+    const auto find = at.d == 1   ? displacements_of_rows<1>
+                      : at.d == 2 ? displacements_of_rows<2>
+                      : at.d == 3 ? displacements_of_rows<3>
+                                  : displacements_of_rows<-1>;
+    find(kernel, at, unit, steps, begin, end);
   });
 }
 

@@ -13,6 +13,7 @@ const Loops& Loops::here() {
       .normalise_kernel = &normalise,
       .find_power_sums = &power_sums,
       .find_tangent_frames = &tangent_frames,
+      .find_local_steps = &local_steps,
       .find_local_moments = &local_moments,
       .find_local_slopes = &local_slopes,
       .apply = &DiffusionOperator::apply,

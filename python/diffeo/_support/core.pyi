@@ -89,6 +89,16 @@ def tangent_frames(
     dim: int,
     threads: int,
 ) -> NDArray[np.float64]: ...
+def local_steps(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float64],
+    points: NDArray[np.float64],
+    frames: NDArray[np.float64],
+    orthonormal: bool,
+    unit: float,
+    threads: int,
+) -> NDArray[np.float32]: ...
 def local_moments(
     indptr: NDArray[np.int64],
     indices: NDArray[np.int32],
@@ -97,8 +107,8 @@ def local_moments(
     least: float,
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
-    frames: NDArray[np.float64] | None,
-    orthonormal: bool,
+    steps: NDArray[np.float32] | None,
+    unit: float,
     ridge: float,
     threads: int,
 ) -> tuple[Any, ...]: ...
@@ -110,8 +120,8 @@ def local_slopes(
     least: float,
     sums: NDArray[np.float64],
     points: NDArray[np.float64],
-    frames: NDArray[np.float64] | None,
-    orthonormal: bool,
+    steps: NDArray[np.float32] | None,
+    unit: float,
     mean: NDArray[np.float64],
     precision: NDArray[np.float64],
     functions: NDArray[np.float64],

@@ -27,11 +27,13 @@ SMALL_ROW_SUM = 10.0
 LARGE_SAMPLE = 200_000
 # Where density varies, row sums in the sparsest tenth of the domain are to have this share of the target; for that their
 # median over the samples may become so many times the target.
-SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.4, 0.1, 4.0
+SPARSE_SHARE, SPARSE_TENTH, MOST_WIDENED = 0.5, 0.1, 5.0
 # Samples on a grid or evenly spread: below this share of what independent ones add to their own row sums.
 GRID_SHARE = 0.25
 # From so many dimensions on, or where a row holds such a share of the samples, no bandwidth is small beside the domain.
 MANY_DIMENSIONS, LARGE_ROW_SHARE = 6, 1.0 / 3.0
+# Rows are widened for sparse regions up to this part of that share.
+MOST_OF_LARGE = 0.8
 # Fewer samples are never said not to fit: any row holds many of them.
 FEW_SAMPLES = 200
 # Rows that are asked how many dimensions they see, and the share of 2 epsilon that makes a direction one.
@@ -210,6 +212,8 @@ def choose_epsilon(
     # Twice, since in sparse regions the sample itself is a part of its row sum, which does not grow.
     for _ in range(0 if grid or n <= FEW_SAMPLES else 2):
         missing = SPARSE_SHARE * wanted / _in_sparse_tenth(search.at(high))
+        # Not so far that no bandwidth would be small beside the domain.
+        missing = min(missing, MOST_OF_LARGE * LARGE_ROW_SHARE * n / search.trials[float(np.exp(high))][1])
         if missing > 1.0 and target < MOST_WIDENED * wanted:
             target = min(MOST_WIDENED * wanted, target * missing)
             high = search.find(high, target)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import NDArray
 
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray
@@ -65,8 +66,8 @@ class _Fits:
     power: int
     sums: FloatArray
     points: FloatArray
-    frames: FloatArray | None
-    orthonormal: bool
+    steps: NDArray[np.float32] | None
+    unit: float
     n_threads: int
     shift: FloatArray
     mean: FloatArray
@@ -80,7 +81,7 @@ class _Fits:
         k = self.kernel
         arrays = (k.indptr, k.indices, k.values)
         moments = (self.mean, self.precision)
-        seen = (self.points, self.frames, self.orthonormal)
+        seen = (self.points, self.steps, self.unit)
         return core.local_slopes(
             *arrays, self.power, k.truncation, self.sums, *seen, *moments, functions, self.n_threads
         )
@@ -108,15 +109,15 @@ def generator_spectrum(
         The plain ones, with infinite errors, where the functions depend on each other, as where they are nearly as many as
         the samples; infinite where they are.
     """
-    points, frames = _seen(kernel, n_threads)
+    points, steps, unit = _seen(kernel, n_threads)
     powers = core.power_sums(kernel.indptr, kernel.indices, kernel.values, kernel.truncation, n_threads)
-    dim = points.shape[1] if frames is None else frames.shape[2]
+    dim = points.shape[1] if steps is None else steps.shape[1]
     own = own_share(powers[:, 1], powers[:, 2], dim)
-    wide = _fits(kernel, 1, powers[:, 0], points, frames, own, n_threads)
+    wide = _fits(kernel, 1, powers[:, 0], points, steps, unit, own, n_threads)
     # The eigenfunctions of P are those of the domain seen through the mean shift of its density: f_i = phi(x_i + shift).
     moved = functions - np.einsum("nd,ndk->nk", wide.shift, wide.fit(functions)[1])
     found = _ritz(wide, wide.row_sums, moved, alpha, own)
-    narrow = _fits(kernel, 2, powers[:, 1], points, frames, own, n_threads)
+    narrow = _fits(kernel, 2, powers[:, 1], points, steps, unit, own, n_threads)
     again = _ritz(narrow, wide.row_sums, moved, alpha, own)
     if found is None or again is None:
         return GeneratorSpectrum(plain.copy(), np.full(len(plain), np.inf), np.eye(len(plain)))
@@ -132,15 +133,19 @@ def generator_spectrum(
     return GeneratorSpectrum(values, expected, found.mixing)
 
 
-def _seen(kernel: Kernel, n_threads: int) -> tuple[FloatArray, FloatArray | None]:
-    """Points in tree order, and the frames in which their neighbours are seen; None: as they are."""
-    points = np.ascontiguousarray(kernel.points[kernel.rows])
+def _seen(kernel: Kernel, n_threads: int) -> tuple[FloatArray, NDArray[np.float32] | None, float]:
+    """Points in tree order, where their neighbours are seen from each (entries, d), and the unit of that; None: as they are."""
+    points, unit = np.ascontiguousarray(kernel.points[kernel.rows]), float(np.sqrt(kernel.epsilon))
+    arrays = (kernel.indptr, kernel.indices, kernel.values)
+    of_surface = not isinstance(kernel.observation, Observation)
     if isinstance(kernel.observation, Observation):
-        return points, np.ascontiguousarray(kernel.observation.whitening[kernel.rows])
-    dim = _seen_dimension(kernel, points)
-    if dim == points.shape[1]:
-        return points, None
-    return points, core.tangent_frames(kernel.indptr, kernel.indices, kernel.values, points, dim, n_threads)
+        frames = np.ascontiguousarray(kernel.observation.whitening[kernel.rows])
+    else:
+        dim = _seen_dimension(kernel, points)
+        if dim == points.shape[1]:
+            return points, None, unit
+        frames = core.tangent_frames(*arrays, points, dim, n_threads)
+    return points, core.local_steps(*arrays, points, frames, of_surface, unit, n_threads), unit
 
 
 def _seen_dimension(kernel: Kernel, points: FloatArray) -> int:
@@ -156,16 +161,16 @@ def _fits(
     power: int,
     sums: FloatArray,
     points: FloatArray,
-    frames: FloatArray | None,
+    steps: NDArray[np.float32] | None,
+    unit: float,
     own: float,
     n_threads: int,
 ) -> _Fits:
     epsilon = kernel.epsilon / power
     sums = np.ascontiguousarray(sums)
     arrays = (kernel.indptr, kernel.indices, kernel.values)
-    orthonormal = frames is not None and not isinstance(kernel.observation, Observation)
     shift, mean, noise, self, precision = core.local_moments(
-        *arrays, power, kernel.truncation, sums, points, frames, orthonormal, 2.0 * RIDGE * epsilon, n_threads
+        *arrays, power, kernel.truncation, sums, points, steps, unit, 2.0 * RIDGE * epsilon, n_threads
     )
     dim = mean.shape[1]
     # An independent sample is nobody's neighbour in its own drift.
@@ -179,9 +184,7 @@ def _fits(
         np.maximum(1.0 - (BORDER_EXCESS + cut) / BORDER_DRIFT * drift, LEAST_WEIGHT) / density
         for cut in (half_cell, 0.0)
     )
-    return _Fits(
-        kernel, power, sums, points, frames, orthonormal, n_threads, shift, mean, precision, weights, whole, row_sums
-    )
+    return _Fits(kernel, power, sums, points, steps, unit, n_threads, shift, mean, precision, weights, whole, row_sums)
 
 
 def _ritz(fits: _Fits, row_sums: FloatArray, functions: FloatArray, alpha: float, own: float) -> _Ritz | None:
