@@ -210,10 +210,9 @@ void moments_of_rows(const Weights& weights, const LocalGeometry& geometry, doub
 }
 
 /// Rows of one task: they stay in cache, and take some hundredths of a second, after which Ctrl-C is heard.
-Index rows_of_task(const SparseView& kernel, const LocalGeometry& geometry) {
+Index rows_of_task(const SparseView& kernel, Index products) {
   const double entries =
       static_cast<double>(kernel.indptr[kernel.n]) / static_cast<double>(std::max(kernel.n, Index{1}));
-  const Index products = geometry.frames == nullptr ? geometry.d : geometry.m * geometry.d;
   return std::clamp(static_cast<Index>(kProducts / ((entries + 1.0) * static_cast<double>(products))), Index{1}, kRows);
 }
 
@@ -322,7 +321,7 @@ void tangent_frames(const SparseView& kernel, const double* points, Index m, Ind
 
 void local_steps(const SparseView& kernel, const LocalFrames& at, double unit, float* steps, int threads) {
   check_compressed("local_steps", kernel, threads);
-  parallel_chunks(kernel.n, kRows, threads, [&](Index, Index begin, Index end) {
+  parallel_chunks(kernel.n, rows_of_task(kernel, at.m * at.d), threads, [&](Index, Index begin, Index end) {
     if (at.orthonormal) {
       std::vector<double> u(static_cast<std::size_t>(at.d));
       for (Index i = begin; i < end; ++i) {
@@ -347,7 +346,7 @@ void local_moments(const SparseView& kernel, const KernelPower& power, const Loc
                    const LocalMoments& out, int threads) {
   check_compressed("local_moments", kernel, threads);
   const Weights weights(kernel, power.exponent, power.least, power.sums);
-  parallel_chunks(kernel.n, rows_of_task(kernel, geometry), threads, [&](Index, Index begin, Index end) {
+  parallel_chunks(kernel.n, rows_of_task(kernel, geometry.d), threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
       case 1:
         return moments_of_rows<1>(weights, geometry, ridge, out, begin, end);
@@ -367,7 +366,7 @@ void local_slopes(const SparseView& kernel, const KernelPower& power, const Loca
   check_compressed("local_slopes", kernel, threads);
   const Weights weights(kernel, power.exponent, power.least, power.sums);
   const Fit fit{weights, geometry, moments, f, k, smoothed, slopes};
-  parallel_chunks(kernel.n, rows_of_task(kernel, geometry), threads, [&](Index, Index begin, Index end) {
+  parallel_chunks(kernel.n, rows_of_task(kernel, geometry.d), threads, [&](Index, Index begin, Index end) {
     switch (geometry.d) {
       case 1:
         return fit_rows<1>(fit, begin, end);

@@ -251,9 +251,13 @@ class HermiteChart:
             return units
         missed = self._missed[used]
         defects = (points - self._evaluate(coordinates, n_threads)[0])[:, used]
-        squares = (defects**2).sum(axis=1) / codim
+        with np.errstate(over="ignore"):
+            squares = (defects**2).sum(axis=1) / codim
         least = LEAST_NOISE**2 * float(self.values.var(axis=0).mean())
-        noisy = np.flatnonzero(squares > max(NOISY**2 * float((missed**2).sum()) / codim, least))
+        # Points as far away as the end of numbers are not noisy.
+        noisy = np.flatnonzero(
+            np.isfinite(squares) & (squares > max(NOISY**2 * float((missed**2).sum()) / codim, least))
+        )
         found = np.zeros((len(noisy), len(used)))
         found[:, used] = 1.0 / np.sqrt(squares[noisy, None] + missed**2)
         units[noisy] = found
