@@ -69,8 +69,8 @@ class Comparison:
         other compare with those of A and B.
     distance : float
         Root mean square over the numbers of (A - B) / s, where s^2 is half the mean square of the difference between halves
-        of one side: about 1 for two samples of one domain. Where the densities of both vary differently, what biases the spectra
-        does not cancel: s^2 of spectra is then larger by the squared errors stated for both.
+        of one side: about 1 for two samples of one domain. Where the densities of both vary differently, what biases the
+        spectra does not cancel: s^2 of spectra is then larger by the squared errors stated for both.
     p_value : float
         Probability of such a distance for two samples of one domain, by Fisher's F distribution: its degrees of freedom are
         those that the covariance of the halves leaves of k (Satterthwaite 1946), and the number of splits.
