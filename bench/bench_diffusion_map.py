@@ -125,8 +125,9 @@ def _compared(name: str, what: str, drawn: Sequence[domains.Domain], most: float
 def square_row(name: str, share: int) -> Row:
     n = int(name.split("=")[1])
     count, most = {1000: (10, 0.05), 10_000: (4, 0.02), 1_000_000: (1, 0.005)}[n]
-    drawn = [domains.square(max(500, n // share), seed) for seed in range(count)]
-    return _compared(name, f"mushroom on the unit square, n = {n // share}", drawn, most, 0.01 if n == 10_000 else 1.0)
+    size = max(500, n // share)
+    drawn = [domains.square(size, seed) for seed in range(count)]
+    return _compared(name, f"mushroom on the unit square, n = {size}", drawn, most, 0.01 if n == 10_000 else 1.0)
 
 
 @row("line", "squared line")

@@ -217,12 +217,12 @@ def local_coordinates(points: FloatArray, frames: FloatArray | None, bent: bool 
     if frames is None:
         return delta
     if not bent:
-        i, j = np.divmod(np.arange(n * n), n)
-        return displacements(points, frames, i, j)[0].reshape(n, n, -1)
+        return displacements(points, frames, *np.divmod(np.arange(n * n), n))[0].reshape(n, n, -1)
     u: FloatArray = np.einsum("imd,ijm->ijd", frames, delta)
     tangential = (u**2).sum(axis=2)
     off = np.clip(((delta**2).sum(axis=2) - tangential) / np.where(tangential > 0, tangential, 1.0), 0.0, 0.25)
-    return u * (1.0 + 2.0 / 3.0 * off)[:, :, None]
+    u *= (1.0 + 2.0 / 3.0 * off)[:, :, None]
+    return u
 
 
 def local_fits(k: FloatArray, u: FloatArray, epsilon: float, own: float) -> LocalFits:
