@@ -221,7 +221,7 @@ def transformers(name: str, size: Size) -> Row:
 
 DEPTH, WIDTH, LAYERS_SECONDS = 12, 384, 180.0
 # All layers; and every fourth of them, which tells what a pair of layers costs.
-DEEP = {"layers of deep networks": 1, "layers of deep networks, every fourth": 4}
+DEEP = {"layers of deep networks": 1, "every fourth layer of deep networks": 4}
 
 
 @row(*DEEP)
