@@ -118,6 +118,27 @@ def rectified_digits(name: str, size: Size) -> Row:
     )
 
 
+@row("rectifiers, auto")
+def rectified_by_bursts(name: str, size: Size) -> Row:
+    """The first pair of these networks from half as many samples, by bursts that covariances="auto" takes, and by Jacobians."""
+    n, pair = size.n // 4, (1, 2)
+    found = {}
+    for how in ({"covariances": "auto", "n_bursts": "auto"}, {}):
+        with diffeo.errors.unsaid(diffeo.errors.PiecewiseLinearWarning):
+            (found[how.get("covariances", "jacobians")],) = digits.matched(pair, n, size.steps // 10, 1, how)
+    auto, plain = found["auto"], found["jacobians"]
+    return Row(
+        name,
+        f"one pair, n = {n}, {digits.LANDMARKS} landmarks (one draw, no check), covariances by auto: larger error of both ways",
+        percent(max(auto.forward, auto.backward)),
+        "3 %, verdict right",
+        max(auto.forward, auto.backward) <= 0.03 and auto.verdict == "equivalent",
+        f"forward {percent(auto.forward)}, backward {percent(auto.backward)}, {auto.verdict}; by Jacobians "
+        + (f"{percent(max(plain.forward, plain.backward))}, " if np.isfinite(plain.forward) else "refused: ")
+        + plain.verdict,
+    )
+
+
 @row("more data")
 def more_data(name: str, size: Size) -> Row:
     """Uniform samples of rising size on the same pair: no error is above 1.2 times the one before, unless it is named."""

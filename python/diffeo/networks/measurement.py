@@ -317,7 +317,6 @@ def _by_operators(model: Any, inputs: Any, layers: str | Iterable[str], recipe: 
         recipe = replace(recipe, tangents=recipe.tangents(inputs))
     samples = Samples.of(inputs, recipe.tangents)
     check_samples(samples, "bursts", recipe.batch_size)
-    # What is to be said of the network is said when it is measured.
     with errors.unsaid(errors.DiffeoWarning), prepared(model, recipe.device) as (place, dtype):
         own = dtype or as_tensor(samples.inputs[:1]).dtype
         tried = Layers(model, targets, place, own, recipe.reduce, recipe.smooth)
