@@ -63,9 +63,9 @@ class Calls:
         return [fitted.generator_eigenvalues_, fitted.generator_functions_]
 
     def many_dimensions(self):
-        x = np.random.default_rng(5).random((self.n, 16))
-        jacobians = np.broadcast_to(np.eye(40, 16), (len(x), 40, 16))
-        observation = diffeo.Observation.from_jacobians(x @ np.eye(16, 40), jacobians)
+        x = np.random.default_rng(5).random((self.n, 8))
+        jacobians = np.broadcast_to(np.eye(20, 8), (len(x), 20, 8))
+        observation = diffeo.Observation.from_jacobians(x @ np.eye(8, 20), jacobians)
         return [diffeo.DiffusionMap(n_components=12).fit(observation).generator_eigenvalues_]
 
     def rough(self):
