@@ -118,7 +118,7 @@ def rectified_digits(name: str, size: Size) -> Row:
     )
 
 
-@row("rectifiers, auto")
+@row("auto on rectifiers")
 def rectified_by_bursts(name: str, size: Size) -> Row:
     """The first pair of these networks from half as many samples, by bursts that covariances="auto" takes, and by Jacobians."""
     n, pair = size.n // 4, (1, 2)
