@@ -51,7 +51,7 @@ class Size:
     steps: int = 500
 
 
-row = Rows("bench_family", __doc__, Size(60, 2000, 8, 16), Size(8, 300, 6, 4))
+row = Rows("bench_family", __doc__, Size(60, 2000, 5, 16), Size(8, 300, 5, 4))
 
 
 @dataclass(frozen=True)

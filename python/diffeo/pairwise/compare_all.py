@@ -77,8 +77,9 @@ def compare_family(
         For each name, what it measures at L common inputs, in the same order for all (`Observation.measure`). Where both
         networks of a pair have derivatives, by the same p coordinates of the input, maps learned from these pairs compete
         (`diffeo.match_pairs`; from 20 landmarks on): ``diffeo.measure_pairs(net, net, common, like=(obs, obs))`` has
-        ``.points_a`` and ``.jacobians_a``. They come first, and are all where they decide: each way is expected to be
-        wrong by less than half of the margin, or the common inputs show that there is none.
+        ``.points_a`` and ``.jacobians_a``. They come first, and are all where each way is expected to be wrong by less than
+        half of the margin, or the common inputs show that there is none, and one way fails or both hold. Where a loss is
+        shown, a first fit that misses by five margins is all: that way's error is the one of this fit.
     held_out : mapping as `landmarks`
         At H other common inputs, at least 20, drawn like the samples: they judge. Derivatives are not needed.
     margin, significance : float

@@ -20,7 +20,7 @@ from diffeo.charts.chart import Chart, CoordinateChoice
 from diffeo.family.cells import Cell, cell_of, refused
 from diffeo.matching.by_pairs.matched import LEAST_PAIRS, learned, observed_sides
 from diffeo.matching.match_observations import match_problem, solved
-from diffeo.matching.paired.kernel_choice import QUICK
+from diffeo.matching.paired.kernel_choice import QUICK, Effort
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.parts.halves_and_groups import has_halves
 from diffeo.matching.problem import MatchProblem
@@ -28,7 +28,7 @@ from diffeo.matching.self_check import GOOD, expected_of
 from diffeo.matching.transformation import Transformation
 from diffeo.pairwise.packed import Network, Packed, pack, unpack
 from diffeo.verdict.assess_transformation import Judging, compared
-from diffeo.verdict.error_bounds import UNDETERMINED
+from diffeo.verdict.error_bounds import FAILS, UNDETERMINED
 from diffeo.verdict.layer_comparison import NOT_MATCHED
 from diffeo.verdict.shown_loss import BothWays
 
@@ -37,6 +37,8 @@ KEPT = 2
 # Maps from landmarks with derivatives are judged, before any other is made, where they are expected to be wrong by less than
 # this share of the margin; others are made where that does not decide.
 ENOUGH = 0.5
+# Where a loss is shown, a first fit that misses by so many margins is not improved: no map can be had.
+HOPELESS = 5.0
 # By which maps: by those from landmarks with derivatives alone, by these first and others if they are not enough, or by all.
 Means = Literal["derivatives", "first", "all"]
 # A chart with what its network measures at landmarks and held-out inputs.
@@ -73,12 +75,15 @@ def embed_network(packed: Packed, settings: Settings) -> Packed | str:
 def compare_by_derivatives(a: str, packed_a: Packed, b: str, packed_b: Packed, settings: Settings) -> Cell | None:
     """As `compare_networks`, where maps learned from landmarks with derivatives decide; None where they do not.
 
-    No coordinates are needed for these.
+    No coordinates are needed for these. Where they are expected to be good one way, and the other way is shown not to exist, a
+    verdict that the held-out inputs leave open is left to more of these: by coordinates the map is hardly ever better.
     """
     try:
         with errors.unsaid(errors.DiffeoWarning), working(1):
             found = compared_cell(network_of(a, packed_a), network_of(b, packed_b), settings, "derivatives")
-            return None if found.verdict == UNDETERMINED else found
+            ways = found.forward, found.backward
+            lost = any(way is not None and way.status == FAILS for way in ways)
+            return found if lost or found.verdict != UNDETERMINED else None
     except Exception:  # what is wrong is said when the pair is compared by all means
         return None
 
@@ -131,6 +136,13 @@ class _Sides:
         """What the common inputs show of a loss, by the samples of both."""
         return BothWays(self.a.seen, self.b.seen, self.names, self.settings.margin)
 
+    @property
+    def efforts(self) -> tuple[Effort, Effort]:
+        """What maps learned from landmarks with derivatives may cost, either way."""
+        lost = replace(QUICK, hopeless=HOPELESS * self.settings.margin)
+        there, back = (lost if one.shown else QUICK for one in self.evidence.found)
+        return there, back
+
     def decided_by(self, t: Transformation) -> bool:
         """Whether each way is expected to be well within the margin, or shown not to exist."""
         enough = ENOUGH * self.settings.margin
@@ -151,7 +163,11 @@ def _solved(problem: MatchProblem, sides: _Sides, means: Means = "all") -> Trans
     pairs = problem.landmarks
     if pairs is not None and pairs.with_derivatives and len(pairs) >= LEAST_PAIRS and settings.coordinates == "auto":
         known = sides.a.components, sides.b.components
-        _try(lambda: learned(observed_sides(pairs), None, settings.random_state, 1, known, QUICK), found, refusals)
+        _try(
+            lambda: learned(observed_sides(pairs), None, settings.random_state, 1, known, sides.efforts),
+            found,
+            refusals,
+        )
         if means != "all" and found and sides.decided_by(found[0]):
             return found[0]
     if means == "derivatives":

@@ -144,6 +144,6 @@ def _judged(a: _Layer, b: _Layer, rows: IntArray, judging: Judging, rng: int) ->
     same: list[Components] = [Components(np.zeros(x.shape[1]), np.eye(x.shape[1])) for x in pairs.points]
     with working(judging.n_jobs):
         given = Sides(pairs, (a.jacobians[rows], b.jacobians[rows]), a.observation, b.observation)
-        t = learned(given, held_out, rng, judging.n_jobs, (same[0], same[1]), QUICK)
+        t = learned(given, held_out, rng, judging.n_jobs, (same[0], same[1]), (QUICK, QUICK))
         known = BothWays(a.seen, b.seen, judging.names, judging.margin)
         return judged(t, replace(judging, spectra=False), known)

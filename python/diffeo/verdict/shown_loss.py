@@ -218,7 +218,7 @@ def _relative(gaps: FloatArray, points: FloatArray) -> float:
 
 def _wrong(near: FloatArray, torn_from: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which pairs stand alone: torn from their neighbours, which are torn from few others. None where these are many."""
-    order = np.argsort(near, axis=1, kind="stable")[:, : RING[1]]
+    order = _nearest(near, RING[1])
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
     count = np.maximum(known.sum(axis=1), 1)
     torn = (np.take_along_axis(torn_from, order, axis=1) & known).sum(axis=1) / count
@@ -227,6 +227,14 @@ def _wrong(near: FloatArray, torn_from: NDArray[np.bool_]) -> NDArray[np.bool_]:
     found = np.zeros(len(near), dtype=bool)
     found[some] = (torn[some] >= WRONG_FROM) & (np.nanmedian(around[some], axis=1) <= WRONG_AMONG)
     return found if found.mean() <= MOST_WRONG else np.zeros(len(near), dtype=bool)
+
+
+def _nearest(near: FloatArray, count: int) -> IntArray:
+    """Columns (P, count) of the smallest entries of each row, ascending; fewer where there are no more."""
+    count = min(count, near.shape[1])
+    some = np.sort(np.argpartition(near, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(np.take_along_axis(near, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
 
 
 def _unit(near: FloatArray, far: FloatArray) -> float:
@@ -262,7 +270,7 @@ def _share_bound(torn: NDArray[np.bool_], lengths: FloatArray, near: FloatArray,
     if total == 0:
         return 0.0
     share = total / count
-    order = np.argsort(near, axis=1, kind="stable")[:, RING[0] : RING[1]]
+    order = _nearest(near, RING[1])[:, RING[0] :]
     ring = np.take_along_axis(near, order, axis=1)
     known = np.isfinite(ring)
     fading = 0.0

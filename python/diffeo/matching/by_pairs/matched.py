@@ -104,15 +104,21 @@ def learned(
     start: int,
     n_jobs: int | None,
     components: tuple[Components, Components] | None = None,
-    effort: Effort = FULL,
+    efforts: tuple[Effort, Effort] = (FULL, FULL),
 ) -> Transformation:
-    """The transformation of sides that are observed, with their components if these are known already."""
+    """The transformation of sides that are observed, with their components if these are known already.
+
+    `efforts` are those for the way from A to B, and for the way back.
+    """
     pairs, n_threads = sides.pairs, thread_count(n_jobs)
     charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
     found = components or (components_of(pairs.points_a), components_of(pairs.points_b))
     forward, back = (
         fit_direction(sample_of(sides, found, inverse=inverse), *ends, start, n_threads, name, effort)
-        for inverse, ends, name in ((False, found, "A to B"), (True, found[::-1], "B to A"))
+        for inverse, ends, name, effort in (
+            (False, found, "A to B", efforts[0]),
+            (True, found[::-1], "B to A", efforts[1]),
+        )
     )
     problems = problems_of((forward, back), (sides.a, sides.b), with_derivatives=pairs.with_derivatives, names=SIDES)
     return assembled(charts, pairs, held_out, (forward, back), problems, n_jobs)

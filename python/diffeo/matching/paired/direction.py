@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -95,22 +96,24 @@ class PairFit:
     trust: FloatArray
     scale: float
     error: float
-    _tree: PointTree = field(init=False, repr=False)
-    _plain_tree: PointTree = field(init=False, repr=False)
-    _gaps: FloatArray = field(init=False, repr=False)
-    _spacing: FloatArray = field(init=False, repr=False)
-    _reach: Reach = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def _near(self) -> tuple[PointTree, FloatArray]:
+        """Of the known pairs as they are seen: a tree, and the distance of each to the next one."""
         tree, distances = _distances(self.seen, self.known)
-        object.__setattr__(self, "_tree", tree)
-        object.__setattr__(self, "_gaps", distances[:, 1])
+        return tree, distances[:, 1]
+
+    @cached_property
+    def _plain(self) -> tuple[PointTree, FloatArray]:
+        """Of the known pairs on the source: a tree, and the distance of each to one of those around it."""
         tree, distances = _distances(self.sample, self.known)
-        object.__setattr__(self, "_plain_tree", tree)
-        object.__setattr__(self, "_spacing", distances[:, -1])
+        return tree, distances[:, -1]
+
+    @cached_property
+    def _reach(self) -> Reach:
         extent = float(np.ptp(self.sample.points, axis=0).max()) or 1.0
         m = len(self.source.centre)
-        object.__setattr__(self, "_reach", Reach(self.source.centre, np.full(m, min(FAR * extent, LARGEST))))
+        return Reach(self.source.centre, np.full(m, min(FAR * extent, LARGEST)))
 
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
@@ -133,7 +136,8 @@ class PairFit:
         points = self._reach.pulled(points)
         queries = self.source.reduced(points)
         near = self.sample.near(queries, 1)[:, 0]
-        usual = self._spacing[self._plain_tree.query(self.sample.leading(queries), workers=workers())[1]]
+        tree, spacing = self._plain
+        usual = spacing[tree.query(self.sample.leading(queries), workers=workers())[1]]
         off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
         distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
         spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
@@ -145,9 +149,10 @@ class PairFit:
         all are far; with `own`, the queries are these pairs, and their own errors do not count.
         """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
-        distances, near = self._tree.query(self.seen.leading(queries), k + own, workers=workers())
+        tree, gaps = self._near
+        distances, near = tree.query(self.seen.leading(queries), k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
-        usual = np.median(self._gaps[near], axis=1)
+        usual = np.median(gaps[near], axis=1)
         beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH
         weights = 1.0 / (distances + 0.1 * distances[:, -1:] + np.finfo(float).tiny)
         logs = np.log(np.maximum(self.missed[near], np.finfo(float).tiny))
@@ -213,7 +218,8 @@ def fit_direction(
 ) -> PairFit:
     """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
 
-    Where pairs are too many for one kernel fit, kernels are fitted around each query.
+    Where pairs are too many for one kernel fit, kernels are fitted around each query. Where the effort says that these are
+    hopeless, they are all.
     """
     rng = np.random.default_rng(seed)
     degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
@@ -228,8 +234,12 @@ def fit_direction(
             seen = sample.seen_by(metric)
             kernel, missed = fit_local_kernels(seen, at, input_spacing(sample, at[: effort.tried]), effort)
         errors = np.linalg.norm(missed, axis=1)
+        truth = sample.values[at]
+        if _rms(errors) > effort.hopeless * max(sample.spread, np.finfo(float).tiny):
+            none = np.empty(0, dtype=np.int64)
+            plain = PairFit(sample, metric, seen, source, target, none, kernel, at, errors, np.ones(1), 1.0, 0.0)
+            return _scaled(plain, errors, plain._expected_of_kernel(seen.points[at], own=True))
         local = local_fits(seen, seen.points[at], degrees, n_threads, at)
-    truth = sample.values[at]
     misses = np.linalg.norm(local.values - truth[:, None], axis=2)
     floor = ROUNDING * max(sample.spread, np.finfo(float).tiny)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -263,13 +273,9 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
         trial = replace(fit, trust=np.append(mistrust * fit.trust[:-1], fit.trust[-1]))
         predicted = trial._combined(local, expected, lambda rows: kernel[rows])[0]
         missed = np.linalg.norm(predicted.values - truth, axis=1)
-        ratios = missed / np.maximum(predicted.expected, np.finfo(float).tiny)
-        scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
-        error = float(np.sqrt((missed**2).mean()))
-        spread = max(fit.sample.spread, float(np.finfo(float).tiny))
         # Few rows make the whole error, and the others count too.
-        score = error * np.sqrt(float(np.median(missed)))
-        trials.append((score, replace(trial, scale=scale or 1.0, error=error / spread)))
+        score = _rms(missed) * np.sqrt(float(np.median(missed)))
+        trials.append((score, _scaled(trial, missed, predicted.expected)))
     # The least mistrust that is as good as any; none of the polynomials where they do not help.
     best = min(score for score, _ in trials[:-1])
     found = next(trial for trial in trials if trial[0] <= best / WORTHWHILE)
@@ -278,3 +284,15 @@ def _cautious(fit: PairFit, local: LocalFits, kernel: FloatArray, expected: Floa
         return found[1]
     alone = trials[-1][1]
     return replace(alone, degrees=alone.degrees[:0], trust=alone.trust[-1:])
+
+
+def _scaled(fit: PairFit, missed: FloatArray, expected: FloatArray) -> PairFit:
+    """The fit with its error, and what it expects scaled so that it meets what was missed of pairs left out."""
+    ratios = missed / np.maximum(expected, np.finfo(float).tiny)
+    scale = max(float(np.median(ratios)), float(np.quantile(ratios, SHARE_WITHIN)) / FACTOR)
+    spread = max(fit.sample.spread, float(np.finfo(float).tiny))
+    return replace(fit, scale=scale or 1.0, error=_rms(missed) / spread)
+
+
+def _rms(missed: FloatArray) -> float:
+    return float(np.sqrt((missed**2).mean()))

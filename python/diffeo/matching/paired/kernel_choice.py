@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +49,8 @@ class Effort:
         Pairs that are left out in turn.
     tried : int
         Those of them with which local kernels are tried.
+    hopeless : float
+        Relative error at pairs left out above which the first fits are all: nothing is learned from them to be improved.
     """
 
     equations: int = 3600
@@ -56,6 +58,7 @@ class Effort:
     refined_equations: int = 1200
     known: int = 1500
     tried: int = 150
+    hopeless: float = float("inf")
 
 
 FULL = Effort()
@@ -63,8 +66,7 @@ FULL = Effort()
 QUICK = Effort(1200, 240, 480, 400, 60)
 
 
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """A recipe but for its metric; the width as a power of two of the spacing, the ridge by its place among all."""
 
     profile: str
@@ -77,6 +79,7 @@ class _Key:
 class _Trials:
     """Fits to some pairs with kernels that measure by one metric; each is made once."""
 
+    rows: IntArray
     few: Few
     metric: FloatArray
     step: float
@@ -86,7 +89,7 @@ class _Trials:
     @classmethod
     def by(cls, sample: PairedSample, rows: IntArray, metric: FloatArray, step: float) -> _Trials:
         few = Few.of(sample, rows, metric)
-        return cls(few, metric, step, usual_spacing(few.points))
+        return cls(rows, few, metric, step, usual_spacing(few.points))
 
     def learned(self, fit: Trained) -> FloatArray:
         """The metric that a fit in this one teaches."""
@@ -97,6 +100,14 @@ class _Trials:
 
     def score(self, key: _Key) -> float:
         return self._made(key)[0]
+
+    def relative_error(self, key: _Key) -> float:
+        """Root mean square of what is missed of pairs left out, over the spread of the target."""
+        fit, values = self.fit(key), self.few.values
+        if fit is None:
+            return float("inf")
+        spread = float(np.linalg.norm(values - values.mean(axis=0)))
+        return float(np.linalg.norm(fit.missed)) / max(spread, np.finfo(float).tiny)
 
     def _made(self, key: _Key) -> tuple[float, Trained | None]:
         if key not in self.made:
@@ -110,11 +121,11 @@ class _Trials:
         for _ in range(ROUNDS):
             before = key
             key = self._along(
-                key, [[replace(key, power=p) for p in _steps(key.power, NARROWEST, WIDEST, up)] for up in (1, -1)]
+                key, [[key._replace(power=p) for p in _steps(key.power, NARROWEST, WIDEST, up)] for up in (1, -1)]
             )
-            key = min([key, *(replace(key, profile=one) for one in profiles)], key=self.score)
+            key = min([key, *(key._replace(profile=one) for one in profiles)], key=self.score)
             key = self._along(
-                key, [[replace(key, ridge=p) for p in _steps(key.ridge, 0, len(RIDGES) - 1, up)] for up in (1, -1)]
+                key, [[key._replace(ridge=p) for p in _steps(key.ridge, 0, len(RIDGES) - 1, up)] for up in (1, -1)]
             )
             if key == before:
                 break
@@ -150,12 +161,16 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
 
     Three profiles, as smooth as the map turns out to be, in the plain metric of the source and in the one that a fit learns
     (`sensitive_metric`); all are tried with few of the pairs, the best is refined with more, and fitted to all at last. Slopes
-    weigh as much as the change of the value over the distance to the next pair.
+    weigh as much as the change of the value over the distance to the next pair. Where the first fits are hopeless, the best of
+    them is fitted to all at once.
     """
     step = input_spacing(sample, rows)
-    kinds = _tried(sample, _some(sample, rows, effort.tried_equations, rng), step)
+    first = _first(sample, _some(sample, rows, effort.tried_equations, rng), step)
     few = _some(sample, rows, effort.refined_equations, rng)
-    trials, key = _refined(sample, few, kinds, step)
+    if all(trials.relative_error(key) > effort.hopeless for trials, key in first):
+        few, (trials, key) = first[0][0].rows, min(first, key=_missed)
+    else:
+        trials, key = _refined(sample, few, _tried(sample, first), step)
     if len(few) < len(rows):
         trials = _Trials.by(sample, rows, trials.metric, step)
         key = min((key, _widened(key, 1)), key=trials.score)
@@ -192,36 +207,47 @@ def _some(sample: PairedSample, rows: IntArray, equations: int, rng: np.random.G
     return rows if count >= len(rows) else rows[np.sort(rng.permutation(len(rows))[:count])]
 
 
-def _tried(sample: PairedSample, rows: IntArray, step: float) -> list[tuple[FloatArray, _Key]]:
-    """The best Gaussian and the best Matern kernel, in the plain metric or in the one learned from it; and without slopes."""
+# Trials, and the best of the keys that were tried.
+_Kind = tuple[_Trials, _Key]
+
+
+def _first(sample: PairedSample, rows: IntArray, step: float) -> list[_Kind]:
+    """The best Gaussian and the best Matern kernel in the plain metric of the source."""
     plain = _Trials.by(sample, rows, np.eye(sample.points.shape[1]), step)
+    return [
+        (plain, plain.descended(_Key(profiles[0], power, 0, sample.with_slopes), profiles))
+        for profiles, power in STARTS
+    ]
+
+
+def _tried(sample: PairedSample, first: list[_Kind]) -> list[_Kind]:
+    """The same, in the plain metric or in the one learned from it; and without slopes."""
     found = []
-    for profiles, power in STARTS:
-        start = _Key(profiles[0], power, 0, sample.with_slopes)
-        trials, key = plain, plain.descended(start, profiles)
-        first = plain.fit(key)
-        if first is not None:
-            learned = _Trials.by(sample, rows, plain.learned(first), step)
-            trials, key = min((plain, key), (learned, learned.descended(start, profiles)), key=_missed)
-        found.append((trials, key))
+    for (plain, key), (profiles, power) in zip(first, STARTS, strict=True):
+        start, best = _Key(profiles[0], power, 0, sample.with_slopes), (plain, key)
+        fit = plain.fit(key)
+        if fit is not None:
+            learned = _Trials.by(sample, plain.rows, plain.learned(fit), plain.step)
+            best = min(best, (learned, learned.descended(start, profiles)), key=_missed)
+        found.append(best)
     if sample.with_slopes:
         # Slopes of kinks may do harm.
         (trials, key), profiles = min(found, key=_missed), STARTS[1][0]
         without = trials.descended(_Key(profiles[-1], key.power, 2, False), profiles)
         if trials.score(without) < trials.score(key):
             found.append((trials, without))
-    return [(trials.metric, key) for trials, key in found]
+    return found
 
 
-def _missed(one: tuple[_Trials, _Key]) -> float:
+def _missed(one: _Kind) -> float:
     return one[0].score(one[1])
 
 
-def _refined(
-    sample: PairedSample, rows: IntArray, kinds: list[tuple[FloatArray, _Key]], step: float
-) -> tuple[_Trials, _Key]:
+def _refined(sample: PairedSample, rows: IntArray, kinds: list[_Kind], step: float) -> _Kind:
     """With more pairs: the best of some kinds, its metric learned anew, and a width nearby."""
-    trials, key = min(((_Trials.by(sample, rows, metric, step), key) for metric, key in kinds), key=_missed)
+    if len(rows) > len(kinds[0][0].rows):
+        kinds = [(_Trials.by(sample, rows, trials.metric, step), key) for trials, key in kinds]
+    trials, key = min(kinds, key=_missed)
     for _ in range(IMPROVED):
         found = trials.fit(key)
         if found is None:
@@ -235,4 +261,4 @@ def _refined(
 
 
 def _widened(key: _Key, steps: int) -> _Key:
-    return replace(key, power=key.power + steps)
+    return key._replace(power=key.power + steps)

@@ -17,6 +17,8 @@ MOST_PAIRS = 500
 # Displacements that lie across the manifold by more than half of their square, or whose lengths by the metrics of both ends
 # differ by more than a factor 2, tell no distance (the gates of the kernel).
 MOST_ACROSS, MOST_UNEQUAL = 0.5, 4.0
+# Steps between points that are looked at at a time: they stay in the cache.
+ENTRIES = 1 << 15
 # Samples from which noise across the manifold is estimated, and their neighbours of which the one next along it is taken.
 NOISE_SAMPLES, NOISE_NEIGHBORS = 300, 64
 # Singular values below these shares of the largest are rounding, in double and in single precision.
@@ -52,20 +54,25 @@ class LocalMetric:
         # Of charts, whose points have none, an observation knows it.
         self.noise = max(_noise(observation, unit), observation.noise / unit)
 
-    @cached_property
+    @property
     def lengths(self) -> FloatArray:
         """Distances of the inputs, as `_lengths` says."""
-        return _lengths(self, self.points)
+        return self._distances[0]
 
-    @cached_property
+    @property
     def far(self) -> FloatArray:
         """Distances of the inputs, as `_far` says."""
-        return _far(self, self.points)
+        return self._distances[1]
 
     @cached_property
     def gaps(self) -> FloatArray:
         """Squared distances of the points."""
         return squared_distances(self.points)
+
+    @cached_property
+    def _distances(self) -> tuple[FloatArray, FloatArray]:
+        one_sided = _seen_from(self.whitening, self.points)
+        return _lengths(self, one_sided), _far(self, one_sided)
 
     def complete(self) -> None:
         """Compute all of these now, before threads that share them ask."""
@@ -108,22 +115,27 @@ def squared_distances(points: FloatArray) -> FloatArray:
 
 def _seen_from(frames: FloatArray, points: FloatArray) -> FloatArray:
     """Squared lengths (P, P) of the steps from each point to all others, in each point's frame (P, m, d)."""
-    rows = [
-        (np.einsum("jm,md->jd", points - point, frame) ** 2).sum(axis=1)
-        for point, frame in zip(points, frames, strict=True)
-    ]
-    return np.array(rows)
+    count, m = points.shape
+    columns, found = np.ascontiguousarray(frames.transpose(2, 0, 1)), np.zeros((count, count))
+    batch = max(1, ENTRIES // (count * m))
+    for start in range(0, count, batch):
+        part = slice(start, start + batch)
+        steps = points - points[part, None]
+        for column in columns:
+            # By einsum rather than BLAS, whose sums may depend on its threads.
+            found[part] += np.einsum("ijm,im->ij", steps, column[part]) ** 2
+    return found
 
 
-def _lengths(metric: LocalMetric, points: FloatArray) -> FloatArray:
+def _lengths(metric: LocalMetric, one_sided: FloatArray) -> FloatArray:
     """Distances (P, P) of inputs as the observation tells them; infinite where points are too far from each other for that.
 
-    What lies across the manifold tells the noise, or a direction too weak to be counted; as much may hide within it.
+    `one_sided` are squared ones, by the metric of the first. What lies across the manifold tells the noise, or a direction too
+    weak to be counted; as much may hide within it.
     """
     m, d = metric.whitening.shape[1:]
-    one_sided = _seen_from(metric.whitening, points)
-    along = _seen_from(metric.tangents, points)
-    squares = np.maximum(squared_distances(points), along)
+    along = _seen_from(metric.tangents, metric.points)
+    squares = np.maximum(metric.gaps, along)
     across = squares - along
     hidden = np.zeros_like(across)
     if m > d:
@@ -140,10 +152,9 @@ def _lengths(metric: LocalMetric, points: FloatArray) -> FloatArray:
     return found
 
 
-def _far(metric: LocalMetric, points: FloatArray) -> FloatArray:
+def _far(metric: LocalMetric, one_sided: FloatArray) -> FloatArray:
     """Distances (P, P) of inputs that the observation shows at least, by the metrics of both ends."""
-    by_stretch = squared_distances(points) / np.maximum(metric.steepest[:, None], metric.steepest) ** 2
-    one_sided = _seen_from(metric.whitening, points)
+    by_stretch = metric.gaps / np.maximum(metric.steepest[:, None], metric.steepest) ** 2
     found: FloatArray = np.sqrt(np.maximum(by_stretch, np.minimum(one_sided, one_sided.T)))
     return found
 
