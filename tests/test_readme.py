@@ -70,8 +70,9 @@ def test_checkpoints_of_a_training_run_lead_to_the_page_of_their_family(tmp_path
     sys.modules.pop("training", None)
     said = capsys.readouterr().out
     assert "4 networks" in said
-    assert "In the order given, the class of the last network" in said
+    assert "In training, " in said
     page = (tmp_path / "family.html").read_text(encoding="utf-8")
+    assert "When in training" in page
     assert page.count('<article class="panel"') == 4 + 6
     assert len(list((tmp_path / "work" / "pairs").glob("*.json"))) == 6
 

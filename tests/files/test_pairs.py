@@ -64,7 +64,10 @@ def test_maps_learned_from_pairs_give_the_same_bits(name, learned, tmp_path):
 def test_kernels_around_each_query_come_back(tmp_path):
     pairs, a, b = smooth_pairs(330)
     effort = Effort(300, known=100, tried=30)
-    t, path = learn(observed_sides(pairs[:300]), pairs[300:], 0, None, efforts=(effort, effort)), tmp_path / "t.safetensors"
+    t, path = (
+        learn(observed_sides(pairs[:300]), pairs[300:], 0, None, efforts=(effort, effort)),
+        tmp_path / "t.safetensors",
+    )
     t.save(path)
     loaded, new = diffeo.load(path), square(40, 2, 3)
     assert isinstance(loaded.map.fit.kernel, LocalKernels)

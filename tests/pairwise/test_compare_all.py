@@ -180,6 +180,20 @@ def test_what_cannot_be_matched_is_a_cell_with_a_reason(three):
     assert "without a map: " in found.summary()
 
 
+def test_a_loss_that_is_shown_needs_no_coordinates(monkeypatch):
+    given = smooth_family((True, False), 120, 24, derivatives=True)
+    # The map is good at landmarks, and held-out inputs leave it open: their measurements are off by as much as the margin.
+    known = given[2]["first-1"]
+    given[2]["first-1"] = known + 0.045 * known.std(axis=0) * np.random.default_rng(0).standard_normal(known.shape)
+    counts = counted(monkeypatch)
+    cell = compare(given).cell("both-0", "first-1")
+    assert (cell.forward.status, cell.backward.status) == ("undetermined", "fails")
+    assert cell.forward.expected < 0.025
+    assert cell.coordinates == "pairs"
+    assert "bring more held-out pairs" in cell.advice[0]
+    assert counts == {"compare_by_derivatives": 1, "embed_network": 0}
+
+
 def test_landmarks_with_derivatives_let_maps_from_pairs_compete():
     given = smooth_family((True, True), 60, 24, derivatives=True)
     with_slopes = compare(given).cells[0, 1]

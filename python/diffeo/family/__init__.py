@@ -1,4 +1,4 @@
 """All pairs of a family of networks: what is kept of each, classes and conflicts, told and drawn.
 
-In order: cells -> classes -> found -> text -> drawings -> plots -> page.
+In order: cells -> classes -> found -> training -> text -> drawings -> plots -> page.
 """

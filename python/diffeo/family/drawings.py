@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy.cluster.hierarchy import dendrogram
 
 from diffeo.family.classes import Edge, depths, reduced
 from diffeo.family.found import Family
 from diffeo.family.text import edge_text, letter
-from diffeo.report.svg import WIDTH, Scale, arrow, axes, drawing, line, n, text
+from diffeo.family.training import reached_by_last, steps_of
+from diffeo.report.svg import WIDTH, Scale, arrow, axes, dots, drawing, line, n, rings, text
 
 # Errors that are drawn; smaller ones like the smallest.
 LEAST, MOST = 1e-5, 1.0
@@ -19,6 +21,8 @@ LEAF, LONGEST_NAME = 14.0, 22
 MOST_CLASSES = 24
 # Size of a class in the graph, the distance between rows of them, and how many stand beside each other.
 BOX, GAP, ROW, BESIDE = (62.0, 34.0), 14.0, 82.0, 4
+# Networks in order: left and right end, top of the classes, top and bottom of the errors; and names below at most.
+RUN, MOST_TICKS = (46.0, WIDTH - 14.0, 34.0, 66.0, 236.0), 8
 
 
 def tree_figure(family: Family) -> str:
@@ -40,9 +44,7 @@ def tree_figure(family: Family) -> str:
         parts.append(text(4, top + LEAF * (start + k) / 2 + 4, letter(labels[start]), "h"))
         start, shaded = k, not shaded
     for row, k in enumerate(leaves):
-        name = family.names[k]
-        short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
-        parts.append(text(20, top + LEAF * (row + 0.5) + 3.5, short, "s"))
+        parts.append(text(20, top + LEAF * (row + 0.5) + 3.5, _shortened(family.names[k]), "s"))
     for ys, xs in zip(drawn["icoord"], drawn["dcoord"], strict=True):
         points = [(float(scale(max(x, LEAST))), top + LEAF * y / 10.0) for x, y in zip(xs, ys, strict=True)]
         joined = xs[1] <= family.margin
@@ -78,6 +80,72 @@ def graph_figure(family: Family) -> str:
         parts.append(text(x, y + 12.5, f"{size} network{'s' if size != 1 else ''}", "s", "middle"))
     said = ". ".join(edge_text(one) for one in edges) or "No class determines another"
     return drawing("graph", "Which class determines which", said, height, parts)
+
+
+def run_figure(family: Family) -> str:
+    """Networks in the order given: their classes, and how well each is told from the last one, and the last one from it."""
+    left, right, band, top, bottom = RUN
+    count, found = len(family), reached_by_last(family)
+    steps = steps_of(family.names) or [str(k + 1) for k in range(count)]
+    cell = (right - left) / count
+    places = left + cell * (np.arange(count) + 0.5)
+    scale = Scale(LEAST, MOST, bottom, top, log=True)
+    parts = []
+    # Stretches of one class, those of the last network's shaded.
+    start = 0
+    for k in range(1, count + 1):
+        if k < count and family.labels[k] == family.labels[start]:
+            continue
+        x, width, label = left + cell * start, cell * (k - start), int(family.labels[start])
+        shade = "zone" if label == found.label else "fp"
+        tall = bottom - band if label == found.label else 20.0
+        parts.append(f'<rect x="{n(x)}" y="{n(band)}" width="{n(width)}" height="{n(tall)}" class="{shade}"/>')
+        edge = [(x, band), (x + width, band), (x + width, band + 20.0), (x, band + 20.0), (x, band)]
+        parts.append(line(edge, stroke_width="1"))
+        if width >= 9.0:
+            parts.append(text(x + width / 2, band + 14.5, letter(label), "h", "middle"))
+        start = k
+    if found.first and not found.alone:
+        at = left + cell * found.first
+        parts += [
+            line([(at, band - 8), (at, bottom)], "ink", stroke_width="2"),
+            text(at, band - 13, f"reached at {_shortened(family.names[found.first])}", "h", _anchor(at, left, right)),
+        ]
+    margin = float(scale(family.margin))
+    parts.append(line([(left, margin), (right, margin)], "so", stroke_width="1.6"))
+    parts.append(text(left + 3, margin - 4, f"margin {100 * family.margin:g} %", "s"))
+    for told, dash in ((family.errors[:-1, -1], ""), (family.errors[-1, :-1], "4 3")):
+        known = np.isfinite(told)
+        points = np.column_stack([places[:-1], scale(np.clip(np.where(known, told, 1.0), LEAST, MOST))])
+        for stretch in np.split(np.arange(count - 1), np.flatnonzero(np.diff(known.astype(int))) + 1):
+            if len(stretch) > 1 and known[stretch[0]]:
+                style = {"stroke_dasharray": dash} if dash else {}
+                parts.append(
+                    line([(float(x), float(y)) for x, y in points[stretch]], "ink", stroke_width="1.4", **style)
+                )
+        parts.append(rings(points[known], 7.0, "ink") if dash else dots(points[known], 6.0, "ink"))
+    for tick in scale.ticks():
+        at = float(scale(tick))
+        parts += [line([(left - 4, at), (left, at)]), text(left - 6, at + 3.5, f"{100 * tick:g} %", "s", "end")]
+    parts += [line([(left, top), (left, bottom)]), line([(left, bottom), (right, bottom)])]
+    for k in range(0, count, max(1, math.ceil(count / MOST_TICKS))):
+        parts.append(text(float(places[k]), bottom + 14, steps[k], "s", "middle"))
+    below = "checkpoint" if steps_of(family.names) else "network, in the order given"
+    parts.append(text((left + right) / 2, bottom + 30, below, "t", "middle"))
+    said = "; ".join(f"{name}: class {letter(int(k))}" for name, k in zip(family.names, family.labels, strict=True))
+    return drawing(
+        "run", "Classes in the order given, and errors to and from the last network", said, bottom + 38, parts
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _anchor(at: float, left: float, right: float) -> str:
+    """How words at a place are anchored so that they stay within."""
+    share = (at - left) / (right - left)
+    return "start" if share < 0.3 else "end" if share > 0.7 else "middle"
 
 
 def _places(edges: list[Edge], count: int) -> tuple[list[tuple[float, float]], float]:

@@ -11,6 +11,7 @@ from diffeo import __version__
 from diffeo.family import drawings, text
 from diffeo.family.cells import Cell
 from diffeo.family.found import Family
+from diffeo.family.training import steps_of
 from diffeo.report.template import rendered
 from diffeo.report.text import HEADLINES, STATUS, share
 from diffeo.verdict.error_bounds import EQUIVALENT, NOT_EQUIVALENT, UNDETERMINED
@@ -58,6 +59,7 @@ def family_page(family: Family) -> str:
         STATUS=STATUS,
         tone=_tone,
         stepped=len(family) <= MOST_STEPPED,
+        run=bool(steps_of(family.names)),
         letters=[text.letter(int(label)) for label in family.labels],
         version=__version__,
     )

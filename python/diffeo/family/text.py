@@ -6,11 +6,10 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 from diffeo._support.wording import percent, printable
 from diffeo.family.classes import Edge, reduced
 from diffeo.family.found import MAPS_AROUND, Family
+from diffeo.family.training import reached_by_last, steps_of
 from diffeo.verdict.error_bounds import A_TO_B, B_TO_A, EQUIVALENT, NOT_EQUIVALENT, UNDETERMINED
 from diffeo.verdict.layer_comparison import NOT_MATCHED
 
@@ -106,20 +105,19 @@ def trips_text(family: Family) -> str:
 
 
 def reached(family: Family) -> str:
-    """When the class of the last network was reached, in the order given; empty where the last is alone."""
-    labels = family.labels
-    last = int(labels[-1])
-    if len(family.classes[last]) < 2:
-        return f"In the order given, no other network is of the class of the last one, {family.names[-1]}"
-    others = np.flatnonzero(labels != last)
-    first = int(others[-1]) + 1 if len(others) else 0
-    if first == len(labels) - 1:
-        members = listed(family.classes[last])
-        return f"In the order given, the class of the last network, {family.names[-1]}, was left again in between: {members}"
-    if first == 0:
-        return "In the order given, the class of the last network is that of all"
-    here = f"({letter(last)}) is reached at {family.names[first]}"
-    return f"In the order given, the class of the last network {here} and not left again"
+    """When the class of the last network was reached: in training, where networks are checkpoints, or in the order given."""
+    found, names, run = reached_by_last(family), family.names, bool(steps_of(family.names))
+    order, last = ("In training", "checkpoint") if run else ("In the order given", "network")
+    if found.alone:
+        return f"{order}, no other {last} is of the class of the last one, {names[-1]}"
+    if found.left and found.first == len(names) - 1:
+        members = listed(family.classes[found.label])
+        return f"{order}, the class of the last {last}, {names[-1]}, was left again in between: {members}"
+    if found.first == 0:
+        return f"{order}, the class of the last {last} is that of all"
+    here = f"({letter(found.label)}) is reached at {names[found.first]}"
+    before = ", after it had been left again," if found.left else ""
+    return f"{order}, the class of the last {last} {here}{before} and not left again"
 
 
 def conflict_texts(family: Family) -> list[str]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from diffeo import Pairs
+from diffeo.matching.paired import kernel_choice
 from diffeo.matching.paired.direction import fit_direction
-from diffeo.matching.paired.kernel_choice import Effort
+from diffeo.matching.paired.kernel_choice import QUICK, Effort
 from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import local_fits
 from support.paired import pairs_of, relative, sample_of_pairs, smooth_pairs, with_cliff
@@ -102,3 +106,31 @@ def test_nothing_goes_wild_between_cliffs_at_different_places():
     errors = np.linalg.norm(fit.predict(a(new)[0], 0).values - b(new[:, ::-1])[0], axis=1)
     assert errors.max() < 5.0 * sample.spread
     assert relative(fit.predict(a(new)[0], 0).values, b(new[:, ::-1])[0]) < 0.3
+
+
+def test_a_way_that_does_not_exist_is_not_refined(monkeypatch):
+    x = square(60, 2, 3)
+    slopes = np.zeros((60, 2, 2))
+    slopes[:, 0, 0], slopes[:, 1, 1] = 2.0 * x[:, 0] - 1.0, 1.0
+    # The source knows the first input up to its distance from the middle only.
+    folded = np.column_stack([x[:, 0] * (x[:, 0] - 1.0), x[:, 1]])
+    pairs = Pairs(folded, x, slopes, np.broadcast_to(np.eye(2), (60, 2, 2)).copy())
+    made = []
+    usual = kernel_choice.trained
+    monkeypatch.setattr(kernel_choice, "trained", lambda *given: made.append(0) or usual(*given))
+    costs, fits = [], []
+    for effort in (QUICK, replace(QUICK, hopeless=0.25)):
+        for way in (pairs, Pairs(x, folded, pairs.jacobians_b, pairs.jacobians_a)):
+            made.clear()
+            sample, source, target = sample_of_pairs(way, 2)
+            fits.append(fit_direction(sample, source, target, 0, 1, "A to B", effort))
+            costs.append(len(made))
+    lost, kept, lost_again, kept_again = fits
+    assert min(lost.error, lost_again.error) > 0.25
+    assert costs[2] < 0.6 * costs[0]
+    assert len(lost_again.degrees) == 0
+    # The other way it changes nothing.
+    assert costs[3] == costs[1]
+    assert kept_again.error == kept.error < 0.01
+    at = square(20, 2, 8)
+    np.testing.assert_array_equal(kept_again.predict(at, 1).values, kept.predict(at, 1).values)
