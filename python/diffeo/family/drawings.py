@@ -113,7 +113,7 @@ def run_figure(family: Family) -> str:
         ]
     margin = float(scale(family.margin))
     parts.append(line([(left, margin), (right, margin)], "so", stroke_width="1.6"))
-    parts.append(text(left + 3, margin - 4, f"margin {100 * family.margin:g} %", "s"))
+    parts.append(text(right - 3, margin - 4, f"margin {100 * family.margin:g} %", "s", "end"))
     for told, dash in ((family.errors[:-1, -1], ""), (family.errors[-1, :-1], "4 3")):
         known = np.isfinite(told)
         points = np.column_stack([places[:-1], scale(np.clip(np.where(known, told, 1.0), LEAST, MOST))])
