@@ -16,6 +16,8 @@ from diffeo.demos.family import pictures
 from diffeo.demos.page import Page
 from diffeo.demos.training import fit
 from diffeo.family.found import Family
+from diffeo.matching.by_pairs.measured import measure_pairs
+from diffeo.matching.pairs import Pairs
 from diffeo.networks.neuron_choice import suggest_neurons
 from diffeo.networks.observe_networks import observe
 from diffeo.observation.observation import Observation
@@ -54,7 +56,7 @@ class Seen:
     """What is observed of all networks at one place, each at inputs of its own, and at the common ones, by name."""
 
     observations: dict[str, Observation]
-    landmarks: dict[str, FloatArray]
+    landmarks: dict[str, tuple[FloatArray, FloatArray]]
     held_out: dict[str, FloatArray]
 
 
@@ -179,17 +181,26 @@ def look(
     common: tuple[FloatArray, FloatArray],
     rng: np.random.Generator,
 ) -> Seen:
-    """Observe each network at n inputs of its own, both outputs or five hidden neurons; and at the common inputs."""
+    """Observe each network at n inputs of its own, both outputs or five hidden neurons; and at the common inputs, with
+    derivatives at those that align.
+    """
     seen = Seen({}, {}, {})
     for member in members:
         x = inputs(n, rng)
         neurons = np.arange(2) if layer is None else suggest_neurons(member.network, x, layer=layer, dim=2).neurons
         observation = observe(member.network, x, layer=layer, neurons=neurons, dim=2)
         seen.observations[member.name] = observation
-        seen.landmarks[member.name], seen.held_out[member.name] = (
-            observation.measure(member.network, at) for at in common
-        )
+        there = measure_pairs(member.network, member.network, common[0], like=(observation, observation))
+        seen.landmarks[member.name] = landmarks_of(there)
+        seen.held_out[member.name] = observation.measure(member.network, common[1])
     return seen
+
+
+def landmarks_of(pairs: Pairs) -> tuple[FloatArray, FloatArray]:
+    """What one network measures at the common inputs, and its derivatives."""
+    if pairs.jacobians_a is None:
+        raise ValueError("the pairs were measured without derivatives")
+    return pairs.points_a, pairs.jacobians_a
 
 
 def compare(seen: Seen, size: Size) -> Family:
