@@ -98,7 +98,8 @@ class Rows:
             start = time.perf_counter()
             found, well = self.computed(name, size)
             rows.append((found, time.perf_counter() - start))
-            tqdm.write(f"{found.name}: {found.value}", file=sys.stderr)
+            # What is known now is not lost if a later row is stopped.
+            tqdm.write(f"{found.name}: {found.value}; {found.beside}", file=sys.stderr)
             complete = complete and well
         print(f"python -m bench.{self.command} {' '.join(sys.argv[1:])}".rstrip())
         machine = f"{os.cpu_count()} cores, {platform.machine()}"
