@@ -22,6 +22,7 @@ from diffeo.matching.paired.direction import PairFit, fit_direction
 from diffeo.matching.paired.kernel_choice import FULL, Effort
 from diffeo.matching.paired.sample import PairedSample, paired_sample
 from diffeo.matching.paired.tangents import estimated_jacobians
+from diffeo.matching.paired.targets import Kernels
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.folds import near_folds
@@ -105,15 +106,21 @@ def learned(
     n_jobs: int | None,
     components: tuple[Components, Components] | None = None,
     effort: Effort = FULL,
+    kernels: tuple[Kernels | None, Kernels | None] = (None, None),
+    charts: tuple[MeasuredChart, MeasuredChart] | None = None,
 ) -> Transformation:
-    """The transformation of sides that are observed, with their components if these are known already."""
+    """The transformation of observed sides; components, charts and kernels are used where they are known."""
     pairs, n_threads = sides.pairs, thread_count(n_jobs)
-    charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
+    charts = charts or (MeasuredChart(sides.a), MeasuredChart(sides.b))
     found = components or (components_of(pairs.points_a), components_of(pairs.points_b))
+    ways = ((False, found, "A to B", kernels[0]), (True, found[::-1], "B to A", kernels[1]))
     forward, back = (
-        fit_direction(sample_of(sides, found, inverse=inverse), *ends, start, n_threads, name, effort)
-        for inverse, ends, name in ((False, found, "A to B"), (True, found[::-1], "B to A"))
-    )
+        fit_direction(
+            sample_of(sides, found, inverse=inverse) if known is None else known.sample,
+            *ends, start, n_threads, name, effort, known,
+        )
+        for inverse, ends, name, known in ways
+    )  # fmt: skip
     problems = problems_of((forward, back), (sides.a, sides.b), with_derivatives=pairs.with_derivatives, names=SIDES)
     return assembled(charts, pairs, held_out, (forward, back), problems, n_jobs)
 

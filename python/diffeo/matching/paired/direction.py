@@ -14,11 +14,12 @@ from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
-from diffeo.matching.paired.kernel_choice import FULL, Effort, fit_kernels, learned_metric
-from diffeo.matching.paired.kernel_fit import KernelFit, equations_of, input_spacing
-from diffeo.matching.paired.local_kernels import LocalKernels, fit_local_kernels
+from diffeo.matching.paired.kernel_choice import FULL, Effort
+from diffeo.matching.paired.kernel_fit import KernelFit
+from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
 from diffeo.matching.paired.sample import PairedSample
+from diffeo.matching.paired.targets import Kernels, kernels_of
 
 # A polynomial that is farther from the kernel fit than this many times the latter's expected error is not believed; more is
 # allowed, by this power of how much smaller its own doubt is, up to such a ratio.
@@ -95,22 +96,20 @@ class PairFit:
     trust: FloatArray
     scale: float
     error: float
-    _tree: PointTree = field(init=False, repr=False)
-    _plain_tree: PointTree = field(init=False, repr=False)
-    _gaps: FloatArray = field(init=False, repr=False)
-    _spacing: FloatArray = field(init=False, repr=False)
+    _known_pairs: _KnownPairs | None = field(default=None, repr=False)
     _reach: Reach = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        tree, distances = _distances(self.seen, self.known)
-        object.__setattr__(self, "_tree", tree)
-        object.__setattr__(self, "_gaps", distances[:, 1])
-        tree, distances = _distances(self.sample, self.known)
-        object.__setattr__(self, "_plain_tree", tree)
-        object.__setattr__(self, "_spacing", distances[:, -1])
+        if self._known_pairs is None:
+            object.__setattr__(self, "_known_pairs", _KnownPairs.of(self.sample, self.seen, self.known))
         extent = float(np.ptp(self.sample.points, axis=0).max()) or 1.0
         m = len(self.source.centre)
         object.__setattr__(self, "_reach", Reach(self.source.centre, np.full(m, min(FAR * extent, LARGEST))))
+
+    @property
+    def _near(self) -> _KnownPairs:
+        assert self._known_pairs is not None
+        return self._known_pairs
 
     def predict(self, points: FloatArray, n_threads: int) -> Predicted:
         """Measurements (count, m) of the target at measurements of the source, and expected errors (count,) of each row."""
@@ -133,7 +132,7 @@ class PairFit:
         points = self._reach.pulled(points)
         queries = self.source.reduced(points)
         near = self.sample.near(queries, 1)[:, 0]
-        usual = self._spacing[self._plain_tree.query(self.sample.leading(queries), workers=workers())[1]]
+        usual = self._near.spacing[self._near.plain_tree.query(self.sample.leading(queries), workers=workers())[1]]
         off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
         distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
         spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
@@ -145,9 +144,9 @@ class PairFit:
         all are far; with `own`, the queries are these pairs, and their own errors do not count.
         """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
-        distances, near = self._tree.query(self.seen.leading(queries), k + own, workers=workers())
+        distances, near = self._near.tree.query(self.seen.leading(queries), k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
-        usual = np.median(self._gaps[near], axis=1)
+        usual = np.median(self._near.gaps[near], axis=1)
         beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH
         weights = 1.0 / (distances + 0.1 * distances[:, -1:] + np.finfo(float).tiny)
         logs = np.log(np.maximum(self.missed[near], np.finfo(float).tiny))
@@ -184,6 +183,29 @@ class PairFit:
         return Predicted(values, np.minimum(least, limit)), best
 
 
+@dataclass(frozen=True, eq=False)
+class _KnownPairs:
+    """The pairs at which errors are known: trees of them, as seen and as measured, and how far they are from each other.
+
+    Attributes
+    ----------
+    tree, plain_tree : PointTree
+    gaps, spacing : ndarray of shape (k,)
+        Of each to the next one as seen, and to a later neighbour as measured.
+    """
+
+    tree: PointTree
+    plain_tree: PointTree
+    gaps: FloatArray
+    spacing: FloatArray
+
+    @classmethod
+    def of(cls, sample: PairedSample, seen: PairedSample, rows: IntArray) -> _KnownPairs:
+        tree, as_seen = _distances(seen, rows)
+        plain_tree, measured = _distances(sample, rows)
+        return cls(tree, plain_tree, as_seen[:, 1], measured[:, -1])
+
+
 def _distances(sample: PairedSample, rows: IntArray) -> tuple[PointTree, FloatArray]:
     """A tree of these pairs, and their distances (count, k) to the nearest of themselves."""
     points = np.ascontiguousarray(sample.leading(sample.points[rows]))
@@ -210,23 +232,14 @@ def fit_direction(
     n_threads: int,
     name: str,
     effort: Effort = FULL,
+    kernels: Kernels | None = None,
 ) -> PairFit:
-    """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
-
-    Where pairs are too many for one kernel fit, kernels are fitted around each query.
-    """
-    rng = np.random.default_rng(seed)
-    degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
+    """Learn a direction: the kernel fit, unless it is known, the degrees of the polynomials, and what errors to expect."""
     with stage(f"fit {name}"):
-        kernel: KernelFit | LocalKernels
-        at = np.sort(rng.permutation(len(sample))[: effort.known])
-        if len(sample) * equations_of(sample) <= effort.equations:
-            metric, kernel, missed = fit_kernels(sample, np.arange(len(sample)), rng, effort)
-            seen, missed = sample.seen_by(metric), missed[at]
-        else:
-            metric = learned_metric(sample, np.arange(len(sample)), rng, effort)
-            seen = sample.seen_by(metric)
-            kernel, missed = fit_local_kernels(seen, at, input_spacing(sample, at[: effort.tried]), effort)
+        if kernels is None:
+            kernels = kernels_of(sample, seed, effort)
+        degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
+        _, metric, seen, kernel, at, missed = kernels
         errors = np.linalg.norm(missed, axis=1)
         local = local_fits(seen, seen.points[at], degrees, n_threads, at)
     truth = sample.values[at]

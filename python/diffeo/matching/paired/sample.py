@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,6 +18,9 @@ from diffeo.matching.paired.tangents import tangents_of
 MOST_TESTED, COMBINATIONS = 20, 12
 # Components with a smaller share of the variance than this, all together, are left out of the search for near pairs.
 UNSEARCHED = 1e-5
+
+# Components, points (n, m) and jacobians (n, m, p) of a side.
+Side = tuple[Components, FloatArray, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,37 +110,47 @@ class PairedSample:
         return others
 
 
-def paired_sample(
-    source: tuple[Components, FloatArray, FloatArray],
-    target: tuple[Components, FloatArray, FloatArray],
-    dim: int,
-    *,
-    with_slopes: bool,
-) -> PairedSample:
+def paired_sample(source: Side, target: Side, dim: int, *, with_slopes: bool) -> PairedSample:
     """The sample of a direction, from (components, points (n, m), jacobians (n, m, p)) of both sides."""
-    points, values = (side[0].reduced(side[1]) for side in (source, target))
-    own, other = (side[0].turned(side[2]) for side in (source, target))
+    return paired_samples(source, [target], dim, with_slopes=with_slopes)[0]
+
+
+def paired_samples(source: Side, targets: Iterable[Side], dim: int, *, with_slopes: bool) -> list[PairedSample]:
+    """The samples of directions from one source to many targets, which share all that does not depend on the target."""
+    points, own = source[0].reduced(source[1]), source[0].turned(source[2])
     tangents = tangents_of(own, dim)
-    slopes = np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True))
-    targets, target_slopes = values, slopes
+    jacobians = np.ascontiguousarray(tangents.frames * tangents.stretches[:, None])
+    whitening = np.ascontiguousarray(tangents.frames / tangents.stretches[:, None])
+    tree = PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)]))
+    found = []
+    for components, measured, derivatives in targets:
+        values, other = components.reduced(measured), components.turned(derivatives)
+        slopes = np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True))
+        mixed = [np.ascontiguousarray(one) for one in _with_combinations(values, slopes)]
+        found.append(
+            PairedSample(
+                points, values, jacobians, slopes, with_slopes, whitening, tangents.stretches, tree, mixed[0], mixed[1]
+            )
+        )
+    return found
+
+
+def _with_combinations(values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Values and slopes, after random combinations of them where there are many."""
     v = values.shape[1]
-    if v > MOST_TESTED:
-        # Squares of random combinations add up to those of all, but for some 10 % (Johnson and Lindenstrauss 1984).
-        mixing = np.random.default_rng(0).standard_normal((v, COMBINATIONS)) / np.sqrt(COMBINATIONS)
-        targets = np.concatenate([values @ mixing, values], axis=1)
-        target_slopes = np.concatenate([np.einsum("nvd,vh->nhd", slopes, mixing, optimize=True), slopes], axis=1)
-    return PairedSample(
-        points,
-        values,
-        np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
-        slopes,
-        with_slopes,
-        np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
-        tangents.stretches,
-        PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)])),
-        np.ascontiguousarray(targets),
-        np.ascontiguousarray(target_slopes),
-    )
+    if v <= MOST_TESTED:
+        return values, slopes
+    mixed = combined(values, slopes, np.random.default_rng(0).standard_normal((v, COMBINATIONS)))
+    return np.concatenate([mixed[0], values], axis=1), np.concatenate([mixed[1], slopes], axis=1)
+
+
+def combined(values: FloatArray, slopes: FloatArray, mixing: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Combinations (n, h) and (n, h, d) by independent standard normal numbers (v, h).
+
+    Their squares add up to those of all values, but for a share of sqrt(2 / h) (Johnson and Lindenstrauss 1984).
+    """
+    unit = mixing / np.sqrt(mixing.shape[1])
+    return values @ unit, np.einsum("nvd,vh->nhd", slopes, unit, optimize=True)
 
 
 def _leading(points: FloatArray, dim: int) -> int:
