@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import Observation
-from diffeo.verdict.common.joined_inputs import joined_inputs
+from diffeo.verdict.common.joined_inputs import inputs_joined
 from support.samples import smooth_map, square
 
 
@@ -13,7 +13,7 @@ from support.samples import smooth_map, square
 def test_inputs_are_had_back_up_to_a_shift(dim, n, most):
     x = square(n, dim, 3)
     points, jacobians = smooth_map(dim, 6, 4)(x)
-    found = joined_inputs(Observation.from_jacobians(points, jacobians), points, jacobians)
+    found = inputs_joined(Observation.from_jacobians(points, jacobians), points, jacobians)
     assert found.shape == x.shape
     assert np.abs((found - found.mean(axis=0)) - (x - x.mean(axis=0))).max() < most
 
@@ -23,11 +23,11 @@ def test_a_rotation_of_its_own_at_each_input_gives_nothing():
     points, jacobians = smooth_map(2, 6, 4)(x)
     turns = np.linalg.qr(np.random.default_rng(0).normal(size=(200, 2, 2)))[0]
     own = jacobians @ turns
-    assert joined_inputs(Observation.from_jacobians(points, own), points, own) is None
+    assert inputs_joined(Observation.from_jacobians(points, own), points, own) is None
 
 
 def test_inputs_in_two_pieces_give_nothing():
     x = np.concatenate([square(60, 2, 3), 50.0 + square(60, 2, 4)])
     jacobians = np.tile(np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]), (120, 1, 1))
     points = np.einsum("nmd,nd->nm", jacobians, x)
-    assert joined_inputs(Observation.from_jacobians(points, jacobians), points, jacobians) is None
+    assert inputs_joined(Observation.from_jacobians(points, jacobians), points, jacobians) is None

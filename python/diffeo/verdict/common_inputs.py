@@ -17,8 +17,8 @@ from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.by_pairs.matched import Sides, learned, split
 from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.paired.kernel_choice import QUICK
-from diffeo.matching.paired.sample import Side, paired_samples
-from diffeo.matching.paired.targets import Kernels, kernels_of_all
+from diffeo.matching.paired.sample import Side, Source
+from diffeo.matching.paired.targets import SharedKernels, shared_kernels
 from diffeo.matching.pairs import Pairs
 from diffeo.networks.measurement import Measurement, Recipe, measured_layers
 from diffeo.observation.observation import Observation
@@ -109,14 +109,15 @@ def _compared(
     table = LayerTable(names_a, names_b)
     # Each task has one thread, whoever works on it.
     alone = replace(judging, n_jobs=1)
-    kernels = _kernels_both_ways(a, b, rows, alone, judging.n_jobs, rng)
+    sources = _shared_kernels(a, b, rows, alone, judging.n_jobs, rng)
     cells, tasks = list[tuple[int, int]](), list[tuple[Any, ...]]()
     for i, name_a in enumerate(names_a):
         for j, name_b in enumerate(names_b):
             if name_a in a and name_b in b:
                 cells.append((i, j))
-                known = kernels[0].pop((name_a, name_b), None), kernels[1].pop((name_b, name_a), None)
-                tasks.append((a[name_a], b[name_b], known, rows, alone, rng))
+                known = sources[0].get(name_a), sources[1].get(name_b)
+                number = [*b].index(name_b), [*a].index(name_a)
+                tasks.append((a[name_a], b[name_b], known, number, rows, alone, rng))
                 continue
             told = [
                 f"{side}: {why[name]}"
@@ -138,30 +139,28 @@ def _compared(
     return table.comparison(({}, {}), ({}, {}), judging.margin, judging.significance)
 
 
-def _kernels_both_ways(
+def _shared_kernels(
     a: dict[str, _Layer], b: dict[str, _Layer], rows: IntArray, alone: Judging, n_jobs: int | None, rng: int
-) -> tuple[dict[tuple[str, str], Kernels], dict[tuple[str, str], Kernels]]:
-    """By source and target, the kernels of the directions from A to B, and of those back; none where there is no fit to all."""
-    sources = [(0, name, a[name], b) for name in a] + [(1, name, b[name], a) for name in b]
-    found: tuple[dict[tuple[str, str], Kernels], ...] = ({}, {})
+) -> tuple[dict[str, SharedKernels], dict[str, SharedKernels]]:
+    """Of each layer of A as a source, and of each of B; none where there are none for all targets together."""
+    sources = [(0, name, layer, b) for name, layer in a.items()] + [(1, name, layer, a) for name, layer in b.items()]
+    found: tuple[dict[str, SharedKernels], dict[str, SharedKernels]] = ({}, {})
 
     def finished(number: int, known: Any) -> None:
-        way, name, _, targets = sources[number]
-        if isinstance(known, list):
-            found[way].update({(name, other): one for other, one in zip(targets, known, strict=True)})
+        if isinstance(known, SharedKernels):
+            found[sources[number][0]][sources[number][1]] = known
 
     tasks = [(layer, [*targets.values()], rows, alone, rng) for _, _, layer, targets in sources if targets]
-    run(_kernels, tasks, finished, n_jobs=n_jobs, name="sources")
-    return found[0], found[1]
+    run(_source, tasks, finished, n_jobs=n_jobs, name="sources")
+    return found
 
 
-def _kernels(source: _Layer, targets: list[_Layer], rows: IntArray, judging: Judging, rng: int) -> list[Kernels] | None:
-    """Of the directions from one layer to all of the other network; None where they have none together."""
+def _source(layer: _Layer, targets: list[_Layer], rows: IntArray, judging: Judging, rng: int) -> SharedKernels | None:
+    """The kernels of a layer for all layers of the other network; None where there are none for all together."""
     try:
         with errors.unsaid(errors.DiffeoWarning), working(judging.n_jobs):
-            sides = [one.side(rows) for one in targets]
-            samples = paired_samples(source.side(rows), sides, source.observation.dim, with_slopes=True)
-            return kernels_of_all(samples, rng, QUICK)
+            source = Source.of(layer.side(rows), layer.observation.dim)
+            return shared_kernels(source, [one.side(rows) for one in targets], rng, QUICK)
     except Exception:  # each pair of layers is then tried alone, and its cell has the reason
         return None
 
@@ -169,7 +168,8 @@ def _kernels(source: _Layer, targets: list[_Layer], rows: IntArray, judging: Jud
 def _cell(
     a: _Layer,
     b: _Layer,
-    known: tuple[Kernels | None, Kernels | None],
+    known: tuple[SharedKernels | None, SharedKernels | None],
+    number: tuple[int, int],
     rows: IntArray,
     judging: Judging,
     rng: int,
@@ -177,7 +177,7 @@ def _cell(
     """What is kept of the report on the maps between two layers; why there are none."""
     try:
         with errors.unsaid(errors.DiffeoWarning):
-            report = _judged(a, b, known, rows, judging, rng)
+            report = _judged(a, b, known, number, rows, judging, rng)
     except Exception as error:  # a pair that has no maps is a cell with a reason
         return str(error) if isinstance(error, errors.DiffeoError) else f"{type(error).__name__}: {error}"
     return (report.forward.error, report.backward.error), report.verdict, report.reason, report.problems
@@ -186,17 +186,23 @@ def _cell(
 def _judged(
     a: _Layer,
     b: _Layer,
-    known: tuple[Kernels | None, Kernels | None],
+    known: tuple[SharedKernels | None, SharedKernels | None],
+    number: tuple[int, int],
     rows: IntArray,
     judging: Judging,
     rng: int,
 ) -> Any:
-    """The report on the maps between two layers."""
+    """The report on the maps between two layers, each a target of the other by its number."""
     whole = Pairs(a.points, b.points, a.jacobians, b.jacobians)
     pairs, held_out = whole[rows], whole[_others(rows, len(whole))]
     components = a.side(rows)[0], b.side(rows)[0]
     with working(judging.n_jobs):
         given = Sides(pairs, (a.jacobians[rows], b.jacobians[rows]), a.observation, b.observation)
-        t = learned(given, held_out, rng, judging.n_jobs, components, QUICK, known, (a.chart, b.chart))
+        kernels = [
+            None if one is None else one.of_target(k, target.side(rows))
+            for one, k, target in zip(known, number, (b, a), strict=True)
+        ]
+        charts = a.chart, b.chart
+        t = learned(given, held_out, rng, judging.n_jobs, components, QUICK, (kernels[0], kernels[1]), charts)
         seen = BothWays(a.seen, b.seen, judging.names, judging.margin)
         return judged(t, replace(judging, spectra=False), seen)

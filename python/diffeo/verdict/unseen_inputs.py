@@ -12,7 +12,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import Names, percent, rows_text
 from diffeo.matching.pairs import Pairs
 from diffeo.observation.observation import Observation
-from diffeo.verdict.common.joined_inputs import joined_inputs
+from diffeo.verdict.common.joined_inputs import inputs_joined
 from diffeo.verdict.common.seen_inputs import floor_of
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.shown_loss import Evidence, torn_pairs
@@ -141,7 +141,7 @@ def _elsewhere(
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
     # From neither end do the slopes explain the step on the target: not even its size.
     steps = z[order] - z[:, None]
-    inputs_of_source = np.linalg.pinv(own)
+    inputs_of_source: FloatArray = np.linalg.pinv(own).astype(np.float64)
     forward = np.einsum("nvp,npm,nkm->nkv", other, inputs_of_source, y[order] - y[:, None], optimize=True)
     # The step of the input by which each neighbour reaches the place on the source, and what that makes on the target.
     reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
@@ -173,14 +173,14 @@ def _turned_over(jacobians: FloatArray, inputs: FloatArray, order: IntArray) -> 
     J_i^+ J_j takes steps of the input at a neighbour to those here that the source does not tell from them. Of one sheet it is
     near to the identity, across a fold a reflection: its determinant is negative. Tangent planes must be nearly the same.
     """
-    p, found = jacobians.shape[2], np.zeros(order.shape, dtype=bool)
+    p = jacobians.shape[2]
     if p == 0 or jacobians.shape[1] < p:
-        return found
+        return np.zeros(order.shape, dtype=bool)
     frames = np.linalg.svd(jacobians, full_matrices=False)[0]
     alike = np.linalg.det(np.einsum("nvp,nkvq->nkpq", frames, frames[order], optimize=True))
     turned = np.linalg.det(np.einsum("npv,nkvq->nkpq", inputs, jacobians[order], optimize=True))
-    found = (np.abs(alike) >= SAME_PLANE) & (turned < 0.0)
-    return found
+    mirrored: NDArray[np.bool_] = (np.abs(alike) >= SAME_PLANE) & (turned < 0.0)
+    return mirrored
 
 
 class _Places:
@@ -189,7 +189,7 @@ class _Places:
     def __init__(self, target: Observation, points: FloatArray, jacobians: FloatArray) -> None:
         self.points, self.jacobians = points, jacobians
         self.inputs: FloatArray = np.linalg.pinv(jacobians).astype(np.float64)
-        self.joined = joined_inputs(target, points, jacobians)
+        self.joined = inputs_joined(target, points, jacobians)
         self.count = (AROUND if self.joined is None else AROUND_JOINED) * jacobians.shape[2]
 
     def moved(self, places: IntArray, partners: IntArray, ends: FloatArray) -> FloatArray:
@@ -212,7 +212,7 @@ class _Places:
         squared = exp(2.0 * (lgamma(p / 2) - lgamma((p + 1) / 2))) / pi
         border = squared + (1.0 - squared) / self.count
         own = self._one_sided(place, np.zeros(p), 1)
-        return self._one_sided(start, step, 0) < max(border, own)
+        return bool(self._one_sided(start, step, 0) < max(border, own))
 
     def _one_sided(self, start: int, step: FloatArray, skipped: int) -> float:
         """The squared length of the mean of unit vectors to the nearest inputs, the first ones skipped."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -110,29 +109,65 @@ class PairedSample:
         return others
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a sample is made of but for its target.
+
+    Attributes
+    ----------
+    points, jacobians, whitening, stretches, tree
+        As in `PairedSample`.
+    inputs : ndarray of shape (n, p, d)
+        V_i.
+    """
+
+    points: FloatArray
+    jacobians: FloatArray
+    whitening: FloatArray
+    stretches: FloatArray
+    tree: PointTree
+    inputs: FloatArray
+
+    @classmethod
+    def of(cls, side: Side, dim: int) -> Source:
+        """A side in its components, with the tangents of `dim` directions."""
+        points = side[0].reduced(side[1])
+        tangents = tangents_of(side[0].turned(side[2]), dim)
+        return cls(
+            points,
+            np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
+            np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
+            tangents.stretches,
+            PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)])),
+            tangents.inputs,
+        )
+
+    def target(self, side: Side) -> tuple[FloatArray, FloatArray]:
+        """Values (n, v) and slopes (n, v, d) of a target."""
+        slopes = np.einsum("nvp,npd->nvd", side[0].turned(side[2]), self.inputs, optimize=True)
+        return side[0].reduced(side[1]), np.ascontiguousarray(slopes)
+
+    def sample(self, values: FloatArray, slopes: FloatArray, *, with_slopes: bool) -> PairedSample:
+        """The pairs with this target."""
+        targets, target_slopes = (np.ascontiguousarray(one) for one in _with_combinations(values, slopes))
+        return PairedSample(
+            self.points,
+            values,
+            self.jacobians,
+            slopes,
+            with_slopes,
+            self.whitening,
+            self.stretches,
+            self.tree,
+            targets,
+            target_slopes,
+        )
+
+
 def paired_sample(source: Side, target: Side, dim: int, *, with_slopes: bool) -> PairedSample:
     """The sample of a direction, from (components, points (n, m), jacobians (n, m, p)) of both sides."""
-    return paired_samples(source, [target], dim, with_slopes=with_slopes)[0]
-
-
-def paired_samples(source: Side, targets: Iterable[Side], dim: int, *, with_slopes: bool) -> list[PairedSample]:
-    """The samples of directions from one source to many targets, which share all that does not depend on the target."""
-    points, own = source[0].reduced(source[1]), source[0].turned(source[2])
-    tangents = tangents_of(own, dim)
-    jacobians = np.ascontiguousarray(tangents.frames * tangents.stretches[:, None])
-    whitening = np.ascontiguousarray(tangents.frames / tangents.stretches[:, None])
-    tree = PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)]))
-    found = []
-    for components, measured, derivatives in targets:
-        values, other = components.reduced(measured), components.turned(derivatives)
-        slopes = np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True))
-        mixed = [np.ascontiguousarray(one) for one in _with_combinations(values, slopes)]
-        found.append(
-            PairedSample(
-                points, values, jacobians, slopes, with_slopes, whitening, tangents.stretches, tree, mixed[0], mixed[1]
-            )
-        )
-    return found
+    found = Source.of(source, dim)
+    return found.sample(*found.target(target), with_slopes=with_slopes)
 
 
 def _with_combinations(values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:

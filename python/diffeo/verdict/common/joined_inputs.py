@@ -18,7 +18,7 @@ AGREEMENT = 0.1
 LEAST_ERROR = 0.01
 
 
-def joined_inputs(observation: Observation, points: FloatArray, jacobians: FloatArray) -> FloatArray | None:
+def inputs_joined(observation: Observation, points: FloatArray, jacobians: FloatArray) -> FloatArray | None:
     """Inputs (n, p), up to a shift, from measurements (n, m) and derivatives (n, m, p) by the same p coordinates.
 
     The step from i to j is 1/2 (J_i^+ + J_j^+) (y_j - y_i), but for terms of third order, which grow with the square of how far
