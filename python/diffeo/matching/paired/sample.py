@@ -65,6 +65,11 @@ class PairedSample:
         """The jacobians as the core reads them, (n, d, r)."""
         return np.ascontiguousarray(self.jacobians.transpose(0, 2, 1))
 
+    @cached_property
+    def by_pair(self) -> FloatArray:
+        """The values and, after them, the slopes of each pair, (n, 1 + d, v)."""
+        return np.ascontiguousarray(np.concatenate([self.values[:, None], self.slopes.transpose(0, 2, 1)], axis=1))
+
     @property
     def hidden(self) -> int:
         """Number h of random combinations."""
