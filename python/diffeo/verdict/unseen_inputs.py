@@ -25,6 +25,8 @@ LEAST_SHARE = 0.02
 NEIGHBORS, TORN_SHARE = 8, 0.25
 # The volume of one tangent frame seen in another, at least, where both are of one plane: turned by 60 degrees at most.
 SAME_PLANE = 0.5
+# Directions whose mean squared response is a smaller share of the largest are not seen: rounding, in single precision too.
+UNSEEN = 1e-10
 # So many neighbours for each dimension tell whether an input lies among the others: more where their places are well known.
 AROUND, AROUND_JOINED = 4, 6
 # Most pairs that are compared with one another, and examples that are kept.
@@ -136,6 +138,8 @@ def _elsewhere(
     sides = pairs.points[::-1] if inverse else pairs.points
     y, z = sides[0][seen], sides[1][seen]
     own, other = (jacobians[seen] for jacobians in _jacobians(pairs, inverse))
+    axes = _seen_directions(own, other)
+    own, other = own @ axes, other @ axes
     near = torn_pairs(source, target, (y, z))[0]
     order = np.argsort(near, axis=1, kind="stable")[:, : 2 * NEIGHBORS]
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
@@ -147,7 +151,9 @@ def _elsewhere(
     reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
     back = -np.einsum("nkvp,nkp->nkv", other[order], reached, optimize=True)
     missed = [np.linalg.norm(steps - told, axis=2) - np.linalg.norm(told, axis=2) for told in (forward, back)]
-    found = known & ((np.minimum(*missed) > 0.0) | _turned_over(own, inputs_of_source, order))
+    found = known & (np.minimum(*missed) > 0.0)
+    if source.dim == own.shape[2]:
+        found |= known & _turned_over(own, inputs_of_source, order)
     near_ones = slice(0, NEIGHBORS)
     enough = found[:, near_ones].sum(axis=1) >= TORN_SHARE * known[:, near_ones].sum(axis=1)
     nothing = np.empty(0, dtype=np.int64), np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
@@ -164,18 +170,28 @@ def _elsewhere(
     )
     if len(places) == 0:
         return nothing
-    return places, np.column_stack([seen[places], seen[partners[places]]]), there.moved(places, partners[places], ends)
+    moved = there.moved(places, partners[places], ends) @ axes.T
+    return places, np.column_stack([seen[places], seen[partners[places]]]), moved
+
+
+def _seen_directions(*sides: FloatArray) -> FloatArray:
+    """Orthonormal directions (p, k) of the input that derivatives (n, m, p) of any side see anywhere, beyond rounding."""
+    total = np.zeros((sides[0].shape[2],) * 2)
+    for jacobians in sides:
+        squares = np.einsum("nmp,nmq->pq", jacobians, jacobians)
+        total += squares / max(float(np.trace(squares)), float(np.finfo(float).tiny))
+    values, axes = np.linalg.eigh(total)
+    seen: FloatArray = np.ascontiguousarray(axes[:, values > UNSEEN * values[-1]])
+    return seen
 
 
 def _turned_over(jacobians: FloatArray, inputs: FloatArray, order: IntArray) -> NDArray[np.bool_]:
     """Which of the neighbours (n, k) see the inputs in a mirror: the other sheet of a fold, however near to its edge.
 
     J_i^+ J_j takes steps of the input at a neighbour to those here that the source does not tell from them. Of one sheet it is
-    near to the identity, across a fold a reflection: its determinant is negative. Tangent planes must be nearly the same.
+    near to the identity, across a fold a reflection: its determinant is negative. Tangent planes must be nearly the same, and
+    the source must see all directions of the input.
     """
-    p = jacobians.shape[2]
-    if p == 0 or jacobians.shape[1] < p:
-        return np.zeros(order.shape, dtype=bool)
     frames = np.linalg.svd(jacobians, full_matrices=False)[0]
     alike = np.linalg.det(np.einsum("nvp,nkvq->nkpq", frames, frames[order], optimize=True))
     turned = np.linalg.det(np.einsum("npv,nkvq->nkpq", inputs, jacobians[order], optimize=True))
