@@ -205,4 +205,4 @@ def _judged(
         charts = a.chart, b.chart
         t = learned(given, held_out, rng, judging.n_jobs, components, QUICK, (kernels[0], kernels[1]), charts)
         seen = BothWays(a.seen, b.seen, judging.names, judging.margin)
-        return judged(t, replace(judging, spectra=False), seen)
+        return judged(t, replace(judging, spectra=False, places=False), seen)
