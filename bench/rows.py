@@ -32,9 +32,14 @@ class Clock:
         """By the clock."""
         return time.perf_counter() - self._start
 
+    @property
+    def work(self) -> float:
+        """Of all threads of this process."""
+        return time.process_time() - self._work
+
     def told(self) -> str:
         """Both: on a machine that others use too, what the processors worked is what is left of the figure."""
-        return f"{self.seconds:.1f} s by the clock, {time.process_time() - self._work:.1f} s of processors' time"
+        return f"{self.seconds:.1f} s by the clock, {self.work:.1f} s of processors' time"
 
 
 class Rows:

@@ -83,6 +83,8 @@ class LostPair:
     loses: Measure
     kind: str
     direction: np.ndarray | None  # in the input, where it is the same everywhere
+    # Of folds: the other input, in the square or outside, of which the losing side measures the same.
+    twin: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 def turned(rng: np.random.Generator) -> tuple[Measure, np.ndarray]:
@@ -101,12 +103,29 @@ def ignored_input(rng: np.random.Generator) -> LostPair:
 def folded_domain(rng: np.random.Generator) -> LostPair:
     """Five measurements that are even functions of one direction of the input."""
     turn, matrix = turned(rng)
-    return LostPair(network(5, 2, rng), after(network(5, 2, rng), after(folding, turn)), "fold", matrix[0])
+    axis = matrix[0]
+    return LostPair(
+        network(5, 2, rng),
+        after(network(5, 2, rng), after(folding, turn)),
+        "fold",
+        axis,
+        lambda x: x - 2.0 * (x @ axis)[:, None] * axis,
+    )
 
 
 def other_level_sets(rng: np.random.Generator) -> LostPair:
     """Two outputs that are an invertible function of the input, and two of a fold of another invertible function."""
-    return LostPair(bent(rng), after(bent(rng), after(folding, bent(rng))), "fold", None)
+    keeps, outer, inner = bent(rng), bent(rng), bent(rng)
+
+    def twin(x: np.ndarray) -> np.ndarray:
+        """By Newton's method, in steps short enough for the waves of `bent`."""
+        wanted, found = inner(x)[0] * (-1.0, 1.0), np.zeros_like(x)
+        for _ in range(100):
+            z, slopes = inner(found)
+            found = found - np.clip(np.linalg.solve(slopes, (z - wanted)[:, :, None])[:, :, 0], -0.3, 0.3)
+        return found
+
+    return LostPair(keeps, after(outer, after(folding, inner)), "fold", None, twin)
 
 
 def nothing_lost(rng: np.random.Generator) -> LostPair:

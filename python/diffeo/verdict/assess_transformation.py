@@ -38,7 +38,7 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Judging:
-    """How a transformation is judged, as `assess` says, and what messages call its sides."""
+    """How a transformation is judged, as `assess` says, what messages call its sides, and which pictures are prepared."""
 
     margin: float = 0.05
     significance: float = 0.05
@@ -46,6 +46,7 @@ class Judging:
     n_jobs: int | None = None
     names: Names = SIDES
     spectra: bool = True
+    places: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "margin", real(self.margin, "margin", above=0.0, below=1.0))
@@ -278,7 +279,7 @@ def _assess(t: Transformation, pairs: Pair, judging: Judging, known: BothWays | 
         n_landmarks=0 if t.landmarks is None else len(t.landmarks[0]),
         coordinates=t.coordinates,
         embeddings=(moved(t, t.a.coordinates[rows[0]]), t.b.wrapped(t.b.coordinates[rows[1]])),
-        held_out=located(t, pairs),
+        held_out=located(t, pairs) if judging.places else (np.empty((0, 0)), np.empty((0, 0))),
         spectra=spectra_of(t, judging.n_jobs) if judging.spectra else (np.empty(0), np.empty(0)),
         diagnostics=diagnosed(t),
         settings=settings_of(t, {"margin": judging.margin, "significance": judging.significance}),

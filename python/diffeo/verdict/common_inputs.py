@@ -13,9 +13,12 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.engine import Lost, run
 from diffeo._support.progress import stage
 from diffeo._support.threads import working
+from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.by_pairs.matched import Sides, learned, split
 from diffeo.matching.paired.components import Components, components_of
 from diffeo.matching.paired.kernel_choice import QUICK
+from diffeo.matching.paired.sample import Side, Source
+from diffeo.matching.paired.targets import SharedKernels, shared_kernels
 from diffeo.matching.pairs import Pairs
 from diffeo.networks.measurement import Measurement, Recipe, measured_layers
 from diffeo.observation.observation import Observation
@@ -38,6 +41,12 @@ class _Layer:
     jacobians: FloatArray
     observation: Observation
     seen: Seen
+    chart: MeasuredChart
+
+    def side(self, rows: IntArray) -> Side:
+        """At these of the inputs, whose components are those of all."""
+        m = self.points.shape[1]
+        return Components(np.zeros(m), np.eye(m)), self.points[rows], self.jacobians[rows]
 
 
 def compared_at_common_inputs(
@@ -80,7 +89,7 @@ def _reduced(measured: Measurement, rows: IntArray, judging: Judging) -> _Layer:
     observation = Observation.from_jacobians(points[rows], jacobians[rows])
     seen = Seen(observation, np.vstack([points[rows], points[_others(rows, len(points))]]))
     seen.metric.complete()
-    return _Layer(points, jacobians, observation, seen)
+    return _Layer(points, jacobians, observation, seen, MeasuredChart(observation))
 
 
 def _others(rows: IntArray, count: int) -> IntArray:
@@ -95,17 +104,20 @@ def _compared(
     judging: Judging,
     rng: int,
 ) -> LayerComparison:
-    """All pairs of layers, by the workers of joblib."""
+    """All pairs of layers, by the workers of joblib: first kernels of each layer as a source, then each pair."""
     (names_a, a), (names_b, b) = sides
     table = LayerTable(names_a, names_b)
-    cells, tasks = list[tuple[int, int]](), list[tuple[Any, ...]]()
-    # Each pair has one thread, whoever works on it.
+    # Each task has one thread, whoever works on it.
     alone = replace(judging, n_jobs=1)
+    sources = _shared_kernels(a, b, rows, alone, judging.n_jobs, rng)
+    cells, tasks = list[tuple[int, int]](), list[tuple[Any, ...]]()
     for i, name_a in enumerate(names_a):
         for j, name_b in enumerate(names_b):
             if name_a in a and name_b in b:
                 cells.append((i, j))
-                tasks.append((a[name_a], b[name_b], rows, alone, rng))
+                known = sources[0].get(name_a), sources[1].get(name_b)
+                number = [*b].index(name_b), [*a].index(name_a)
+                tasks.append((a[name_a], b[name_b], known, number, rows, alone, rng))
                 continue
             told = [
                 f"{side}: {why[name]}"
@@ -127,23 +139,70 @@ def _compared(
     return table.comparison(({}, {}), ({}, {}), judging.margin, judging.significance)
 
 
-def _cell(a: _Layer, b: _Layer, rows: IntArray, judging: Judging, rng: int) -> Any:
+def _shared_kernels(
+    a: dict[str, _Layer], b: dict[str, _Layer], rows: IntArray, alone: Judging, n_jobs: int | None, rng: int
+) -> tuple[dict[str, SharedKernels], dict[str, SharedKernels]]:
+    """Of each layer of A as a source, and of each of B; none where there are none for all targets together."""
+    sources = [(0, name, layer, b) for name, layer in a.items()] + [(1, name, layer, a) for name, layer in b.items()]
+    found: tuple[dict[str, SharedKernels], dict[str, SharedKernels]] = ({}, {})
+
+    def finished(number: int, known: Any) -> None:
+        if isinstance(known, SharedKernels):
+            found[sources[number][0]][sources[number][1]] = known
+
+    tasks = [(layer, [*targets.values()], rows, alone, rng) for _, _, layer, targets in sources if targets]
+    run(_source, tasks, finished, n_jobs=n_jobs, name="sources")
+    return found
+
+
+def _source(layer: _Layer, targets: list[_Layer], rows: IntArray, judging: Judging, rng: int) -> SharedKernels | None:
+    """The kernels of a layer for all layers of the other network; None where there are none for all together."""
+    try:
+        with errors.unsaid(errors.DiffeoWarning), working(judging.n_jobs):
+            source = Source.of(layer.side(rows), layer.observation.dim)
+            return shared_kernels(source, [one.side(rows) for one in targets], rng, QUICK)
+    except Exception:  # each pair of layers is then tried alone, and its cell has the reason
+        return None
+
+
+def _cell(
+    a: _Layer,
+    b: _Layer,
+    known: tuple[SharedKernels | None, SharedKernels | None],
+    number: tuple[int, int],
+    rows: IntArray,
+    judging: Judging,
+    rng: int,
+) -> Any:
     """What is kept of the report on the maps between two layers; why there are none."""
     try:
         with errors.unsaid(errors.DiffeoWarning):
-            report = _judged(a, b, rows, judging, rng)
+            report = _judged(a, b, known, number, rows, judging, rng)
     except Exception as error:  # a pair that has no maps is a cell with a reason
         return str(error) if isinstance(error, errors.DiffeoError) else f"{type(error).__name__}: {error}"
     return (report.forward.error, report.backward.error), report.verdict, report.reason, report.problems
 
 
-def _judged(a: _Layer, b: _Layer, rows: IntArray, judging: Judging, rng: int) -> Any:
-    """The report on the maps between two layers."""
+def _judged(
+    a: _Layer,
+    b: _Layer,
+    known: tuple[SharedKernels | None, SharedKernels | None],
+    number: tuple[int, int],
+    rows: IntArray,
+    judging: Judging,
+    rng: int,
+) -> Any:
+    """The report on the maps between two layers, each a target of the other by its number."""
     whole = Pairs(a.points, b.points, a.jacobians, b.jacobians)
     pairs, held_out = whole[rows], whole[_others(rows, len(whole))]
-    same: list[Components] = [Components(np.zeros(x.shape[1]), np.eye(x.shape[1])) for x in pairs.points]
+    components = a.side(rows)[0], b.side(rows)[0]
     with working(judging.n_jobs):
         given = Sides(pairs, (a.jacobians[rows], b.jacobians[rows]), a.observation, b.observation)
-        t = learned(given, held_out, rng, judging.n_jobs, (same[0], same[1]), (QUICK, QUICK))
-        known = BothWays(a.seen, b.seen, judging.names, judging.margin)
-        return judged(t, replace(judging, spectra=False), known)
+        kernels = [
+            None if one is None else one.of_target(k, target.side(rows))
+            for one, k, target in zip(known, number, (b, a), strict=True)
+        ]
+        charts, both = (a.chart, b.chart), (kernels[0], kernels[1])
+        t = learned(given, held_out, rng, judging.n_jobs, components, (QUICK, QUICK), both, charts)
+        seen = BothWays(a.seen, b.seen, judging.names, judging.margin)
+        return judged(t, replace(judging, spectra=False, places=False), seen)

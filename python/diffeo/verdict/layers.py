@@ -63,8 +63,10 @@ def compare_layers(
     each pair of layers is matched by the same landmarks and judged by the same held-out inputs.
 
     With `common_inputs` both networks run over the same inputs, all neurons count, maps are learned from four fifths of these
-    with derivatives (`diffeo.match_pairs`), and judged by the last fifth: more accurate, and faster. So many comparisons are
-    made that some verdicts are wrong by chance: the level of each is `significance`.
+    with derivatives (`diffeo.match_pairs`), and judged by the last fifth: more accurate, and faster. Kernels are chosen once
+    for each layer, for all layers of the other network together, which count alike: errors of a pair of layers change a little
+    with the others that are compared. So many comparisons are made that some verdicts are wrong by chance: the level of each
+    is `significance`.
 
     Parameters
     ----------

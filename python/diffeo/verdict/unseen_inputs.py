@@ -12,6 +12,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import Names, percent, rows_text
 from diffeo.matching.pairs import Pairs
 from diffeo.observation.observation import Observation
+from diffeo.verdict.common.joined_inputs import inputs_joined
 from diffeo.verdict.common.seen_inputs import floor_of
 from diffeo.verdict.lost_information import Loss
 from diffeo.verdict.shown_loss import Evidence, torn_pairs
@@ -22,8 +23,12 @@ SEEN = 0.05
 LEAST_SHARE = 0.02
 # Neighbours on the source, and the share of them that must be far apart on the target, where derivatives show nothing.
 NEIGHBORS, TORN_SHARE = 8, 0.25
-# So many neighbours for each dimension tell whether an input lies among the others.
-AROUND = 4
+# The volume of one tangent frame seen in another, at least, where both are of one plane: turned by 60 degrees at most.
+SAME_PLANE = 0.5
+# Directions whose mean squared response is a smaller share of the largest are not seen: rounding, in single precision too.
+UNSEEN = 1e-10
+# So many neighbours for each dimension tell whether an input lies among the others: more where their places are well known.
+AROUND, AROUND_JOINED = 4, 6
 # Most pairs that are compared with one another, and examples that are kept.
 MOST_PAIRS, EXAMPLES = 500, 20
 # The word that evidence by derivatives at common inputs has.
@@ -133,18 +138,22 @@ def _elsewhere(
     sides = pairs.points[::-1] if inverse else pairs.points
     y, z = sides[0][seen], sides[1][seen]
     own, other = (jacobians[seen] for jacobians in _jacobians(pairs, inverse))
+    axes = _seen_directions(own, other)
+    own, other = own @ axes, other @ axes
     near = torn_pairs(source, target, (y, z))[0]
     order = np.argsort(near, axis=1, kind="stable")[:, : 2 * NEIGHBORS]
     known = np.isfinite(np.take_along_axis(near, order, axis=1))
     # From neither end do the slopes explain the step on the target: not even its size.
     steps = z[order] - z[:, None]
-    inputs_of_source = np.linalg.pinv(own)
+    inputs_of_source: FloatArray = np.linalg.pinv(own).astype(np.float64)
     forward = np.einsum("nvp,npm,nkm->nkv", other, inputs_of_source, y[order] - y[:, None], optimize=True)
     # The step of the input by which each neighbour reaches the place on the source, and what that makes on the target.
     reached = np.einsum("nkpm,nkm->nkp", inputs_of_source[order], y[:, None] - y[order], optimize=True)
     back = -np.einsum("nkvp,nkp->nkv", other[order], reached, optimize=True)
     missed = [np.linalg.norm(steps - told, axis=2) - np.linalg.norm(told, axis=2) for told in (forward, back)]
     found = known & (np.minimum(*missed) > 0.0)
+    if source.dim == own.shape[2]:
+        found |= known & _turned_over(own, inputs_of_source, order)
     near_ones = slice(0, NEIGHBORS)
     enough = found[:, near_ones].sum(axis=1) >= TORN_SHARE * known[:, near_ones].sum(axis=1)
     nothing = np.empty(0, dtype=np.int64), np.empty((0, 2), dtype=np.int64), np.empty((0, 1))
@@ -153,46 +162,88 @@ def _elsewhere(
     # Of those elsewhere the one that reaches the place by the shortest step.
     lengths = np.where(found, np.linalg.norm(reached, axis=2), np.inf)
     best, rows = lengths.argmin(axis=1), np.arange(len(y))
-    inputs: FloatArray = np.linalg.pinv(other).astype(np.float64)
+    there = _Places(target, z, other)
     partners, ends = order[rows, best], reached[rows, best]
     places = np.array(
-        [i for i in np.flatnonzero(found.any(axis=1)) if _inside(z, other, inputs, int(i), int(partners[i]), ends[i])],
+        [i for i in np.flatnonzero(found.any(axis=1)) if there.holds(int(i), int(partners[i]), ends[i])],
         dtype=np.int64,
     )
     if len(places) == 0:
         return nothing
-    partner = partners[places]
-    step = z[partner] - z[places]
-    moved = 0.5 * (np.einsum("npv,nv->np", inputs[places], step) + np.einsum("npv,nv->np", inputs[partner], step))
-    return places, np.column_stack([seen[places], seen[partner]]), moved
+    moved = there.moved(places, partners[places], ends) @ axes.T
+    return places, np.column_stack([seen[places], seen[partners[places]]]), moved
 
 
-def _inside(z: FloatArray, jacobians: FloatArray, inputs: FloatArray, place: int, start: int, step: FloatArray) -> bool:
-    """Whether the input that lies a step (p,) from a pair lies among the inputs of all pairs, seen by the target.
+def _seen_directions(*sides: FloatArray) -> FloatArray:
+    """Orthonormal directions (p, k) of the input that derivatives (n, m, p) of any side see anywhere, beyond rounding."""
+    total = np.zeros((sides[0].shape[2],) * 2)
+    for jacobians in sides:
+        squares = np.einsum("nmp,nmq->pq", jacobians, jacobians)
+        total += squares / max(float(np.trace(squares)), float(np.finfo(float).tiny))
+    values, axes = np.linalg.eigh(total)
+    seen: FloatArray = np.ascontiguousarray(axes[:, values > UNSEEN * values[-1]])
+    return seen
 
-    From within a domain others are seen all around, from its border within half of all directions only. There the mean of k of
-    their unit vectors has the mean square h^2 + (1 - h^2) / k, h = Gamma(p / 2) / (sqrt(pi) Gamma((p + 1) / 2)) the distance of
-    the centroid of a half sphere. Where an input looks the same from its own place, the border is that of all inputs.
+
+def _turned_over(jacobians: FloatArray, inputs: FloatArray, order: IntArray) -> NDArray[np.bool_]:
+    """Which of the neighbours (n, k) see the inputs in a mirror: the other sheet of a fold, however near to its edge.
+
+    J_i^+ J_j takes steps of the input at a neighbour to those here that the source does not tell from them. Of one sheet it is
+    near to the identity, across a fold a reflection: its determinant is negative. Tangent planes must be nearly the same, and
+    the source must see all directions of the input.
     """
-    p = len(step)
-    squared = exp(2.0 * (lgamma(p / 2) - lgamma((p + 1) / 2))) / pi
-    border = squared + (1.0 - squared) / (AROUND * p)
-    own = _one_sided(z, jacobians, inputs, place, np.zeros(p), 1)
-    return _one_sided(z, jacobians, inputs, start, step, 0) < max(border, own)
+    frames = np.linalg.svd(jacobians, full_matrices=False)[0]
+    alike = np.linalg.det(np.einsum("nvp,nkvq->nkpq", frames, frames[order], optimize=True))
+    turned = np.linalg.det(np.einsum("npv,nkvq->nkpq", inputs, jacobians[order], optimize=True))
+    mirrored: NDArray[np.bool_] = (np.abs(alike) >= SAME_PLANE) & (turned < 0.0)
+    return mirrored
 
 
-def _one_sided(
-    z: FloatArray, jacobians: FloatArray, inputs: FloatArray, start: int, step: FloatArray, skipped: int
-) -> float:
-    """The squared length of the mean of unit vectors to the nearest inputs, the first ones skipped."""
-    p = len(step)
-    apart = np.linalg.norm(z - (z[start] + jacobians[start] @ step), axis=1)
-    near = np.argsort(apart, kind="stable")[skipped : 3 * AROUND * p + skipped]
-    offsets = (z[near] - z[start]) @ inputs[start].T - step
-    lengths = np.linalg.norm(offsets, axis=1)
-    around = np.argsort(lengths, kind="stable")[: AROUND * p]
-    mean = (offsets[around] / np.maximum(lengths[around], np.finfo(float).tiny)[:, None]).mean(axis=0)
-    return float(mean @ mean)
+class _Places:
+    """Where inputs lie among each other, as the target tells: joined to one picture, or else from each input by its slopes."""
+
+    def __init__(self, target: Observation, points: FloatArray, jacobians: FloatArray) -> None:
+        self.points, self.jacobians = points, jacobians
+        self.inputs: FloatArray = np.linalg.pinv(jacobians).astype(np.float64)
+        self.joined = inputs_joined(target, points, jacobians)
+        self.count = (AROUND if self.joined is None else AROUND_JOINED) * jacobians.shape[2]
+
+    def moved(self, places: IntArray, partners: IntArray, ends: FloatArray) -> FloatArray:
+        """Steps (k, p) of the input from places to those that look the same, which lie a step beyond partners."""
+        if self.joined is not None:
+            return self.joined[partners] + ends[places] - self.joined[places]
+        step = self.points[partners] - self.points[places]
+        at_ends = [np.einsum("npv,nv->np", self.inputs[at], step) for at in (places, partners)]
+        moved: FloatArray = 0.5 * (at_ends[0] + at_ends[1])
+        return moved
+
+    def holds(self, place: int, start: int, step: FloatArray) -> bool:
+        """Whether the input that lies a step (p,) from a pair lies among the inputs of all pairs.
+
+        From within a domain others are seen all around, from its border within half of all directions only. There the mean of k
+        of their unit vectors has the mean square h^2 + (1 - h^2) / k, h = Gamma(p / 2) / (sqrt(pi) Gamma((p + 1) / 2)) the
+        distance of the centroid of a half sphere. Where an input looks the same from its own place, the border is that of all.
+        """
+        p = len(step)
+        squared = exp(2.0 * (lgamma(p / 2) - lgamma((p + 1) / 2))) / pi
+        border = squared + (1.0 - squared) / self.count
+        own = self._one_sided(place, np.zeros(p), 1)
+        return bool(self._one_sided(start, step, 0) < max(border, own))
+
+    def _one_sided(self, start: int, step: FloatArray, skipped: int) -> float:
+        """The squared length of the mean of unit vectors to the nearest inputs, the first ones skipped."""
+        count = self.count
+        if self.joined is not None:
+            offsets = self.joined - (self.joined[start] + step)
+        else:
+            z = self.points
+            apart = np.linalg.norm(z - (z[start] + self.jacobians[start] @ step), axis=1)
+            near = np.argsort(apart, kind="stable")[skipped : 3 * count + skipped]
+            offsets, skipped = (z[near] - z[start]) @ self.inputs[start].T - step, 0
+        lengths = np.linalg.norm(offsets, axis=1)
+        around = np.argsort(lengths, kind="stable")[skipped : count + skipped]
+        mean = (offsets[around] / np.maximum(lengths[around], np.finfo(float).tiny)[:, None]).mean(axis=0)
+        return float(mean @ mean)
 
 
 def _extent(steps: FloatArray, pairs: Pairs, keeps: Observation) -> float:

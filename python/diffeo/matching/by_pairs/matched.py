@@ -22,6 +22,7 @@ from diffeo.matching.paired.direction import PairFit, fit_direction
 from diffeo.matching.paired.kernel_choice import FULL, Effort
 from diffeo.matching.paired.sample import PairedSample, paired_sample
 from diffeo.matching.paired.tangents import estimated_jacobians
+from diffeo.matching.paired.targets import Kernels
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.folds import near_folds
@@ -105,21 +106,27 @@ def learned(
     n_jobs: int | None,
     components: tuple[Components, Components] | None = None,
     efforts: tuple[Effort, Effort] = (FULL, FULL),
+    kernels: tuple[Kernels | None, Kernels | None] = (None, None),
+    charts: tuple[MeasuredChart, MeasuredChart] | None = None,
 ) -> Transformation:
-    """The transformation of sides that are observed, with their components if these are known already.
+    """The transformation of observed sides; components, charts and kernels are used where they are known.
 
-    `efforts` are those for the way from A to B, and for the way back.
+    `efforts` and `kernels` are those for the way from A to B, and for the way back.
     """
     pairs, n_threads = sides.pairs, thread_count(n_jobs)
-    charts = MeasuredChart(sides.a), MeasuredChart(sides.b)
+    charts = charts or (MeasuredChart(sides.a), MeasuredChart(sides.b))
     found = components or (components_of(pairs.points_a), components_of(pairs.points_b))
-    forward, back = (
-        fit_direction(sample_of(sides, found, inverse=inverse), *ends, start, n_threads, name, effort)
-        for inverse, ends, name, effort in (
-            (False, found, "A to B", efforts[0]),
-            (True, found[::-1], "B to A", efforts[1]),
-        )
+    ways = (
+        (False, found, "A to B", efforts[0], kernels[0]),
+        (True, found[::-1], "B to A", efforts[1], kernels[1]),
     )
+    forward, back = (
+        fit_direction(
+            sample_of(sides, found, inverse=inverse) if known is None else known.sample,
+            *ends, start, n_threads, name, effort, known,
+        )
+        for inverse, ends, name, effort, known in ways
+    )  # fmt: skip
     problems = problems_of((forward, back), (sides.a, sides.b), with_derivatives=pairs.with_derivatives, names=SIDES)
     return assembled(charts, pairs, held_out, (forward, back), problems, n_jobs)
 

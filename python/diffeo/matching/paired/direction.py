@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,11 +15,12 @@ from diffeo._support.point_tree import PointTree
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.matching.paired.components import Components
-from diffeo.matching.paired.kernel_choice import FULL, Effort, fit_kernels, learned_metric
-from diffeo.matching.paired.kernel_fit import KernelFit, equations_of, input_spacing
-from diffeo.matching.paired.local_kernels import LocalKernels, fit_local_kernels
+from diffeo.matching.paired.kernel_choice import FULL, Effort
+from diffeo.matching.paired.kernel_fit import KernelFit
+from diffeo.matching.paired.local_kernels import LocalKernels
 from diffeo.matching.paired.local_polynomials import LocalFits, local_fits, possible_degrees
 from diffeo.matching.paired.sample import PairedSample
+from diffeo.matching.paired.targets import Kernels, kernels_of
 
 # A polynomial that is farther from the kernel fit than this many times the latter's expected error is not believed; more is
 # allowed, by this power of how much smaller its own doubt is, up to such a ratio.
@@ -96,18 +97,17 @@ class PairFit:
     trust: FloatArray
     scale: float
     error: float
+    _known_pairs: _KnownPairs | None = field(default=None, repr=False)
 
-    @cached_property
-    def _near(self) -> tuple[PointTree, FloatArray]:
-        """Of the known pairs as they are seen: a tree, and the distance of each to the next one."""
-        tree, distances = _distances(self.seen, self.known)
-        return tree, distances[:, 1]
+    def __post_init__(self) -> None:
+        if self._known_pairs is None:
+            object.__setattr__(self, "_known_pairs", _KnownPairs(self.sample, self.seen, self.known))
 
-    @cached_property
-    def _plain(self) -> tuple[PointTree, FloatArray]:
-        """Of the known pairs on the source: a tree, and the distance of each to one of those around it."""
-        tree, distances = _distances(self.sample, self.known)
-        return tree, distances[:, -1]
+    @property
+    def _near(self) -> _KnownPairs:
+        """What is next to the pairs that were left out; fits that are changed share it."""
+        assert self._known_pairs is not None
+        return self._known_pairs
 
     @cached_property
     def _reach(self) -> Reach:
@@ -136,8 +136,7 @@ class PairFit:
         points = self._reach.pulled(points)
         queries = self.source.reduced(points)
         near = self.sample.near(queries, 1)[:, 0]
-        tree, spacing = self._plain
-        usual = spacing[tree.query(self.sample.leading(queries), workers=workers())[1]]
+        usual = self._near.spacing[self._near.plain_tree.query(self.sample.leading(queries), workers=workers())[1]]
         off = np.linalg.norm(self.source.restored(queries) - points, axis=1)
         distance = np.hypot(np.linalg.norm(queries - self.sample.points[near], axis=1), off)
         spread = float(np.sqrt((self.sample.points**2).sum(axis=1).mean()))
@@ -149,10 +148,9 @@ class PairFit:
         all are far; with `own`, the queries are these pairs, and their own errors do not count.
         """
         k = min(len(self.known) - own, 2 * self.sample.dim + 2)
-        tree, gaps = self._near
-        distances, near = tree.query(self.seen.leading(queries), k + own, workers=workers())
+        distances, near = self._near.tree.query(self.seen.leading(queries), k + own, workers=workers())
         distances, near = (x.reshape(len(queries), -1)[:, int(own) :] for x in (distances, near))
-        usual = np.median(gaps[near], axis=1)
+        usual = np.median(self._near.gaps[near], axis=1)
         beyond = np.maximum(1.0, distances[:, 0] / np.maximum(usual, np.finfo(float).tiny)) ** GROWTH
         weights = 1.0 / (distances + 0.1 * distances[:, -1:] + np.finfo(float).tiny)
         logs = np.log(np.maximum(self.missed[near], np.finfo(float).tiny))
@@ -189,6 +187,43 @@ class PairFit:
         return Predicted(values, np.minimum(least, limit)), best
 
 
+@dataclass(frozen=True, eq=False)
+class _KnownPairs:
+    """The pairs at which errors are known: trees of them, as seen and as measured, and how far they are from each other."""
+
+    sample: PairedSample
+    seen: PairedSample
+    rows: IntArray
+
+    @property
+    def tree(self) -> PointTree:
+        """As they are seen."""
+        return self._as_seen[0]
+
+    @property
+    def gaps(self) -> FloatArray:
+        """Distance (k,) of each to the next one as seen."""
+        return self._as_seen[1][:, 1]
+
+    @property
+    def plain_tree(self) -> PointTree:
+        """As they are measured."""
+        return self._as_measured[0]
+
+    @property
+    def spacing(self) -> FloatArray:
+        """Distance (k,) of each to one of those around it as measured."""
+        return self._as_measured[1][:, -1]
+
+    @cached_property
+    def _as_seen(self) -> tuple[PointTree, FloatArray]:
+        return _distances(self.seen, self.rows)
+
+    @cached_property
+    def _as_measured(self) -> tuple[PointTree, FloatArray]:
+        return _distances(self.sample, self.rows)
+
+
 def _distances(sample: PairedSample, rows: IntArray) -> tuple[PointTree, FloatArray]:
     """A tree of these pairs, and their distances (count, k) to the nearest of themselves."""
     points = np.ascontiguousarray(sample.leading(sample.points[rows]))
@@ -215,24 +250,17 @@ def fit_direction(
     n_threads: int,
     name: str,
     effort: Effort = FULL,
+    kernels: Kernels | None = None,
 ) -> PairFit:
-    """Learn a direction: the kernel fit, the degrees of the polynomials, and what errors to expect.
+    """Learn a direction: the kernel fit, unless it is known, the degrees of the polynomials, and what errors to expect.
 
-    Where pairs are too many for one kernel fit, kernels are fitted around each query. Where the effort says that these are
-    hopeless, they are all.
+    Where the effort says that kernels are hopeless, they are all.
     """
-    rng = np.random.default_rng(seed)
-    degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
     with stage(f"fit {name}"):
-        kernel: KernelFit | LocalKernels
-        at = np.sort(rng.permutation(len(sample))[: effort.known])
-        if len(sample) * equations_of(sample) <= effort.equations:
-            metric, kernel, missed = fit_kernels(sample, np.arange(len(sample)), rng, effort)
-            seen, missed = sample.seen_by(metric), missed[at]
-        else:
-            metric = learned_metric(sample, np.arange(len(sample)), rng, effort)
-            seen = sample.seen_by(metric)
-            kernel, missed = fit_local_kernels(seen, at, input_spacing(sample, at[: effort.tried]), effort)
+        if kernels is None:
+            kernels = kernels_of(sample, seed, effort)
+        degrees = possible_degrees(len(sample), sample.dim, sample.with_slopes)
+        _, metric, seen, kernel, at, missed = kernels
         errors = np.linalg.norm(missed, axis=1)
         truth = sample.values[at]
         if _rms(errors) > effort.hopeless * max(sample.spread, np.finfo(float).tiny):

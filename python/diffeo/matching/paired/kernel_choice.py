@@ -98,6 +98,9 @@ class _Trials:
     def fit(self, key: _Key) -> Trained | None:
         return self._made(key)[1]
 
+    def recipe(self, key: _Key) -> Recipe:
+        return Recipe(key.profile, 2.0**key.power * self.spacing, RIDGES[key.ridge], key.slopes)
+
     def score(self, key: _Key) -> float:
         return self._made(key)[0]
 
@@ -111,8 +114,7 @@ class _Trials:
 
     def _made(self, key: _Key) -> tuple[float, Trained | None]:
         if key not in self.made:
-            recipe = Recipe(key.profile, 2.0**key.power * self.spacing, RIDGES[key.ridge], key.slopes)
-            found = trained(self.few, recipe, self.step)
+            found = trained(self.few, self.recipe(key), self.step)
             self.made[key] = score(found), found
         return self.made[key]
 
@@ -149,11 +151,12 @@ def _steps(start: int, least: int, most: int, direction: int) -> list[int]:
 
 
 class Chosen(NamedTuple):
-    """The metric L (r, s), the fit to pairs in coordinates y L, and what it misses of each one left out, (n, v)."""
+    """The metric L (r, s), the fit to pairs in coordinates y L, what it misses of each one left out, (n, v), and its recipe."""
 
     metric: FloatArray
     model: KernelFit
     missed: FloatArray
+    recipe: Recipe
 
 
 def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, effort: Effort = FULL) -> Chosen:
@@ -179,7 +182,7 @@ def fit_kernels(sample: PairedSample, rows: IntArray, rng: np.random.Generator, 
         raise errors.NonFiniteError(
             "no kernel regression can be fitted to these pairs: are there numbers of wild sizes?"
         )
-    return Chosen(trials.metric, found.model, found.missed)
+    return Chosen(trials.metric, found.model, found.missed, trials.recipe(key))
 
 
 def learned_metric(sample: PairedSample, rows: IntArray, rng: np.random.Generator, effort: Effort = FULL) -> FloatArray:

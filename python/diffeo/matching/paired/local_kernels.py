@@ -84,24 +84,30 @@ class LocalKernels:
         return values
 
     def _solved(self, queries: FloatArray, near: IntArray) -> FloatArray:
-        sample, count = self.sample, len(near)
-        offsets, targets = sample.points[near] - queries[:, None], sample.values[near]
+        sample, (count, k) = self.sample, near.shape
+        offsets = sample.points[near] - queries[:, None]
         reach = np.linalg.norm(offsets, axis=2).max(axis=1)
         reach = np.where(reach > 0.0, reach, 1.0)[:, None, None]
         offsets /= reach
-        mean = targets.mean(axis=1, keepdims=True)
-        right = targets - mean
-        directions = None
-        if self.step:
-            directions = (self.step / reach[..., None]) * sample.jacobians[near]
-            right = functionals(right, self.step * sample.slopes[near]).reshape(count, -1, targets.shape[2])
+        directions = (self.step / reach[..., None]) * sample.jacobians[near] if self.step else None
         at = functionals(offsets, directions)
         matrix = kernel_matrix(self.profile, self.factor, at, at, same=True)
         matrix[:, np.arange(matrix.shape[1]), np.arange(matrix.shape[1])] += self.ridge
         here = functionals(np.zeros((count, 1, offsets.shape[2])), None)
-        seen = kernel_matrix(self.profile, self.factor, at, here)
-        weights = np.linalg.solve(matrix, seen)
-        values: FloatArray = (np.swapaxes(weights, 1, 2) @ right)[:, 0] + mean[:, 0]
+        weights = np.linalg.solve(matrix, kernel_matrix(self.profile, self.factor, at, here))
+        # Pair by pair, its value before its slopes, as they lie in memory.
+        weights = weights.reshape(count, -1, k).swapaxes(1, 2)
+        if not self.step:
+            targets = sample.values[near]
+            mean = targets.mean(axis=1)
+            targets -= mean[:, None]
+        else:
+            every = sample.by_pair[near]
+            mean = every[:, :, 0].mean(axis=1)
+            every[:, :, 0] -= mean[:, None]
+            weights = np.concatenate([weights[:, :, :1], self.step * weights[:, :, 1:]], axis=2)
+            targets = every.reshape(count, -1, every.shape[3])
+        values: FloatArray = (weights.reshape(count, 1, -1) @ targets)[:, 0] + mean
         return values
 
 

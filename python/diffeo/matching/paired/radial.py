@@ -68,6 +68,7 @@ def kernel_matrix(profile: str, width: float, left: FloatArray, right: FloatArra
     if same:
         squares[..., np.arange(n), np.arange(n)] = 0.0
     value, first, second = PROFILES[profile](squares)
+    falling = -first
     # (x - y) . a, and (x - y) . b; panel by panel, so that what is read and written stays near.
     towards = [own_left[..., a, :, None] - whole[..., a, :, 0, :] for a in range(1, p)]
     for b in range(1, q):
@@ -75,10 +76,9 @@ def kernel_matrix(profile: str, width: float, left: FloatArray, right: FloatArra
         curved = second * onwards
         for a in range(1, p):
             panel = whole[..., a, :, b, :]
-            panel *= first
-            panel += towards[a - 1] * curved
-            np.negative(panel, out=panel)
-        whole[..., 0, :, b, :] = -first * onwards
+            panel *= falling
+            panel -= towards[a - 1] * curved
+        whole[..., 0, :, b, :] = falling * onwards
     for a in range(1, p):
         whole[..., a, :, 0, :] = first * towards[a - 1]
     whole[..., 0, :, 0, :] = value

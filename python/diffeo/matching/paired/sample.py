@@ -18,6 +18,9 @@ MOST_TESTED, COMBINATIONS = 20, 12
 # Components with a smaller share of the variance than this, all together, are left out of the search for near pairs.
 UNSEARCHED = 1e-5
 
+# Components, points (n, m) and jacobians (n, m, p) of a side.
+Side = tuple[Components, FloatArray, FloatArray]
+
 
 @dataclass(frozen=True, eq=False)
 class PairedSample:
@@ -61,6 +64,11 @@ class PairedSample:
     def columns(self) -> FloatArray:
         """The jacobians as the core reads them, (n, d, r)."""
         return np.ascontiguousarray(self.jacobians.transpose(0, 2, 1))
+
+    @cached_property
+    def by_pair(self) -> FloatArray:
+        """The values and, after them, the slopes of each pair, (n, 1 + d, v)."""
+        return np.ascontiguousarray(np.concatenate([self.values[:, None], self.slopes.transpose(0, 2, 1)], axis=1))
 
     @property
     def hidden(self) -> int:
@@ -106,37 +114,83 @@ class PairedSample:
         return others
 
 
-def paired_sample(
-    source: tuple[Components, FloatArray, FloatArray],
-    target: tuple[Components, FloatArray, FloatArray],
-    dim: int,
-    *,
-    with_slopes: bool,
-) -> PairedSample:
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a sample is made of but for its target.
+
+    Attributes
+    ----------
+    points, jacobians, whitening, stretches, tree
+        As in `PairedSample`.
+    inputs : ndarray of shape (n, p, d)
+        V_i.
+    """
+
+    points: FloatArray
+    jacobians: FloatArray
+    whitening: FloatArray
+    stretches: FloatArray
+    tree: PointTree
+    inputs: FloatArray
+
+    @classmethod
+    def of(cls, side: Side, dim: int) -> Source:
+        """A side in its components, with the tangents of `dim` directions."""
+        points = side[0].reduced(side[1])
+        tangents = tangents_of(side[0].turned(side[2]), dim)
+        return cls(
+            points,
+            np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
+            np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
+            tangents.stretches,
+            PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)])),
+            tangents.inputs,
+        )
+
+    def target(self, side: Side) -> tuple[FloatArray, FloatArray]:
+        """Values (n, v) and slopes (n, v, d) of a target."""
+        slopes = np.einsum("nvp,npd->nvd", side[0].turned(side[2]), self.inputs, optimize=True)
+        return side[0].reduced(side[1]), np.ascontiguousarray(slopes)
+
+    def sample(self, values: FloatArray, slopes: FloatArray, *, with_slopes: bool) -> PairedSample:
+        """The pairs with this target."""
+        targets, target_slopes = (np.ascontiguousarray(one) for one in _with_combinations(values, slopes))
+        return PairedSample(
+            self.points,
+            values,
+            self.jacobians,
+            slopes,
+            with_slopes,
+            self.whitening,
+            self.stretches,
+            self.tree,
+            targets,
+            target_slopes,
+        )
+
+
+def paired_sample(source: Side, target: Side, dim: int, *, with_slopes: bool) -> PairedSample:
     """The sample of a direction, from (components, points (n, m), jacobians (n, m, p)) of both sides."""
-    points, values = (side[0].reduced(side[1]) for side in (source, target))
-    own, other = (side[0].turned(side[2]) for side in (source, target))
-    tangents = tangents_of(own, dim)
-    slopes = np.ascontiguousarray(np.einsum("nvp,npd->nvd", other, tangents.inputs, optimize=True))
-    targets, target_slopes = values, slopes
+    found = Source.of(source, dim)
+    return found.sample(*found.target(target), with_slopes=with_slopes)
+
+
+def _with_combinations(values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Values and slopes, after random combinations of them where there are many."""
     v = values.shape[1]
-    if v > MOST_TESTED:
-        # Squares of random combinations add up to those of all, but for some 10 % (Johnson and Lindenstrauss 1984).
-        mixing = np.random.default_rng(0).standard_normal((v, COMBINATIONS)) / np.sqrt(COMBINATIONS)
-        targets = np.concatenate([values @ mixing, values], axis=1)
-        target_slopes = np.concatenate([np.einsum("nvd,vh->nhd", slopes, mixing, optimize=True), slopes], axis=1)
-    return PairedSample(
-        points,
-        values,
-        np.ascontiguousarray(tangents.frames * tangents.stretches[:, None]),
-        slopes,
-        with_slopes,
-        np.ascontiguousarray(tangents.frames / tangents.stretches[:, None]),
-        tangents.stretches,
-        PointTree(np.ascontiguousarray(points[:, : _leading(points, dim)])),
-        np.ascontiguousarray(targets),
-        np.ascontiguousarray(target_slopes),
-    )
+    if v <= MOST_TESTED:
+        return values, slopes
+    mixed = combined(values, slopes, np.random.default_rng(0).standard_normal((v, COMBINATIONS)))
+    return np.concatenate([mixed[0], values], axis=1), np.concatenate([mixed[1], slopes], axis=1)
+
+
+def combined(values: FloatArray, slopes: FloatArray, mixing: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Combinations (n, h) and (n, h, d) by independent standard normal numbers (v, h).
+
+    Their squares add up to those of all values, but for a share of sqrt(2 / h) (Johnson and Lindenstrauss 1984).
+    """
+    unit = mixing / np.sqrt(mixing.shape[1])
+    return values @ unit, np.einsum("nvd,vh->nhd", slopes, unit, optimize=True)
 
 
 def _leading(points: FloatArray, dim: int) -> int:
