@@ -20,6 +20,7 @@ from bench.figures import Row, listed, percent
 from bench.manifolds import Sampled, Units
 from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
 from bench.rows import Rows
+from bench.truth_maps import held_inputs, smooth
 
 NEURONS, LANDMARKS, HELD_OUT = 7, 4, 200
 
@@ -235,6 +236,37 @@ def many_hard(name: str, size: Size) -> Row:
         "10 s on two idle cores",
         wall <= 10.0,
         f"{seconds:.1f} s of CPU; error of the inputs {percent(error)}, relative stress {fitted.stress_:.3f}",
+    )
+
+
+# Samples of so many dimensions, and the error that is aimed at.
+DIMENSIONS = {5: (2000, 0.0033), 6: (10_000, 0.003), 8: (20_000, 0.03)}
+
+
+@row(*(f"dimensions {d}" for d in DIMENSIONS))
+def many_dimensions(name: str, size: Size) -> Row:
+    """An isometric chart of a smooth random network on a cube of many dimensions, and new points placed in it."""
+    d = int(name.rpartition(" ")[2])
+    n, target = DIMENSIONS[d]
+    n = n if size.n >= 4000 else n // 10
+    rng = np.random.default_rng([0, d])
+    measure, x, new = smooth(d, 2 * d + 2, rng), rng.random((n, d)), held_inputs(d, rng)
+    observation = diffeo.Observation.from_jacobians(*measure(x))
+    start = time.process_time()
+    fitted = diffeo.IsometricEmbedding().fit(observation)
+    seconds = time.process_time() - start
+    placed = fitted.transform(measure(new)[0])
+    placing = time.process_time() - start - seconds
+    error = cliffs.rigid_error(fitted.embedding_, x)
+    both = cliffs.rigid_error(np.vstack([fitted.embedding_, placed]), np.vstack([x, new]))
+    return Row(
+        name,
+        f"cube, n = {n}, {2 * d + 2} measurements of two layers of tanh: error of the inputs",
+        percent(error),
+        f"{percent(target)}, 120 s of two cores",
+        error <= target and seconds <= 240.0,
+        f"{seconds:.0f} s of CPU, {placing:.1f} s for {len(new)} new points, with which the error is {percent(both)}; relative "
+        f"stress {fitted.stress_:.4f}",
     )
 
 

@@ -157,10 +157,21 @@ def test_data_that_cannot_be_used(data):
 
 
 def test_an_array_of_many_columns_is_its_own_coordinates():
-    x = np.random.default_rng(0).normal(size=(60, 400))
+    x = np.random.default_rng(0).normal(size=(120, 100))
     fitted = IsometricEmbedding().fit(x)
     np.testing.assert_allclose(fitted.embedding_, x - x.mean(axis=0), atol=1e-12)
-    np.testing.assert_array_equal(fitted.jacobians_[7], np.eye(400))
+    np.testing.assert_array_equal(fitted.jacobians_[7], np.eye(100))
+    assert fitted.stress_ < 1e-12
+
+
+def test_an_array_of_more_columns_than_rows_has_as_many_coordinates_as_its_rows_span():
+    x = np.random.default_rng(0).normal(size=(50, 5000))
+    fitted = IsometricEmbedding().fit(x)
+    assert fitted.embedding_.shape == (50, 49)
+    np.testing.assert_allclose(pdist(fitted.embedding_), pdist(x), rtol=1e-12)
+    np.testing.assert_allclose(fitted.transform(x[:3]), fitted.embedding_[:3], atol=1e-9)
+    between = (x[:3] + x[3:6]) / 2
+    np.testing.assert_allclose(fitted.inverse_transform(fitted.transform(between)), between, atol=1e-9)
     assert fitted.stress_ < 1e-12
 
 

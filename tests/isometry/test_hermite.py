@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from diffeo import reference
 from diffeo._support import core
-from diffeo.isometry.hermite import HermiteChart, nodes_of_a_cubic
+from diffeo.isometry.hermite import HermiteChart, nodes_of_a_fit
 from scipy.spatial import cKDTree
 from support.samples import smooth_map, square
 
@@ -107,7 +107,7 @@ def test_coincident_nodes_give_their_mean():
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_hermite_fit_is_exact_on_polynomials_of_its_degree_and_not_beyond(dim, degree):
     nodes, queries = square(300, dim), 0.1 + 0.8 * square(50, dim, seed=1)
-    k = nodes_of_a_cubic(dim)
+    k = nodes_of_a_fit(dim)
     for order in (degree, degree + 1):
         functions = Polynomials(dim, order, 3)
         value, slope = hermite(queries, nodes, k, degree, functions)
@@ -153,7 +153,7 @@ def test_hermite_fit_converges_with_the_fourth_power_of_the_spacing(dim, sizes):
         side = round(n ** (1 / dim))
         grid = np.stack(np.meshgrid(*[(np.arange(side) + 0.5) / side] * dim), axis=-1).reshape(-1, dim)
         nodes = grid + (0.3 / side) * (square(len(grid), dim, seed=n) - 0.5)
-        value, slope = hermite(queries, nodes, nodes_of_a_cubic(dim), 3, functions)
+        value, slope = hermite(queries, nodes, nodes_of_a_fit(dim), 3, functions)
         errors.append(np.sqrt(((value - functions.values(queries)) ** 2).mean()))
         slope_errors.append(np.sqrt(((slope - functions.gradients(queries)) ** 2).mean()))
     orders = np.log2(np.array(errors[:-1]) / errors[1:])

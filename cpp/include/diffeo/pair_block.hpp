@@ -57,8 +57,10 @@ struct LaneStates {
 template <int M, int D>
 class BlockMetric {
  public:
-  BlockMetric(Index m, Index dim, double squared_radius)
-      : m_(m), dim_(dim), squared_radius_(squared_radius), squared_reach_(squared_reach(squared_radius)),
+  /// Without `transports`, `evaluate` leaves the gate of transports out, which costs most where dim is large.
+  BlockMetric(Index m, Index dim, double squared_radius, bool transports = true)
+      : m_(m), dim_(dim), transports_(transports), squared_radius_(squared_radius),
+        squared_reach_(squared_reach(squared_radius)),
         scratch_(static_cast<std::size_t>(M >= 0 && D >= 0 ? 0 : (m + 4 * dim * dim) * kSimd)) {}
 
   Index m() const { return M >= 0 ? M : m_; }
@@ -141,7 +143,7 @@ class BlockMetric {
     if (!any(within)) return {};
     SimdMask tame = within & passes(symmetric(max(a, b), min(a, b)));
     tame = tame & passes(along_tangent(tangent_own, distance2)) & passes(along_tangent(tangent_other, distance2));
-    tame = tame & transports_tame(whitening, squared_stretches, delta + m());
+    if (transports_) tame = tame & transports_tame(whitening, squared_stretches, delta + m());
     return {bits(tame), bits(within & ~tame)};
   }
 
@@ -157,6 +159,7 @@ class BlockMetric {
   }
 
   Index m_, dim_;
+  bool transports_;
   double squared_radius_, squared_reach_, own_squared_reach_ = 0.0;
   SampleView own_{nullptr, nullptr, nullptr, 0.0};
   Buffer<double> scratch_;  // displacement (m), then four (dim, dim) matrices, of vectors

@@ -28,8 +28,10 @@ enum class PairState { outside, gated, kept };
 template <int M, int D>
 class PairMetric {
  public:
-  PairMetric(Index m, Index dim, double squared_radius)
-      : m_(m), dim_(dim), squared_radius_(squared_radius), squared_reach_(squared_reach(squared_radius)),
+  /// Without `transports`, the two-sided evaluation leaves that gate to `transports_tame`.
+  PairMetric(Index m, Index dim, double squared_radius, bool transports = true)
+      : m_(m), dim_(dim), transports_(transports), squared_radius_(squared_radius),
+        squared_reach_(squared_reach(squared_radius)),
         scratch_(static_cast<std::size_t>(m + 4 * dim * dim)) {}
 
   Index m() const { return M >= 0 ? M : m_; }
@@ -56,7 +58,7 @@ class PairMetric {
     if (!passes(symmetric(std::max(a, b), std::min(a, b)))) return PairState::gated;
     if (!passes(along_tangent(tangent_i, distance2))) return PairState::gated;
     if (!passes(along_tangent(tangent_j, distance2))) return PairState::gated;
-    return transports_tame(i, j) ? PairState::kept : PairState::gated;
+    return !transports_ || transports_tame(i, j) ? PairState::kept : PairState::gated;
   }
 
   /// One-sided: only the sample j has a metric; the new point i is its position alone.
@@ -68,6 +70,14 @@ class PairMetric {
     if (dim() > 0) one_sided(j, q, tangent);
     if (!(q <= squared_radius_)) return PairState::outside;
     return passes(along_tangent(tangent, distance2)) ? PairState::kept : PairState::gated;
+  }
+
+  /// The gate of transports alone, both ways.
+  bool transports_tame(const SampleView& i, const SampleView& j) {
+    return transports_are_tame<D>(
+        dim(), [&](Index k, Index l) { return dot(i.whitening + k * m(), j.whitening + l * m(), m()); },
+        [&](Index k) { return i.squared_stretches[k]; }, [&](Index l) { return j.squared_stretches[l]; },
+        scratch_.data() + m_);
   }
 
  private:
@@ -88,14 +98,8 @@ class PairMetric {
     }
   }
 
-  bool transports_tame(const SampleView& i, const SampleView& j) {
-    return transports_are_tame<D>(
-        dim(), [&](Index k, Index l) { return dot(i.whitening + k * m(), j.whitening + l * m(), m()); },
-        [&](Index k) { return i.squared_stretches[k]; }, [&](Index l) { return j.squared_stretches[l]; },
-        scratch_.data() + m_);
-  }
-
   Index m_, dim_;
+  bool transports_;
   double squared_radius_, squared_reach_;
   std::vector<double> scratch_;  // displacement (m), then four (dim, dim) blocks
 };

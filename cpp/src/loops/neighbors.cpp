@@ -60,14 +60,25 @@ struct Crowd {
   Index reached = 0, within = 0;
 };
 
+/// In many dimensions the transports of a pair cost ten times its distance, and a radius holds many more pairs than are
+/// wanted: only the nearest are tried, by `tame`.
+template <int D>
+constexpr bool kTriesNearest = D < 0;
+
 /// Evaluates one sample against a block: calls visit(j, state, q) for the lanes within the radius. One object a thread.
 template <int M, int D>
 class BlockPairs {
  public:
+  static constexpr bool kDecides = !kTriesNearest<D>;  ///< whether `visit` knows all gates of a pair
+
   BlockPairs(const MetricTree& tree, double squared_radius)
-      : tree_(tree), metric_(tree.n_measurements(), tree.dim(), squared_radius) {}
+      : tree_(tree), metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides),
+        pair_(tree.n_measurements(), tree.dim(), squared_radius) {}
 
   void measure_from(Index i) { metric_.measure_from(tree_.sample(i)); }
+
+  /// The gate that `visit` left out.
+  bool tame(Index i, Index j) { return pair_.transports_tame(tree_.sample(i), tree_.sample(j)); }
 
   template <class Visit>
   void operator()(Index block, Visit&& visit) {
@@ -83,15 +94,20 @@ class BlockPairs {
  private:
   const MetricTree& tree_;
   BlockMetric<M, D> metric_;
+  PairMetric<-1, D> pair_;
 };
 
 /// The same where blocks hold search coordinates alone.
 template <int M, int D>
 class SinglePairs {
  public:
+  static constexpr bool kDecides = !kTriesNearest<D>;
+
   SinglePairs(const MetricTree& tree, double squared_radius)
       : tree_(tree), search_(tree.search_dim(), 0, squared_radius),
-        metric_(tree.n_measurements(), tree.dim(), squared_radius) {}
+        metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides) {}
+
+  bool tame(Index i, Index j) { return metric_.transports_tame(tree_.sample(i), tree_.sample(j)); }
 
   void measure_from(Index i) {
     own_ = tree_.sample(i);
@@ -182,11 +198,8 @@ class LeafSearch {
       std::size_t left = 0;
       for (const Index i : open_) {
         const Index within = collect(i, pairs);
-        const bool enough = static_cast<Index>(found_.size()) >= k_;
-        const std::size_t kept = std::min(found_.size(), static_cast<std::size_t>(k_));
-        const auto end = found_.begin() + static_cast<std::ptrdiff_t>(kept);
-        if (end != found_.end()) std::nth_element(found_.begin(), end, found_.end());
-        std::sort(found_.begin(), end);
+        const std::size_t kept = keep_nearest(i, pairs);
+        const bool enough = static_cast<Index>(kept) >= k_;
         bool done = last;
         if (enough) {
           const double needed = kSettled * found_[kept - 1].q;
@@ -223,6 +236,25 @@ class LeafSearch {
       });
     }
     return within;
+  }
+
+  /// Moves the nearest k that pass all gates to the front of those found, in order; how many there are.
+  template <class Pairs>
+  std::size_t keep_nearest(Index i, Pairs& pairs) {
+    const auto wanted = static_cast<std::size_t>(k_);
+    std::size_t kept = 0;
+    for (std::size_t seen = 0; kept < wanted && seen < found_.size();) {
+      const std::size_t count = std::min(found_.size() - seen, (Pairs::kDecides ? 1 : 2) * (wanted - kept));
+      const auto begin = found_.begin() + static_cast<std::ptrdiff_t>(seen);
+      const auto end = begin + static_cast<std::ptrdiff_t>(count);
+      if (end != found_.end()) std::nth_element(begin, end, found_.end());
+      std::sort(begin, end);
+      for (auto next = begin; next != end && kept < wanted; ++next) {
+        if (Pairs::kDecides || pairs.tame(i, static_cast<Index>(next->row))) found_[kept++] = *next;
+      }
+      seen += count;
+    }
+    return kept;
   }
 
   /// Number of other samples within reach of sample i, whatever their q.

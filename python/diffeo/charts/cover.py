@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from diffeo._support.arrays import FloatArray, Reach, reach_of
 from diffeo._support.point_tree import PointTree
-from diffeo.isometry.hermite import OUTSIDE, nodes_of_a_cubic
+from diffeo.isometry.hermite import OUTSIDE, nodes_of_a_fit
 from diffeo.observation.observation import Observation
 
 
@@ -48,7 +48,7 @@ class Cover:
         workers, n = n_threads or -1, self._tree.n
         distance, nearest = self._tree.query(self.pulled(points) * self._units, workers=workers)
         near, inverse = np.unique(nearest, return_inverse=True)
-        k = min(n, 1 + nodes_of_a_cubic(self.observation.dim))
+        k = min(n, 1 + nodes_of_a_fit(self.observation.dim))
         radius = self._tree.query(self._tree.data[near], k, workers=workers)[0].reshape(len(near), k)[:, -1]
         spread = np.sqrt(np.count_nonzero(self._units))
         beyond: NDArray[np.bool_] = distance > np.maximum(OUTSIDE * 0.5 * radius[inverse.ravel()], slack * spread)

@@ -25,7 +25,7 @@ OBSERVATION_BEFORE_3 = {name: rule for name, rule in OBSERVATION.items() if rule
     name: MEASURE_OPTIONS[name] for name in ("layer", "neurons", "scale")}
 FITTED = {  # misfits are infinite for samples left out, generator eigenvalues for eigenvalues of 0 or below
     "isometric": {
-        "n_neighbors": "int 1", "random_state": "null|int 0", "n_jobs": "null|-1|threads", "stress_": ">=0",
+        "n_neighbors": "auto|int 1", "random_state": "null|int 0", "n_jobs": "null|-1|threads", "stress_": ">=0",
         "embedding_": "F nd", "jacobians_": "F nmd", "misfit_": "F* n", "overlap_": ">=0", "periods_": "F0 pd",
         "n_iter_": "int 1", "converged_": "bool", "left_out_": "I l<n"},
     "diffusion": {

@@ -18,9 +18,9 @@ from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, overlap, pieces
-from diffeo.isometry.layout_search import Unfolding, check_lengths, pieces_text, unfold
-from diffeo.isometry.stress import relative_stress, untangle
-from diffeo.isometry.trust import DISTORTED, LOOSE, TURNED, is_distorted, too_many_strays
+from diffeo.isometry.layout_search import Unfolding, pieces_text, unfold
+from diffeo.isometry.stress import check_lengths, relative_stress, untangle
+from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.estimator_input import all_or_nothing, checked_input, of_one_fit
@@ -28,6 +28,9 @@ from diffeo.observation.observation import Observation
 
 # Measurements nearer than this share of their range are the same sample again.
 TWIN = 1e-12
+# Edges from each sample, in up to three dimensions. With as few in six, layouts of 10,000 samples are soft: they take ten
+# times the steps, and are twice as far off.
+NEIGHBORS = 12
 
 
 class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -55,8 +58,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
 
     Parameters
     ----------
-    n_neighbors : int
-        Edges from each sample.
+    n_neighbors : int or "auto"
+        Edges from each sample. "auto" takes 12, and 4 d where d > 3, as a neighbourhood must hold a layout in every direction.
     random_state : Any
         Not used: nothing here is random. Kept for the common interface.
     n_jobs : int, optional
@@ -103,7 +106,12 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     """
 
     def __init__(
-        self, *, n_neighbors: int = 12, random_state: RandomState = 0, n_jobs: int | None = None, verbose: bool = False
+        self,
+        *,
+        n_neighbors: int | str = "auto",
+        random_state: RandomState = 0,
+        n_jobs: int | None = None,
+        verbose: bool = False,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.random_state = random_state
@@ -117,7 +125,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         Parameters
         ----------
         X : Observation, or array_like of shape (n, m)
-            An array gets the Euclidean metric: its coordinates are then those of the array, up to a motion.
+            An array gets the Euclidean metric: its coordinates are then those of the array, up to a motion. Of n rows n - 1
+            coordinates hold everything: there are no more, however many columns.
         y : None
             Ignored.
 
@@ -139,9 +148,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             An observation has no isometric chart: `stress_` or `overlap_` stays above what its noise explains. Or a part
             of it is held loosely: `looseness_`.
         """
-        n_neighbors = integer(self.n_neighbors, "n_neighbors", 1)
-        observation, is_array = self._checked(X)
+        auto = isinstance(self.n_neighbors, str) and self.n_neighbors == "auto"
+        asked = None if auto else integer(self.n_neighbors, "n_neighbors", 1)
         with showing(self.verbose), working(self.n_jobs):
+            observation, is_array = self._checked(X)
+            n_neighbors = usual_neighbors(1 if is_array else observation.dim) if asked is None else asked
             self._fit(observation, is_array, n_neighbors)
         return self
 
@@ -204,15 +215,16 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             return checked, False
         check_units(checked, "points")
         n, m = checked.shape
-        if n * m * m * 8 > memory_limit():
+        d = min(m, max(n - 1, 1))
+        if n * m * d * 8 > memory_limit():
             raise errors.MemoryLimitError(
-                f"{m} columns have derivatives of {n} x {m} x {m} numbers, above the limit: the coordinates of an array are "
-                "those of the array up to a motion, so reduce it first (of n rows n - 1 principal components hold everything), "
-                "or set the environment variable DIFFEO_MEMORY_LIMIT (bytes)"
+                f"{m} columns have derivatives of {n} x {m} x {d} numbers, above the limit: the coordinates of an array are "
+                "those of the array up to a motion, so reduce it first (by principal components), or set the environment "
+                "variable DIFFEO_MEMORY_LIMIT (bytes)"
             )
-        identity = np.broadcast_to(np.eye(m), (n, m, m))
+        basis = np.eye(m) if d == m else np.linalg.svd(checked - checked.mean(axis=0), full_matrices=False)[2][:d].T
         none = np.empty(0, dtype=np.int64)
-        return Observation(checked, identity, np.ones((n, m)), m, none, "jacobians"), True
+        return Observation(checked, np.broadcast_to(basis, (n, m, d)), np.ones((n, d)), d, none, "jacobians"), True
 
     def _fit(self, observation: Observation, is_array: bool, n_neighbors: int) -> None:
         n_threads = thread_count(self.n_jobs)
@@ -226,7 +238,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if n_neighbors <= observation.dim and not is_array:
             raise errors.ParameterError(
                 f"n_neighbors = {n_neighbors} leaves a layout in {observation.dim} dimensions loose; use at least "
-                f"{observation.dim + 1}, better {max(12, 2 * observation.dim)}"
+                f"{observation.dim + 1}, better {usual_neighbors(observation.dim)}"
             )
         found = (
             self._array_layout(observation, n_neighbors, n_threads)
@@ -261,9 +273,12 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             )
             graph = joined(graph, observation.points[graph.rows], labels)
         check_lengths(graph.lengths)
-        layout, steps, settled = untangle(graph, observation.points[graph.rows])
+        points = observation.points[graph.rows]
+        # A wide array lies in the span of its differences.
+        wide = observation.dim < points.shape[1]
+        layout, steps, settled = untangle(graph, points @ observation.whitening[0] if wide else points)
         # It started where it ends, but for a shift: coordinates are the columns, and so are the derivatives.
-        gradients = observation.whitening[graph.rows]
+        gradients = np.ascontiguousarray(observation.whitening[graph.rows])
         stress, overlapping = relative_stress(graph, layout), overlap(graph, layout)
         return Unfolding(graph, layout, gradients, stress, overlapping, steps, settled)
 
@@ -292,6 +307,11 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         if len(self.left_out_):
             points = np.ascontiguousarray(observation.points[self.left_out_])
             self.embedding_[self.left_out_] = chart.locate(points, n_threads).coordinates
+
+
+def usual_neighbors(dim: int) -> int:
+    """Edges from each sample that hold a layout in so many dimensions, and hardly more."""
+    return NEIGHBORS if dim <= FEW_DIMENSIONS else 4 * dim
 
 
 def loose_texts(part: IntArray, looseness: FloatArray) -> list[str]:

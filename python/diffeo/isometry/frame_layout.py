@@ -85,10 +85,10 @@ def _developed(
     median = float(np.median(graph.lengths))
     far = np.linalg.norm(_missed(graph, tree, steps), axis=1) > PERIOD_LENGTHS * median
     if not far.any():
-        return graph, _poisson(graph, steps)
+        return graph, _poisson(graph, steps, steps.shape[1])
     # Frames are right to first order only where stretches differ, and errors of steps add up along the tree. The domain
     # cut open at the far edges (no tree edge is one) is laid out by its lengths, which gives better frames and sums.
-    opened = _poisson(graph.subset(~far), steps[~far])
+    opened = _poisson(graph.subset(~far), steps[~far], steps.shape[1])
     for _ in range(OPENINGS):
         cut = graph.subset(~far)
         opened, _, _ = refine(cut, opened)
@@ -102,7 +102,7 @@ def _developed(
     if closed is None:
         return None
     graph, steps = closed
-    return graph, _poisson(graph, steps)
+    return graph, _poisson(graph, steps, steps.shape[1])
 
 
 def _spanning_tree(graph: NeighborGraph, root: int) -> _Tree:
@@ -149,7 +149,7 @@ def _synchronised(graph: NeighborGraph, tree: _Tree, whitening: FloatArray) -> F
         # exp(a_i) must take up Q_i^T O_ij Q_j = exp(a_i - a_j).
         remaining = left()
         skew = 0.5 * (remaining - remaining.transpose(0, 2, 1))
-        correction = _poisson(graph, -skew.reshape(len(i), -1)).reshape(frames.shape)
+        correction = _poisson(graph, -skew.reshape(len(i), -1), frames.shape[1]).reshape(frames.shape)
         frames = frames @ _orthogonal(np.eye(d) + correction)
     remaining = left()
     twisted = np.linalg.norm(remaining - np.eye(d), axis=(1, 2)) > TWISTED
@@ -228,9 +228,10 @@ def _agreeing(sums: FloatArray, one: FloatArray) -> tuple[NDArray[np.bool_], Flo
     return same | opposite, np.where(opposite, -1.0, 1.0)
 
 
-def _poisson(graph: NeighborGraph, steps: FloatArray) -> FloatArray:
-    """Layout (n + k, d) whose steps are nearest to the given ones, by least squares."""
-    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, np.ones(len(graph.i)), graph.windings, graph.rows)
+def _poisson(graph: NeighborGraph, steps: FloatArray, dim: int) -> FloatArray:
+    """Layout (n + k, columns) whose steps are nearest to the given ones, by least squares; `dim`: of the neighbourhoods."""
+    ones = np.ones(len(graph.i))
+    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, ones, graph.windings, graph.rows, dim=dim)
     return laplacian.solve(graph.incidence().T @ steps)
 
 

@@ -36,6 +36,8 @@ IMAGE_MARGIN = 3.0
 OFF_MANIFOLD = 0.1
 # Measurements whose slopes are at most this many times their median are taken to be equally noisy, where there is noise.
 ALIKE = 10.0
+# Coefficients of a local fit, which costs their cube: cubic to nine dimensions, quadratic to twenty, and linear beyond.
+MOST_COEFFICIENTS = 250
 # Samples that tell what interpolation misses; points that lie off the manifold by so many times that, and by this share of
 # the spread of the samples, are noisy.
 TRIALS, NOISY, LEAST_NOISE = 200, 2.0, 1e-3
@@ -114,7 +116,7 @@ class HermiteChart:
         object.__setattr__(self, "_value_tree", PointTree(self.values * units))
         # Half of the radius that holds the nodes of one fit: about the mean distance between nodes there, and much
         # steadier than the distance to the nearest.
-        k = min(len(self.nodes), 1 + nodes_of_a_cubic(self.nodes.shape[1]))
+        k = min(len(self.nodes), 1 + nodes_of_a_fit(self.nodes.shape[1]))
         radius = tree.query(self.nodes, k, workers=workers())[0].reshape(len(self.nodes), -1)[:, -1]
         object.__setattr__(self, "spacing", 0.5 * radius)
 
@@ -128,7 +130,7 @@ class HermiteChart:
         if k == 0:
             return self.nodes, np.arange(n)
         inverse = np.linalg.pinv(self.periods)
-        count = min(n, 1 + nodes_of_a_cubic(self.nodes.shape[1]))
+        count = min(n, 1 + nodes_of_a_fit(self.nodes.shape[1]))
         reach = float(
             np.median(PointTree(self.nodes).query(self.nodes, count, workers=workers())[0].reshape(n, -1)[:, -1])
         )
@@ -157,7 +159,7 @@ class HermiteChart:
     def left_out(self, rows: IntArray, n_threads: int) -> FloatArray:
         """Measurements (k, m) at some of the nodes, interpolated from the others."""
         d = self.nodes.shape[1]
-        k = min(len(self._images) - 1, nodes_of_a_cubic(d))
+        k = min(len(self._images) - 1, nodes_of_a_fit(d))
         if k < 1:
             return self.values[rows]
         queries = np.ascontiguousarray(self.nodes[rows])
@@ -343,9 +345,9 @@ class HermiteChart:
         return pulled
 
     def _evaluate(self, coordinates: FloatArray, n_threads: int) -> tuple[FloatArray, FloatArray]:
-        """Values and slopes by cubic fits; first-order expansion about the nearest node far outside."""
+        """Values and slopes by local fits; first-order expansion about the nearest node far outside."""
         d = self.nodes.shape[1]
-        k = min(len(self._images), nodes_of_a_cubic(d))
+        k = min(len(self._images), nodes_of_a_fit(d))
         queries = np.ascontiguousarray(self.wrapped(coordinates))
         distance, neighbors = self._node_tree.query(queries, k, workers=n_threads or -1)
         distance = distance.reshape(len(queries), k)
@@ -372,11 +374,17 @@ class HermiteChart:
 
 
 def degree_that_fits(nodes: int, dim: int) -> int:
-    """Largest degree up to 3 that `nodes` values with gradients overdetermine; 1 for a handful of nodes."""
-    equations = nodes * (1 + dim)
-    return max([1, *(degree for degree in (2, 3) if 2 * equations >= 3 * math.comb(dim + degree, degree))])
+    """Largest degree that `nodes` values with gradients overdetermine, at most `largest_degree`; 1 for a handful of nodes."""
+    equations, most = nodes * (1 + dim), largest_degree(dim)
+    return max([1, *(k for k in range(2, most + 1) if 2 * equations >= 3 * math.comb(dim + k, k))])
 
 
-def nodes_of_a_cubic(dim: int) -> int:
-    """Nodes of a local cubic Hermite fit: three equations a coefficient."""
-    return math.ceil(3 * math.comb(dim + 3, 3) / (1 + dim))
+def largest_degree(dim: int) -> int:
+    """Degree of local fits with plenty of nodes: 3, and less where that many dimensions would take too many coefficients."""
+    return max([1, *(k for k in (2, 3) if math.comb(dim + k, k) <= MOST_COEFFICIENTS)])
+
+
+def nodes_of_a_fit(dim: int) -> int:
+    """Nodes of a local Hermite fit: three equations a coefficient."""
+    degree = largest_degree(dim)
+    return math.ceil(3 * math.comb(dim + degree, degree) / (1 + dim))

@@ -143,7 +143,7 @@ class Hinges:
         error = np.maximum(np.maximum(relative, observation.length_noise) * graph.lengths, missed)
         draws = np.random.default_rng(0).standard_normal((DRAWS, len(graph.i))) * error
         weights = edge_weights(graph.lengths)
-        laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows)
+        laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=d)
         moves = np.array([response(graph, layout, weights, laplacian, draw) for draw in draws])
         spread = float(((layout[:n] - layout[:n].mean(axis=0)) ** 2).sum())
         frames = local_frames(graph.subset(~crossing), layout, points, whitening)
@@ -217,7 +217,8 @@ def _behind_sparsest(graph: NeighborGraph, dim: int) -> np.ndarray[tuple[int], n
     least = max(LEAST_SAMPLES, int(LEAST_SHARE * n))
     if n < 2 * least:
         return behind
-    laplacian = graph_laplacian(n, graph.i, graph.j, np.ones(len(graph.i)), np.empty((0, 0)), graph.rows)
+    ones = np.ones(len(graph.i))
+    laplacian = graph_laplacian(n, graph.i, graph.j, ones, np.empty((0, 0)), graph.rows, dim=dim)
     vectors = np.random.default_rng(0).standard_normal((n, VECTORS))
     for _ in range(ITERATIONS):
         vectors = laplacian.correct(vectors - vectors.mean(axis=0))

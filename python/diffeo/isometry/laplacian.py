@@ -15,11 +15,14 @@ from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import workers
 from diffeo._support.wording import rows_text
+from diffeo.isometry.trust import FEW_DIMENSIONS
 
 Solve = Callable[[FloatArray], FloatArray]
 
 # Samples up to which factors are made: they are exact, and as fast there. At 10,000, multigrid takes half as long to refine.
 DIRECT_SIZE = 5_000
+# Where neighbours lie in many dimensions, factors fill up.
+DIRECT_SIZE_OF_MANY = 500
 # Residuals of full solutions that are aimed at, relative, and that are put up with: of a million samples rounding can
 # leave 1e-10. Those of rough ones, and the iterations allowed; 10 to 20 suffice.
 FULL, SOLVED = 1e-10, 1e-7
@@ -41,14 +44,22 @@ class GraphLaplacian(Protocol):
 
 
 def graph_laplacian(
-    n: int, i: IntArray, j: IntArray, weights: FloatArray, windings: FloatArray, rows: IntArray | None = None
+    n: int,
+    i: IntArray,
+    j: IntArray,
+    weights: FloatArray,
+    windings: FloatArray,
+    rows: IntArray | None = None,
+    *,
+    dim: int = 1,
 ) -> GraphLaplacian:
     """The Laplacian of edges (e,) between n samples, which wind (e, k) times around each of k periods.
 
     The weights are positive and the graph is in one piece. ConvergenceError where the matrix is singular all the same, with
-    the part of the graph that nothing holds; `rows` (n,) are what the samples are called there.
+    the part of the graph that nothing holds; `rows` (n,) are what the samples are called there. Neighbours
+    lie in `dim` dimensions.
     """
-    if n <= DIRECT_SIZE:
+    if n <= (DIRECT_SIZE if dim <= FEW_DIMENSIONS else min(DIRECT_SIZE, DIRECT_SIZE_OF_MANY)):
         # The first sample is held, and has no unknown.
         names = None if rows is None else np.concatenate([rows[1:], np.full(windings.shape[1], -1)])
         return HeldLaplacian(n, i, j, weights, windings, names)

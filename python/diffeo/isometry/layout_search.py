@@ -19,6 +19,7 @@ from diffeo.isometry.laplacian import graph_laplacian
 from diffeo.isometry.rough_lengths import RoughLayout, fits_better, lengths_are_rough, relaid, ungated
 from diffeo.isometry.stress import (
     SETTLED,
+    check_lengths,
     edge_weights,
     refine,
     refine_robustly,
@@ -26,8 +27,10 @@ from diffeo.isometry.stress import (
     start_layout,
     untangle,
 )
+from diffeo.isometry.trend.trend_lengths import KEPT, along_trend
 from diffeo.isometry.trust import (
     DOUBTFUL,
+    FEW_DIMENSIONS,
     FOLDED,
     LOOSE,
     OVERLAPPING,
@@ -125,9 +128,23 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
         found = again
         if settled:
             break
+    if observation.dim > FEW_DIMENSIONS and found.stress > KEPT:
+        found = _with_trend(observation, found)
     if found.overlap <= OVERLAPPING and lengths_are_rough(observation, found.graph, found.layout):
         return _by_place(observation, found, n_neighbors, n_threads)
     return found if hinges is None else _held(observation, found, hinges)
+
+
+def _with_trend(observation: Observation, found: Unfolding) -> Unfolding:
+    """A layout of few samples for its dimension again, by lengths that know the trend, if it keeps these better."""
+    points, whitening = (np.ascontiguousarray(x[found.graph.rows]) for x in (observation.points, observation.whitening))
+    again = along_trend(found.graph, found.layout, points, whitening, found.gradients)
+    if again is None:
+        return found
+    graph, layout, gradients, steps, settled = again
+    stress, overlapping = relative_stress(graph, layout), overlap(graph, layout)
+    laid = Unfolding(graph, layout, gradients, stress, overlapping, found.n_iter + steps, settled)
+    return laid if stress < found.stress and overlapping <= found.overlap + OVERLAPPING else found
 
 
 def _by_place(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -171,8 +188,8 @@ def _hinged(
 def _unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, bool]:
     """As `untangle`, Gauss-Newton steps after it in any case."""
     layout, steps, _ = untangle(graph, start)
-    weights = edge_weights(graph.lengths)
-    laplacian = graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings, graph.rows)
+    n, weights = len(graph.rows), edge_weights(graph.lengths)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=start.shape[1])
     settled = SETTLED * float(np.median(graph.lengths))
     layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
     return layout, steps + iterations, converged
@@ -225,15 +242,6 @@ def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_t
                 frames = local_frames(coarse, layout, points[known], whitening[known])
                 return extended(graph, known, layout, frames, points, whitening)
     return start_layout(graph, observation.dim)
-
-
-def check_lengths(lengths: FloatArray) -> None:
-    """Raise unless the lengths can be computed with."""
-    if not (np.isfinite(lengths).all() and lengths.max(initial=0.0) > 1e-150):
-        raise errors.NonFiniteError(
-            "lengths overflow or vanish: the inputs behind the measurements are in units too large or too small for "
-            "double precision; rescale them"
-        )
 
 
 def corrected(

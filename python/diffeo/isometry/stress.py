@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import dijkstra
 
+from diffeo import errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
@@ -76,6 +77,15 @@ def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
     return np.ascontiguousarray(layout)
 
 
+def check_lengths(lengths: FloatArray) -> None:
+    """Raise unless the lengths can be computed with."""
+    if not (np.isfinite(lengths).all() and lengths.max(initial=0.0) > 1e-150):
+        raise errors.NonFiniteError(
+            "lengths overflow or vanish: the inputs behind the measurements are in units too large or too small for "
+            "double precision; rescale them"
+        )
+
+
 def refine(
     graph: NeighborGraph,
     layout: FloatArray,
@@ -95,7 +105,7 @@ def refine(
     """
     n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
-    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=layout.shape[1])
     forces = core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
 
     def centred(x: FloatArray) -> FloatArray:

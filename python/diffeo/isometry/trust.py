@@ -42,6 +42,9 @@ OVERLAPPING = 0.01
 # Above this a layout lies in two sheets: it is not one to one, the domain is closed.
 SHEETS = 0.1
 
+# Up to so many dimensions neighbours are near, beside the domain; beyond, graphs want more edges a sample.
+FEW_DIMENSIONS = 3
+
 # Relative error of a layout that a part held by few edges may have, beyond which a problem says so.
 LOOSE = 0.004
 # From here on the part may be mirrored, or turned away.
