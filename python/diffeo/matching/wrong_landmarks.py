@@ -16,6 +16,7 @@ from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
 from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.periods import nearest_zero
 from diffeo.isometry.trust import OVERLAPPING, doubt_of_stress, is_suspicious
 from diffeo.matching.diagnostics import Diagnostics, many_without, without_counterpart
 from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
@@ -45,6 +46,9 @@ MOST_WRONG = 0.4
 # Where a side's domain has no counterpart, a landmark that contradicts the others is not called wrong unless it is nearer to the
 # other side's samples than so many of these are to each other: a wrong one then only makes the expected error larger.
 MOST = 0.8
+# ... and what it misses is explained by how far it is from these: a fold lays it on its mirror image, twice as far away as the
+# nearest sample; here twice that counts.
+FOLDED = 4.0
 TINY = float(np.finfo(float).tiny)
 
 
@@ -199,11 +203,14 @@ def _beyond(
     if found.motion is None or not len(beyond):
         return beyond
     linear, shift = found.motion
+    periods = b.embedding.periods_
+    missed = np.linalg.norm(nearest_zero(located[0] @ linear + shift - located[1], periods), axis=1)
     moved, marks = (b.wrapped(x @ linear + shift) for x in (a.coordinates[a.used], located[0]))
     own = b.coordinates[b.used]
     for samples, ends, there in ((own, located[1], moved), (moved, marks, own)):
         if many_without(without_counterpart(samples, there), samples, there):
             beyond[without_counterpart(ends, there, MOST)] = True
+            beyond |= missed <= FOLDED * PointTree(there).query(ends, workers=workers())[0]
     return beyond
 
 
