@@ -56,7 +56,7 @@ class FoldTally:
                 verdict = assess(t, held_out=known.new, baselines=False).verdict
         except errors.DiffeoError as error:
             self.refused += 1
-            self.said.append(f"{known.name}: refused: {error}")
+            self.said.append(f"{known.name}: refused ({type(error).__name__})")
             return
         told = t.diagnostics
         true = [relative_error(*way) for way in ways]
@@ -70,10 +70,15 @@ class FoldTally:
             self.not_under += expected <= 5.0 * error
         self.named += bool(len(told.wrong_landmarks))
         self.false += verdict in ("equivalent", "a_to_b" if known.folds_a else "b_to_a")
+        expected = f"{_told(told.expected_error)}, {_told(told.expected_error_back)}"
         self.said.append(
-            f"{known.name}: true {true[0]:.2g}, {true[1]:.2g}, expected {told.expected_error}, {told.expected_error_back}; "
-            f"{t.coordinates}; {len(told.wrong_landmarks)} named; {verdict}"
+            f"{known.name}: true {true[0]:.2g}, {true[1]:.2g}, expected {expected}; {t.coordinates}; "
+            f"{len(told.wrong_landmarks)} named; {verdict}"
         )
+
+
+def _told(expected: float | None) -> str:
+    return "unknown" if expected is None else f"{expected:.2g}"
 
 
 def turning(kind: int, at: float, lean: float) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
@@ -138,9 +143,7 @@ def folded_map(number: int, seed: int, d: int | None = None) -> Folded:
     marks, held = rng.random((count, d)), held_inputs(d, rng)
     name = f"{number}: d = {d}, n = {n}, {count} landmarks, kind {kind} at {at:.2f} on {'A' if folds_a else 'B'}"
     pairs = [(f(marks)[0], f(held)[0]) for f in ways]
-    return Folded(
-        name, (sides[0], sides[1]), (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]), folds_a
-    )
+    return Folded(name, (sides[0], sides[1]), (pairs[0][0], pairs[1][0]), (pairs[0][1], pairs[1][1]), folds_a)
 
 
 def folded_sides(draws: int, seed: int) -> FoldTally:

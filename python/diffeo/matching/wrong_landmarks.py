@@ -43,8 +43,8 @@ CARRIED, LEAST_MISS = 0.1, 0.1
 HOPELESS = 0.3
 # More than this share of the pairs cannot be told from a map that is no function.
 MOST_WRONG = 0.4
-# Where a side's domain has no counterpart, a landmark that contradicts the others is not called wrong unless it is nearer to the
-# other side's samples than so many of these are to each other: a wrong one then only makes the expected error larger.
+# Where a part of a side has no counterpart, a landmark that contradicts the others is not called wrong unless it is nearer to
+# the other side's samples than so many of these are to each other: a wrong one then only makes the expected error larger.
 MOST = 0.8
 # ... and what it misses is explained by how far it is from these: a fold lays it on its mirror image, twice as far away as the
 # nearest sample; here twice that counts.
@@ -118,7 +118,11 @@ def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Si
     apart = found.wrong[_beyond(a, b, found, (at_a[found.wrong], at_b[found.wrong]))]
     wrong = np.setdiff1d(found.wrong, apart)
     sifted = _without(problem, wrong, "no motion that most of them agree on carries them to their partners")
-    return _without_apart(problem, sifted, apart) if len(apart) else sifted
+    if not len(apart):
+        return sifted
+    rows = problem.numbered(apart)
+    said = [_apart_text(problem, rows), *sifted.said]
+    return Sifted(problem.without(found.wrong), sifted.wrong, said, rows)
 
 
 def by_diffusion_coordinates(problem: MatchProblem, located: tuple[FloatArray, FloatArray]) -> Sifted:
@@ -214,24 +218,14 @@ def _beyond(
     return beyond
 
 
-def _without_apart(problem: MatchProblem, sifted: Sifted, apart: IntArray) -> Sifted:
-    """Also without the landmarks at these positions, which need not be wrong."""
-    rows = problem.numbered(apart)
+def _apart_text(problem: MatchProblem, rows: IntArray) -> str:
     a, b = problem.names
-    said = (
-        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) do not fit the motion on which the others agree, but need "
-        f"not be wrong: that motion brings no samples of one side to where they lie on the other, so that {a} or {b} folds, or "
-        "is torn, and there is not one change of coordinates, or the inputs fill different domains; they were left out of the "
+    return (
+        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) do not fit the motion on which the others agree, but "
+        f"need not be wrong: it brings no samples of one side to where they lie on the other, so that {a} or {b} folds, or is "
+        "torn, and there is not one change of coordinates, or the inputs fill different domains; they were left out of the "
         "motion (diagnostics.apart_landmarks), and count in the expected error"
     )
-    left = problem.without(np.union1d(apart, np.setdiff1d(np.arange(problem.count), _kept(problem, sifted))))
-    return replace(sifted, problem=left, said=[said, *sifted.said], apart=rows)
-
-
-def _kept(problem: MatchProblem, sifted: Sifted) -> IntArray:
-    """Positions of the landmarks that are left."""
-    numbers = problem.numbered(np.arange(problem.count))
-    return np.flatnonzero(~np.isin(numbers, sifted.wrong))
 
 
 def _without(problem: MatchProblem, positions: IntArray, because: str) -> Sifted:

@@ -122,7 +122,10 @@ class _Both:
         side, there = self.sides[source], self.sides[target]
         found = self.t.partners_beyond(side.coordinates[rows], inverse=backward)
         if self.folds[source] or len(self.apart):
-            y, moved = side.observation.points[rows], self.t.alignment.backward if backward else self.t.alignment.forward
+            y, moved = (
+                side.observation.points[rows],
+                self.t.alignment.backward if backward else self.t.alignment.forward,
+            )
             sent = (self.t.sent_back(y) if backward else self.t.sent(y)).values
             missed = sent - _mirrored(there, there.used, moved(side.coordinates[rows]))
             found = np.maximum(found, np.linalg.norm(missed, axis=1) / spread_of(there.observation.points))
