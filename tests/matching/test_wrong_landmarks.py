@@ -128,3 +128,17 @@ def test_samples_too_few_for_their_curvature_name_no_good_landmark():
         pairs = smooth_map(2, 5, seed)(x)[0], smooth_map(2, 5, seed + 10)(x)[0]
         named += len(match(a, b, landmarks=pairs, check=False, coordinates="isometric").diagnostics.wrong_landmarks)
     assert named == 0
+
+
+@pytest.mark.parametrize("along_a_curve", [False, True])
+def test_a_stretch_of_shifted_rows_is_named(along_a_curve):
+    """Neighbours on a curve are exchanged: wrong by little, and all in one direction."""
+    s = np.linspace(0.0, 1.0, 60)
+    x = np.column_stack([0.5 + 0.42 * np.cos(5.0 * s) * (0.4 + 0.6 * s), 0.5 + 0.42 * np.sin(9.0 * s)])
+    x = x if along_a_curve else np.random.default_rng(1).random((60, 2))
+    a, b = at(maps(), x)
+    b[20:38] = b[21:39].copy()
+    found = match(*observations(), landmarks=(a, b), check=False)
+    assert np.array_equal(found.diagnostics.wrong_landmarks, np.arange(20, 38))
+    source, target = at(maps(), NEW)
+    assert relative_error(found.transform(source), target) < 1e-3

@@ -19,6 +19,9 @@ from diffeo.observation.folds import many_near_folds, near_folds
 
 # A side folds if its stretch falls to this share of the median beside samples of the other side that it has no counterpart of.
 FLAT = 0.05
+# What is extrapolated misses about this share of how far it leads away from all samples of the target, at distances as large
+# as the domain; less nearby, in proportion, since what bends away grows with the square of the distance.
+EXTRAPOLATED = 0.5
 
 
 def with_no_counterpart(problem: MatchProblem, t: Transformation, expected: ExpectedError) -> ExpectedError:
@@ -120,15 +123,15 @@ class _Both:
             return 0.0
         rows = lost[np.linspace(0, len(lost) - 1, min(len(lost), len(some_of(self.sides[source])))).astype(np.int64)]
         side, there = self.sides[source], self.sides[target]
-        found = self.t.partners_beyond(side.coordinates[rows], inverse=backward)
+        y, moved = side.observation.points[rows], self.t.alignment.backward if backward else self.t.alignment.forward
+        sent, points = (self.t.sent_back(y) if backward else self.t.sent(y)).values, there.observation.points
+        at, nodes = moved(side.coordinates[rows]), there.coordinates[there.used]
+        far = PointTree(there.features(nodes)).query(there.features(at), workers=workers())[0]
+        away = PointTree(points).query(sent, workers=workers())[0]
+        away *= EXTRAPOLATED * np.minimum(far / np.sqrt(nodes.var(axis=0).sum()), 1.0)
         if self.folds[source] or len(self.apart):
-            y, moved = (
-                side.observation.points[rows],
-                self.t.alignment.backward if backward else self.t.alignment.forward,
-            )
-            sent = (self.t.sent_back(y) if backward else self.t.sent(y)).values
-            missed = sent - _mirrored(there, there.used, moved(side.coordinates[rows]))
-            found = np.maximum(found, np.linalg.norm(missed, axis=1) / spread_of(there.observation.points))
+            away = np.maximum(away, np.linalg.norm(sent - _mirrored(there, there.used, at), axis=1))
+        found = np.maximum(away / spread_of(points), self.t.partners_beyond(side.coordinates[rows], inverse=backward))
         return float((found**2).mean()) * len(lost) / len(side.observation)
 
 
