@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, match, relative_error
 from diffeo._support.arrays import index_array
+from diffeo.matching.diagnostics import without_counterpart
 from support.domains import closed
 from support.pairs import NEW, assert_names, at, maps, observations
 from support.samples import smooth_map, square
@@ -142,3 +143,14 @@ def test_a_stretch_of_shifted_rows_is_named(along_a_curve):
     assert np.array_equal(found.diagnostics.wrong_landmarks, np.arange(20, 38))
     source, target = at(maps(), NEW)
     assert relative_error(found.transform(source), target) < 1e-3
+
+
+def test_samples_without_counterpart_are_told_by_distances_among_the_others():
+    rng = np.random.default_rng(2)
+    there, own = rng.random((300, 2)), rng.random((400, 2))
+    assert len(without_counterpart(own, there)) <= 8
+    assert len(without_counterpart(own, np.repeat(there, 2, axis=0))) <= 8
+    hole = there[there[:, 0] < 0.8]
+    lost = without_counterpart(own, hole)
+    assert (own[lost, 0] > 0.75).mean() > 0.95
+    assert len(lost) > 0.5 * (own[:, 0] > 0.8).sum()

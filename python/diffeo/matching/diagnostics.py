@@ -40,6 +40,8 @@ MOST_LEVERAGE = 1000.0
 # other, by this factor times this quantile of their distances to the nearest other one (measured with uniform samples of cubes
 # in 1 to 3 dimensions: 0.2 to 0.6 % of 300 and more are named in vain, and 1 to 4 % of 20).
 NO_COUNTERPART, USUAL = 1.25, 0.99
+# Samples nearer than this share of their spacing are twins.
+TWINS = 1e-6
 # More than this share of them, and what chance makes of few samples, means that the domains differ: one sample drawn alike is
 # farther away than all of n others are from each other in one case of n + 1.
 NO_COUNTERPART_SHARE = 0.02
@@ -260,7 +262,9 @@ def without_counterpart(own: FloatArray, there: FloatArray, usual: float = USUAL
     `usual` is the quantile of these distances that counts.
     """
     tree = PointTree(there)
-    apart = tree.query(there, 2, workers=workers())[0][:, 1]
+    distances = tree.query(there, min(len(there), there.shape[1] + 2), workers=workers())[0]
+    # A twin is no distance away, and says nothing of how far apart others are.
+    apart = np.where(distances > TWINS * distances[:, -1:], distances, distances[:, -1:]).min(axis=1)
     return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * np.quantile(apart, usual))
 
 
