@@ -20,6 +20,7 @@ from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, kernel_ri
 from bench.figures import Row, percent
 from bench.networks import train_pair
 from bench.rows import Rows
+from bench.truth_folds import folded_sides
 from bench.truth_hinges import hinges
 from bench.truth_landmarks import wrong_landmarks
 from bench.truth_maps import KINDS, KnownMap, held_inputs, kind_of_maps, smooth, smooth_map, spread_inputs
@@ -152,6 +153,24 @@ def hinged_charts(name: str, size: Size) -> Row:
         "0",
         silent == 0,
         f"right {right}, of which {mended} would be wrong without parts being turned; with a problem {named}",
+    )
+
+
+@row("folded side: expected error")
+def folded(name: str, size: Size) -> Row:
+    """Sides that fold, matched by landmarks that are all right: what error is expected, and whether any is called wrong."""
+    tally = folded_sides(24 if size is FULL else 2, 0)
+    known = max(tally.directions - tally.unknown, 1)
+    over, under = tally.not_over / known, tally.not_under / known
+    return Row(
+        name,
+        f"{tally.draws} folded sides, both ways: true at most 2 x expected; expected at most 5 x true; silent above 2 %",
+        f"{percent(over)}; {percent(under)}; {tally.silent}",
+        "95 %; 80 %; 0",
+        over >= 0.95 and under >= 0.8 and tally.silent == 0,
+        f"draws with a good landmark called wrong: {tally.named}; verdicts that the fold keeps its input: {tally.false}; "
+        f"directions of unknown error {tally.unknown} of {tally.directions}; draws refused {tally.refused}\n"
+        + "\n".join(tally.said),
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, match, relative_error
 from diffeo._support.arrays import index_array
+from diffeo.matching.diagnostics import without_counterpart
 from support.domains import closed
 from support.pairs import NEW, assert_names, at, maps, observations
 from support.samples import smooth_map, square
@@ -128,3 +129,28 @@ def test_samples_too_few_for_their_curvature_name_no_good_landmark():
         pairs = smooth_map(2, 5, seed)(x)[0], smooth_map(2, 5, seed + 10)(x)[0]
         named += len(match(a, b, landmarks=pairs, check=False, coordinates="isometric").diagnostics.wrong_landmarks)
     assert named == 0
+
+
+@pytest.mark.parametrize("along_a_curve", [False, True])
+def test_a_stretch_of_shifted_rows_is_named(along_a_curve):
+    """Neighbours on a curve are exchanged: wrong by little, and all in one direction."""
+    s = np.linspace(0.0, 1.0, 60)
+    x = np.column_stack([0.5 + 0.42 * np.cos(5.0 * s) * (0.4 + 0.6 * s), 0.5 + 0.42 * np.sin(9.0 * s)])
+    x = x if along_a_curve else np.random.default_rng(1).random((60, 2))
+    a, b = at(maps(), x)
+    b[20:38] = b[21:39].copy()
+    found = match(*observations(), landmarks=(a, b), check=False)
+    assert np.array_equal(found.diagnostics.wrong_landmarks, np.arange(20, 38))
+    source, target = at(maps(), NEW)
+    assert relative_error(found.transform(source), target) < 1e-3
+
+
+def test_samples_without_counterpart_are_told_by_distances_among_the_others():
+    rng = np.random.default_rng(2)
+    there, own = rng.random((300, 2)), rng.random((400, 2))
+    assert len(without_counterpart(own, there)) <= 8
+    assert len(without_counterpart(own, np.repeat(there, 2, axis=0))) <= 8
+    hole = there[there[:, 0] < 0.8]
+    lost = without_counterpart(own, hole)
+    assert (own[lost, 0] > 0.75).mean() > 0.95
+    assert len(lost) > 0.5 * (own[:, 0] > 0.8).sum()

@@ -49,12 +49,14 @@ class Consensus:
     """What most landmarks agree on.
 
     `wrong` are the landmarks that the others contradict, ascending, none where there is no consensus; `agreeing` the share
-    that the best motion carries to their partners; `deviation` of these, in the coordinates of B.
+    that the best motion carries to their partners; `deviation` of these, in the coordinates of B; `motion` that one, as a
+    linear part (c, e) and a shift (e,), None where there were too few landmarks to look for it.
     """
 
     wrong: IntArray
     agreeing: float
     deviation: float
+    motion: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def found(self) -> bool:
@@ -207,7 +209,7 @@ def _consensus(model: _Model, p: FloatArray, q: FloatArray, tolerance: float, si
     count, nothing = len(p), np.empty(0, dtype=np.int64)
     if count <= model.needed + CONFIRMING:
         return Consensus(nothing, 1.0, 0.0)
-    missed = _best(model, p, q, np.random.default_rng(seed))
+    missed, motion = _best(model, p, q, np.random.default_rng(seed))
     half = (count + model.needed + 1) // 2
     # Of independent errors in d directions, from the squared distance that so many stay below; few landmarks underrate it.
     share = float(chi2.ppf(min(half / count, 0.99), q.shape[1]))
@@ -219,30 +221,34 @@ def _consensus(model: _Model, p: FloatArray, q: FloatArray, tolerance: float, si
         agree = 0.0
     if _coherent(model, p[wrong], q[wrong], limit, seed):
         agree = min(agree, 0.5)
-    return Consensus(wrong if agree > 0.5 else nothing, agree, deviation)
+    return Consensus(wrong if agree > 0.5 else nothing, agree, deviation, motion)
 
 
-def _best(model: _Model, p: FloatArray, q: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """What the best map misses of each landmark, (L,): that of the least median, refined by the landmarks next to it."""
+def _best(
+    model: _Model, p: FloatArray, q: FloatArray, rng: np.random.Generator
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
+    """What the best map misses of each landmark, (L,), and it: that of the least median, refined by landmarks next to it."""
     half = (len(p) + model.needed + 1) // 2
     linear, shift = model.hypotheses(p, q, rng)
     misses: FloatArray = np.array([model.missed(p, q, *one) for one in zip(linear, shift, strict=True)])
     medians = np.partition(misses, half - 1, axis=1)[:, half - 1]
-    best: FloatArray = misses[int(medians.argmin())]
+    first = int(medians.argmin())
+    best: FloatArray = misses[first]
+    motion: tuple[FloatArray, FloatArray] = linear[first], shift[first]
     least = float(medians.min())
     for k in np.argsort(medians, kind="stable")[:REFINED]:
         missed: FloatArray = misses[k]
-        current: FloatArray = linear[k]
+        current: tuple[FloatArray, FloatArray] = linear[k], shift[k]
         for _ in range(REFINEMENTS):
             near = np.argsort(missed, kind="stable")[:half]
-            current, moved = model.refined(p[near], q[near], current)
-            trial = model.missed(p, q, current, moved)
+            refined = model.refined(p[near], q[near], current[0])
+            trial = model.missed(p, q, *refined)
             if not np.sort(trial)[half - 1] < np.sort(missed)[half - 1]:
                 break
-            missed = trial
+            missed, current = trial, refined
         if np.sort(missed)[half - 1] < least:
-            best, least = missed, float(np.sort(missed)[half - 1])
-    return best
+            best, motion, least = missed, current, float(np.sort(missed)[half - 1])
+    return best, motion
 
 
 def _coherent(model: _Model, p: FloatArray, q: FloatArray, limit: float, seed: int) -> bool:

@@ -18,6 +18,8 @@ from diffeo.isometry.hermite import NOISE_EXCESS
 # Marks that lie this far off the manifold, as a share of the spread of the samples, may all be noisy; one is wrong that lies so
 # many times as far off as most.
 MOST_NOISE, NOISY_MARKS = 0.1, 3.0
+# Samples for each dimension and one more, below which the border of the domain is far from them.
+FEW_SAMPLES = 30
 
 Coordinates = DiffusionChart | IsometricChart | MeasuredChart
 
@@ -71,6 +73,9 @@ def _located(chart: IsometricChart, points: FloatArray, n_threads: int) -> tuple
     if len(off) and chart.roughness > 0.0:
         # Between linear pieces all marks are off the interpolant, by as much as samples that it does not know.
         usual = max(usual, chart.missed(n_threads))
+    if len(off) and len(interpolant.nodes) < FEW_SAMPLES * (interpolant.nodes.shape[1] + 1):
+        # Few samples end well inside of their domain: a mark beyond them is missed as their own outermost ones are.
+        usual = min(max(usual, chart.missed(n_threads, 0.0)), MOST_NOISE * interpolant.spread)
     if len(off) == 0 or usual > MOST_NOISE * interpolant.spread:
         return located.coordinates, off
     numbers = max(interpolant.codim, 1)

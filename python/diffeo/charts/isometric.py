@@ -88,13 +88,13 @@ class IsometricChart:
         size = float(np.sqrt(self.coordinates[self.used].var(axis=0).sum()))
         return usual / size if size > 0.0 else 0.0
 
-    def missed(self, n_threads: int) -> float:
-        """What interpolation misses of some samples, left out of it, in units of residuals; of all but the worst tenth."""
+    def missed(self, n_threads: int, worst: float = WORST) -> float:
+        """What interpolation misses of some samples, left out of it, in units of residuals; of all but a worst share."""
         interpolant = self.embedding._chart
         count = len(interpolant.nodes)
         rows = np.linspace(0, count - 1, min(count, TRIALS)).astype(np.int64)
         missed = (interpolant.left_out(rows, n_threads) - interpolant.values[rows]) * interpolant.units
-        return float(np.quantile(np.linalg.norm(missed, axis=1), 1.0 - WORST))
+        return float(np.quantile(np.linalg.norm(missed, axis=1), 1.0 - worst))
 
     def measurements(self, coordinates: FloatArray, n_threads: int) -> FloatArray:
         """Measurements (count, m) at intrinsic coordinates (count, d), by Hermite interpolation."""

@@ -55,7 +55,7 @@ CORRECTION = {
     "known": "F j"}
 ERRORS = {"names": "texts", "values": "F e"}  # of a correction, in their order
 LANDMARKS = {"a": "F Lm", "b": "F Ln"}  # of A's m measurements and B's n; files of version 1 have none
-WRONG = {"landmarks": "I w"}  # of the landmarks given, only where there are any
+WRONG = {"landmarks": "I w"}  # of the landmarks given, only where there are any; so are those apart
 FOLDS = {"near_folds": "I f<n"}
 SPECTRA = {"generator_eigenvalues": "F* g", "gated_share": ">=0"} | FOLDS
 DIAGNOSED = {

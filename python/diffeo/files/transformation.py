@@ -49,6 +49,8 @@ def transformation_content(t: Transformation) -> Content:
         content |= {} if model is None else correction_content(at, model)
     if len(known.wrong_landmarks):
         content["wrong.landmarks"] = known.wrong_landmarks
+    if len(known.apart_landmarks):
+        content["apart.landmarks"] = known.apart_landmarks
     if t.landmarks is not None:
         content |= {"landmarks.a": t.landmarks[0], "landmarks.b": t.landmarks[1]}
     return content | expected_content(t)
@@ -81,8 +83,9 @@ def build_transformation(content: Content, kind: str, assemble: bool) -> Transfo
     rules = schema.DIAGNOSED["registered" if registration is not None else kind]
     known_a, known_b = (take(content, f"{at}diagnosed.", rules, x) for at, x in (("a.", sizes_a), ("b.", sizes_b)))
     both: Content = {name: None if x is None else (x, known_b[name]) for name, x in known_a.items()}
-    if holds(content, "wrong."):
-        both["wrong_landmarks"] = take(content, "wrong.", schema.WRONG, {})["landmarks"]
+    for name in ("wrong", "apart"):
+        if holds(content, f"{name}."):
+            both[f"{name}_landmarks"] = take(content, f"{name}.", schema.WRONG, {})["landmarks"]
     # Inputs of the regressions: measurements, and common coordinates, or those of the own side if it has some.
     features_a = features_b = n_features(b, sizes_b)
     if kind == "regression":

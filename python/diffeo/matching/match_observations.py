@@ -185,10 +185,15 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
             registered = by_registration(problem, reasons)
             # What already misses the landmarks by more needs no halves.
             hopeless = found and 0.5 * expected_of(registered) > expected_of(found[0])
-            found.append(registered if hopeless else judged(problem, registered))
+            found.append(registered if hopeless else judged(problem, registered, _first(found)))
     if learnable:
-        found.append(judged(problem, regressed(problem, *_for_regression(problem, layouts), layouts.reasons)))
+        learned = regressed(problem, *_for_regression(problem, layouts), layouts.reasons)
+        found.append(judged(problem, learned, _first(found)))
     return with_losers(min(found, key=expected_of), found) if found else None
+
+
+def _first(found: list[Transformation]) -> Transformation | None:
+    return found[0] if found else None
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ from diffeo.matching.parts.halves_and_groups import (
     without_groups,
 )
 from diffeo.matching.parts.left_out import with_left_out
+from diffeo.matching.parts.no_counterpart import with_no_counterpart, with_unseen
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
@@ -74,11 +75,15 @@ class UnknownError(Exception):
     """Nothing can be said of the error; the text says why."""
 
 
-def judged(problem: MatchProblem, t: Transformation) -> Transformation:
-    """The map with what it is expected to be wrong by, and a problem that says so if that is much."""
+def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation | None = None) -> Transformation:
+    """The map with what it is expected to be wrong by, and a problem that says so if that is much.
+
+    A map `by_motion` of isometric coordinates may show a fold that one without coordinates does not see.
+    """
     known = t.diagnostics
     try:
-        expected = with_left_out(t, expected_error(problem, t))
+        expected = with_no_counterpart(problem, t, with_left_out(t, expected_error(problem, t)))
+        expected = expected if by_motion is None else with_unseen(problem, by_motion, expected)
     except UnknownError as unknown:
         said = [f"the error of this map is not known: {unknown}", *known.problems, *known.reasons]
         return replace(t, diagnostics=replace(known, problems=said))
@@ -187,8 +192,8 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
     That is without each group of their samples in turn: small ones, and ones whose halves have no map.
     """
     # What the whole map takes for wrong, no part takes up again.
-    if len(wrong := t.diagnostics.wrong_landmarks):
-        problem = problem.without(wrong)
+    if len(out := np.union1d(t.diagnostics.wrong_landmarks, t.diagnostics.apart_landmarks)):
+        problem = problem.without(out)
     by_groups = (not has_halves(problem.a), not has_halves(problem.b))
     if not any(by_groups):
         made, failed = _made(halves(problem), t, 0)

@@ -16,8 +16,9 @@ from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
 from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
 from diffeo.charts.isometric import IsometricChart
+from diffeo.isometry.periods import nearest_zero
 from diffeo.isometry.trust import OVERLAPPING, doubt_of_stress, is_suspicious
-from diffeo.matching.diagnostics import Diagnostics
+from diffeo.matching.diagnostics import Diagnostics, many_without, without_counterpart
 from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
@@ -42,16 +43,26 @@ CARRIED, LEAST_MISS = 0.1, 0.1
 HOPELESS = 0.3
 # More than this share of the pairs cannot be told from a map that is no function.
 MOST_WRONG = 0.4
+# Where a part of a side has no counterpart, a landmark that contradicts the others is not called wrong unless it is nearer to
+# the other side's samples than so many of these are to each other: a wrong one then only makes the expected error larger.
+MOST = 0.8
+# ... and what it misses is explained by how far it is from these: a fold lays it on its mirror image, twice as far away as the
+# nearest sample; here twice that counts.
+FOLDED = 4.0
 TINY = float(np.finfo(float).tiny)
 
 
 @dataclass(frozen=True, eq=False)
 class Sifted:
-    """A problem without the landmarks that the others contradict; their rows among those given; and what is said of them."""
+    """A problem without the landmarks that the others contradict; their rows among those given; and what is said of them.
+
+    `apart` are the rows of those that were left out as well, and need not be wrong.
+    """
 
     problem: MatchProblem
     wrong: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     said: list[str] = field(default_factory=list)
+    apart: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def landmarks(self) -> Pairs:
@@ -62,14 +73,18 @@ class Sifted:
 
     def noted(self, diagnostics: Diagnostics) -> Diagnostics:
         """The diagnostics with these landmarks in them."""
-        if not len(self.wrong):
+        if not self.said:
             return diagnostics
         wrong = np.union1d(self.wrong, diagnostics.wrong_landmarks)
-        return replace(diagnostics, problems=[*self.said, *diagnostics.problems], wrong_landmarks=wrong)
+        problems = [*self.said, *diagnostics.problems]
+        return replace(diagnostics, problems=problems, wrong_landmarks=wrong, apart_landmarks=self.apart)
 
 
 def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Sifted:
     """Without the landmarks that miss the rigid motion on which most agree.
+
+    Those of them are wrong by themselves whose ends both lie among samples of the other side, as that motion has them. Where
+    many samples of a side have no counterpart, and a landmark lies among these, nothing vouches for the motion there.
 
     Raises
     ------
@@ -100,7 +115,14 @@ def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Si
         raise errors.UnrelatedLandmarksError(_unrelated_text(problem, found, agreement, at_b))
     if not found.found:
         return by_neighbors(problem)
-    return _without(problem, found.wrong, "no motion that most of them agree on carries them to their partners")
+    apart = found.wrong[_beyond(a, b, found, (at_a[found.wrong], at_b[found.wrong]))]
+    wrong = np.setdiff1d(found.wrong, apart)
+    sifted = _without(problem, wrong, "no motion that most of them agree on carries them to their partners")
+    if not len(apart):
+        return sifted
+    rows = problem.numbered(apart)
+    said = [_apart_text(problem, rows), *sifted.said]
+    return Sifted(problem.without(found.wrong), sifted.wrong, said, rows)
 
 
 def by_diffusion_coordinates(problem: MatchProblem, located: tuple[FloatArray, FloatArray]) -> Sifted:
@@ -175,6 +197,35 @@ def _by_process(inputs: FloatArray, targets: FloatArray, used: NDArray[np.bool_]
     sizes[rest] = np.linalg.norm(fitted.offset + kernel @ fitted.dual - targets[rest], axis=1)
     deviations[rest] = np.sqrt(variance) * np.linalg.norm(fitted.spread)
     return _Judged(sizes, sizes / np.maximum(deviations, TINY))
+
+
+def _beyond(
+    a: IsometricChart, b: IsometricChart, found: Consensus, located: tuple[FloatArray, FloatArray]
+) -> NDArray[np.bool_]:
+    """Which landmarks, located on A and on B, lie among many samples of a side to which a motion brings none of the other."""
+    beyond = np.zeros(len(located[0]), dtype=bool)
+    if found.motion is None or not len(beyond):
+        return beyond
+    linear, shift = found.motion
+    periods = b.embedding.periods_
+    missed = np.linalg.norm(nearest_zero(located[0] @ linear + shift - located[1], periods), axis=1)
+    moved, marks = (b.wrapped(x @ linear + shift) for x in (a.coordinates[a.used], located[0]))
+    own = b.coordinates[b.used]
+    for samples, ends, there in ((own, located[1], moved), (moved, marks, own)):
+        if many_without(without_counterpart(samples, there), samples, there):
+            beyond[without_counterpart(ends, there, MOST)] = True
+            beyond |= missed <= FOLDED * PointTree(there).query(ends, workers=workers())[0]
+    return beyond
+
+
+def _apart_text(problem: MatchProblem, rows: IntArray) -> str:
+    a, b = problem.names
+    return (
+        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) do not fit the motion on which the others agree, but "
+        f"need not be wrong: it brings no samples of one side to where they lie on the other, so that {a} or {b} folds, or is "
+        "torn, and there is not one change of coordinates, or the inputs fill different domains; they were left out of the "
+        "motion (diagnostics.apart_landmarks), and count in the expected error"
+    )
 
 
 def _without(problem: MatchProblem, positions: IntArray, because: str) -> Sifted:
