@@ -169,7 +169,9 @@ class Chart(Shown):
             return self.observation
         if "smoothed" not in self._made:
             found = smoothed(self.observation, n_jobs=self.n_jobs)
-            self._made["smoothed"] = denoised(found, noise_of(found))
+            # Parts of points without noise have none: the whole, denser, tells it better from curvature.
+            noiseless = self._made.get("noiseless", False)
+            self._made["smoothed"] = found if noiseless else denoised(found, noise_of(found))
         measured: Observation = self._made["smoothed"]
         return measured
 
@@ -241,7 +243,7 @@ class Chart(Shown):
         made = self._made.get(key)
         if made is None or not np.array_equal(made[0], kept):
             parts = split(len(self.observation), kept, self.random_state)
-            made = (kept, [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in parts])
+            made = (kept, [(self._part(rows), rows) for rows in parts])
             self._made[key] = made
         one, other = (Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
@@ -251,8 +253,14 @@ class Chart(Shown):
         key = ("without", groups, self.asked == "diffusion")
         if key not in self._made:
             left = without_each(len(self), groups, self.random_state)
-            self._made[key] = [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in left]
+            self._made[key] = [(self._part(rows), rows) for rows in left]
         return [Part(replace(one, asked=self.asked, n_jobs=self.n_jobs), rows) for one, rows in self._made[key]]
+
+    def _part(self, rows: IntArray) -> Chart:
+        """Some samples as a chart of their own."""
+        part = Chart(self.observation[rows], self.asked, self.random_state)
+        part._made["noiseless"] = self.measured.noise == 0.0
+        return part
 
     def halved(self, kept: IntArray, parts: list[tuple[Chart, IntArray]]) -> None:
         """Take halves, and which rows they are, that were made before, rather than make them again."""

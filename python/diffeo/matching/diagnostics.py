@@ -36,8 +36,9 @@ SCALE_ERRORS = 3.0
 LEVERAGE = 25.0
 # Beyond this the landmarks are not used in that direction.
 MOST_LEVERAGE = 1000.0
-# Samples of one side this many spacings away from all of the other side have no counterpart there ...
-NO_COUNTERPART = 3.0
+# Samples of one side this many spacings away from all of the other side have no counterpart there, and so many that as many
+# samples as this were to be expected nearer: on a line, chance leaves gaps of three spacings ...
+NO_COUNTERPART, EXPECTED_AROUND = 3.0, 12.0
 # ... and more than this share of them means that the domains differ.
 NO_COUNTERPART_SHARE = 0.02
 
@@ -250,9 +251,12 @@ def _spectrum_problems(lambda_a: FloatArray, lambda_b: FloatArray, tolerance: fl
 def without_counterpart(own: FloatArray, there: FloatArray) -> IntArray:
     """Which of `own` samples (n, d) are some spacings away from all samples `there` (count, d)."""
     tree = PointTree(there)
-    k = min(len(there), there.shape[1] + 2)
+    d = there.shape[1]
+    k = min(len(there), d + 2)
+    # The (d + 1)-th other sample is as far as, by the median, d + 2/3 are to be expected.
+    spacings = max(NO_COUNTERPART, (EXPECTED_AROUND / (d + 2.0 / 3.0)) ** (1.0 / d))
     spacing = np.median(tree.query(there, k, workers=workers())[0].reshape(len(there), -1)[:, -1])
-    return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * spacing)
+    return np.flatnonzero(tree.query(own, workers=workers())[0] > spacings * spacing)
 
 
 def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray, names: Names) -> list[str]:
