@@ -172,3 +172,14 @@ def test_left_out_alignments_do_not_see_their_landmark():
     double = align_isometric(p, q, known_unit=True)
     found = left_out_coordinates(p, q, double, known_unit=True)
     np.testing.assert_array_equal(found[0], double.forward(p)[0])
+
+
+def test_a_map_that_is_right_is_not_bent_to_noisy_landmarks():
+    """Of sixty landmarks, each off by as much, none says anything of the others."""
+    x, t = square(60), square(100, seed=1)
+    right, bent = MEASURE_B(x)[0], []
+    for seed in range(12):
+        noisy = right + 1e-3 * np.random.default_rng(seed).standard_normal(right.shape)
+        model = learn_correction(MEASURE_A(x)[0], x, noisy, right)
+        bent.append(not np.array_equal(model.predict(MEASURE_A(t)[0], t, MEASURE_B(t)[0]), MEASURE_B(t)[0]))
+    assert sum(bent) <= 3

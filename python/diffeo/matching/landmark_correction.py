@@ -228,6 +228,9 @@ def learn_correction(
     if processes and len(landmarks) >= FEWEST_FOR_PLAIN and beyond(combined, own, c) > PLAIN_ABOVE * size:
         rows = _with_plain(rows, landmarks, c, values, searched, own)
         combined = _combine([row.misses for row in rows], [row.variances for row in rows])
+    elif prediction is not None and not _of_use(rows[0].misses, combined):
+        # It would carry the errors of single landmarks into the map.
+        rows, combined = rows[:1], rows[0].misses
     misses = {row.kind: row.misses for row in rows} | {"combined": combined}
     return LandmarkCorrection(
         landmarks=landmarks,
@@ -309,20 +312,17 @@ def _of_process(
     spread = fitted.spread * np.sqrt(scale)
     least = averaged(own, 0, len(misses))
     variances = np.maximum(variances * scale - known * spread**2, least) + doubt**2
-    return _Row(
-        kind,
-        scales,
-        fitted.amplitude,
-        fitted.noise,
-        fitted.offset,
-        spread,
-        doubt,
-        fitted.dual,
-        misses,
-        variances,
-        None,
-        known,
-    )
+    fit = (fitted.amplitude, fitted.noise, fitted.offset)
+    return _Row(kind, scales, *fit, spread, doubt, fitted.dual, misses, variances, None, known)
+
+
+def _of_use(aligned: FloatArray, combined: FloatArray) -> bool:
+    """Whether misses (L, m) of landmarks left out are smaller with a correction by more than their own standard error.
+
+    The rule of one standard error (Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984, 3.4.3).
+    """
+    gain = (aligned**2 - combined**2).sum(axis=1)
+    return bool(gain.sum() > gain.std() * np.sqrt(len(gain)))
 
 
 def _with_plain(
