@@ -310,11 +310,10 @@ def _field(
     if taught is not None and taught.learned:
         # Where corrections carry the map, it need not be as wrong as the motion.
         by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
-        if not taught.base.any():
-            # Fits to the landmarks alone may go anywhere far from these.
-            common = coordinates if backward else t.alignment.forward(coordinates)
-            fitted = taught.deviation(points, t.b.features(common)) / spread
-            by_landmarks = np.maximum(by_landmarks, fitted**2)
+        # The parts have the same landmarks, and cannot see what becomes of corrections between and beyond these.
+        common = coordinates if backward else t.alignment.forward(coordinates)
+        corrected = taught.deviation(points, t.b.features(common)) / spread
+        by_landmarks = np.maximum(by_landmarks, corrected**2)
     squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
         squares += max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
