@@ -1,7 +1,8 @@
 """Whether a map knows its own error: expected against true errors over many maps, and verdicts on ordinary trained pairs.
 
 ``python -m bench.bench_truth [--quick] [--only NAME,...] [--size NAME=NUMBER,...]`` prints one table; ``--only`` takes names
-of rows or how they begin, ``--size`` smaller numbers of maps or pairs. All seeds are fixed. Each row is computed with the check (``match(check=True)``) and, beside it, without.
+of rows or how they begin, ``--size`` smaller numbers of maps or pairs. All seeds are fixed. Each row is computed with the
+check (``match(check=True)``) and, beside it, without.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether the verdict can be trusted: pairs at and under the margin, pairs that lost something, and trained networks.
 
 ``python -m bench.bench_verdict [--quick] [--only NAME,...] [--size NAME=NUMBER,...]`` prints one table; ``--only`` takes names
-of rows or how they begin, ``--size`` smaller numbers of maps or pairs. Targets are those of the full sizes. All seeds are fixed. The exit code is 1 if a row could not be computed, 0
-otherwise: a missed target is shown, not hidden in a code.
+of rows or how they begin, ``--size`` smaller numbers of pairs. Targets are those of the full sizes. All seeds are fixed. The
+exit code is 1 if a row could not be computed, 0 otherwise: a missed target is shown, not hidden in a code.
 """
 
 from __future__ import annotations
