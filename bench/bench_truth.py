@@ -1,7 +1,8 @@
 """Whether a map knows its own error: expected against true errors over many maps, and verdicts on ordinary trained pairs.
 
-``python -m bench.bench_truth [--quick] [--only NAME,...]`` prints one table; ``--only`` takes names of rows or how they
-begin. All seeds are fixed. Each row is computed with the check (``match(check=True)``) and, beside it, without.
+``python -m bench.bench_truth [--quick] [--only NAME,...] [--size NAME=NUMBER,...]`` prints one table; ``--only`` takes names
+of rows or how they begin, ``--size`` smaller numbers of maps or pairs. All seeds are fixed. Each row is computed with the
+check (``match(check=True)``) and, beside it, without.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import diffeo
 import numpy as np
 from diffeo import errors
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, kernel_ridge_fit, procrustes_fit
+from tqdm import tqdm
 
 from bench.figures import Row, percent
 from bench.networks import train_pair
@@ -67,20 +69,27 @@ class Tally:
     silent_unchecked: int = 0
     correlations: list[float] = field(default_factory=list)
     within: list[float] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # of each map
 
     def add(self, known: KnownMap) -> None:
         self.maps += 1
+        # Charts, so that the map without the check need not embed again.
+        charts = diffeo.Chart(known.a), diffeo.Chart(known.b)
         try:
-            t = diffeo.match(known.a, known.b, landmarks=known.landmarks)
-        except errors.DiffeoError:
+            t = diffeo.match(*charts, landmarks=known.landmarks)
+        except errors.DiffeoError as error:
             self.refused += 1
+            self.said.append(f"{known.name}: refused, {error}")
             return
         true = self._true(t, known)
+        expected = "not known" if t.expected is None else percent(t.expected.forward.relative)
+        problems = "; ".join(t.diagnostics.problems)
+        self.said.append(f"{known.name}: true {percent(true)}, expected {expected}. {problems}")
         self.right += true <= RIGHT
         self.right_with_problems += true <= RIGHT and bool(t.diagnostics.problems)
         self.silent += true > WRONG and not t.diagnostics.problems
         try:
-            plain = diffeo.match(known.a, known.b, landmarks=known.landmarks, check=False)
+            plain = diffeo.match(*charts, landmarks=known.landmarks, check=False)
             error, problems = self._true(plain, known), plain.diagnostics.problems
             self.silent_unchecked += error > WRONG and not problems
             self.right_with_problems_unchecked += error <= RIGHT and bool(problems)
@@ -138,6 +147,7 @@ def maps(name: str, size: Size) -> Row:
         ]
     for make in kind_of_maps(kind, size.maps, 0, pairs):
         tally.add(make())
+        tqdm.write(f"  {tally.said[-1]:.400}", file=sys.stderr)
     return tally.row(name, f"maps ({kind})")
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,9 +96,12 @@ class Rows:
         )
         parser.add_argument("--quick", action="store_true", help="small sizes: a smoke test")
         parser.add_argument("--only", metavar="NAME,...", help="rows to compute, by name or by how it begins")
+        parser.add_argument("--size", metavar="NAME=NUMBER,...", help="numbers of the size to change: fewer maps, say")
         arguments = parser.parse_args()
         warnings.simplefilter("ignore", errors.DiffeoWarning)
         size = self.quick if arguments.quick else self.full
+        if arguments.size is not None:
+            size = replace(size, **{k: int(v) for k, v in (text.split("=") for text in arguments.size.split(","))})
         rows, complete = [], True
         for name in tqdm(self.chosen(arguments.only, size), desc="rows", disable=None):
             start = time.perf_counter()

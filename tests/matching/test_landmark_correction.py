@@ -172,3 +172,28 @@ def test_left_out_alignments_do_not_see_their_landmark():
     double = align_isometric(p, q, known_unit=True)
     found = left_out_coordinates(p, q, double, known_unit=True)
     np.testing.assert_array_equal(found[0], double.forward(p)[0])
+
+
+def test_a_map_that_is_right_is_not_bent_to_noisy_landmarks():
+    """Of sixty landmarks, each off by as much, none says anything of the others."""
+    x, t = square(60), square(100, seed=1)
+    right, bent = MEASURE_B(x)[0], []
+    for seed in range(12):
+        noisy = right + 1e-3 * np.random.default_rng(seed).standard_normal(right.shape)
+        model = learn_correction(MEASURE_A(x)[0], x, noisy, right)
+        bent.append(not np.array_equal(model.predict(MEASURE_A(t)[0], t, MEASURE_B(t)[0]), MEASURE_B(t)[0]))
+    assert sum(bent) <= 3
+
+
+def test_a_fit_to_the_landmarks_alone_does_not_take_the_place_of_the_map_by_chance():
+    """Landmarks of a line, off by a few percent, miss a map that is right about as much as they miss ridge regression."""
+    rng = np.random.default_rng(3)
+    x, t = np.sort(rng.uniform(0.1, 0.9, (22, 1)), axis=0), np.linspace(0.0, 1.0, 50)[:, None]
+
+    def seen(at, phase):
+        return np.sin(at * [2.0, 3.0, 4.0] + phase)
+
+    for seed in (0, 6, 7):  # by the fits, 6 to 11 % between and beyond the landmarks
+        off = x + 0.015 * np.random.default_rng(seed).standard_normal(x.shape)
+        model = learn_correction(seen(x, 0.3), x, seen(off, 1.0), seen(x, 1.0))
+        np.testing.assert_array_equal(model.predict(seen(t, 0.3), t, seen(t, 1.0)), seen(t, 1.0))

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, load, match, relative_error
-from diffeo.matching.expected_error import of_halves
+from diffeo.matching.expected_error import ErrorField, of_halves
 from support.domains import sphere
 from support.pairs import NEW, THREE, at, both_errors, maps, observations
 from support.samples import smooth_map, square
@@ -286,8 +286,25 @@ def test_errors_that_halves_share_are_seen_where_the_whole_differs():
     places = np.linspace(0.0, 1.0, 50)[:, None]
     whole = np.zeros((50, 2))
     shared = np.full((50, 2), 0.3)
-    found = of_halves(whole, shared, shared + 1e-4, places, 0.5)
+    even = np.ones(50)
+    found = of_halves(whole, shared, shared + 1e-4, places, even, 0.5)
     # The whole stands alone: its own error may be all of the difference.
     np.testing.assert_allclose(found, 0.18, rtol=1e-2)
-    apart = of_halves(whole, shared, -shared, places, 0.5)
+    apart = of_halves(whole, shared, -shared, places, even, 0.5)
     np.testing.assert_allclose(apart, 0.5**2 * 0.5 * 0.72, rtol=1e-12)
+
+
+def test_errors_of_places_are_larger_where_the_target_is_steep():
+    """Halves send places 0.01 apart; the target climbs ten times as steeply beyond 1/2, and so do errors, up to the step."""
+    places = np.linspace(0.0, 1.0, 101)[:, None]
+    stretch = np.where(places[:, 0] < 0.5, 1.0, 10.0)
+    one = (0.01 * stretch)[:, None]
+    squares = of_halves(np.zeros_like(one), one, -one, places, stretch, 0.5)
+    expected = 0.01 * 0.5 * np.sqrt(2.0) * stretch
+    np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-12)
+    field = ErrorField(places, np.sqrt(squares), np.full(101, 0.01), np.zeros(101), 2, stretch=stretch)
+    between = np.array([[0.4935], [0.4965]])
+    np.testing.assert_allclose(field.at(between, np.array([1.0, 10.0]))[0], expected[[0, -1]], rtol=1e-12)
+    # Where the target hardly moves, a place says nothing of errors elsewhere.
+    flat = ErrorField(places, np.sqrt(squares), np.full(101, 0.01), np.zeros(101), 2, stretch=np.zeros(101))
+    assert np.isfinite(flat.at(between, np.zeros(2))[0]).all()

@@ -182,7 +182,8 @@ def landmarks(kind):
         return circle(np.array([0.05, 0.3, 0.71, 0.86])[: 1 if kind == "candidates" else None])[0]
     if kind == "regression":
         return square(40, 2, 9)
-    return sphere(4, 3)[0] if kind == "sphere" else square(10, 2, 9)
+    # Enough of them, in two kinds, that corrections are of use, and kept.
+    return sphere(4, 3)[0] if kind == "sphere" else square({"isometric": 30, "projection": 60}.get(kind, 10), 2, 9)
 
 
 @functools.cache

@@ -155,8 +155,6 @@ class Chart(Shown):
 
         save_chart(self, path)
 
-    # What matching asks of a chart
-
     @property
     def dim(self) -> int:
         """Intrinsic dimension d."""
@@ -169,7 +167,7 @@ class Chart(Shown):
             return self.observation
         if "smoothed" not in self._made:
             found = smoothed(self.observation, n_jobs=self.n_jobs)
-            self._made["smoothed"] = denoised(found, noise_of(found))
+            self._made["smoothed"] = found if self._made.get("exact") else denoised(found, noise_of(found))
         measured: Observation = self._made["smoothed"]
         return measured
 
@@ -241,8 +239,7 @@ class Chart(Shown):
         made = self._made.get(key)
         if made is None or not np.array_equal(made[0], kept):
             parts = split(len(self.observation), kept, self.random_state)
-            made = (kept, [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in parts])
-            self._made[key] = made
+            made = self._made[key] = (kept, [(self._part(rows), rows) for rows in parts])
         one, other = (Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
 
@@ -250,9 +247,12 @@ class Chart(Shown):
         """The samples without each of so many random groups in turn, as charts of their own; made once."""
         key = ("without", groups, self.asked == "diffusion")
         if key not in self._made:
-            left = without_each(len(self), groups, self.random_state)
-            self._made[key] = [(Chart(self.observation[rows], self.asked, self.random_state), rows) for rows in left]
+            self._made[key] = [(self._part(rows), rows) for rows in without_each(len(self), groups, self.random_state)]
         return [Part(replace(one, asked=self.asked, n_jobs=self.n_jobs), rows) for one, rows in self._made[key]]
+
+    def _part(self, rows: IntArray) -> Chart:
+        """Some samples as a chart of their own. Without noise in the whole, which tells it better, they have none either."""
+        return Chart(self.observation[rows], self.asked, self.random_state, None, {"exact": not self.measured.noise})
 
     def halved(self, kept: IntArray, parts: list[tuple[Chart, IntArray]]) -> None:
         """Take halves, and which rows they are, that were made before, rather than make them again."""
@@ -307,8 +307,8 @@ class Chart(Shown):
         else:
             layout = self._own_diffusion()
         if layout is None:
-            reasons = "; ".join(self.problems)
-            raise errors.DisconnectedError(f"this observation has no coordinates: {reasons}", self.pieces)
+            why = "; ".join(self.problems)
+            raise errors.DisconnectedError(f"this observation has no coordinates: {why}", self.pieces)
         return layout
 
 

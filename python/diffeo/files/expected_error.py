@@ -32,6 +32,12 @@ def expected_content(t: Transformation) -> Content:
             "over_all.forward": t.expected.forward.whole,
             "over_all.backward": None if back is None else back.whole,
         }
+    if t.expected is not None and t.expected.forward.stretch is not None:
+        back = t.expected.backward
+        content |= {
+            "stretch.forward": t.expected.forward.stretch,
+            "stretch.backward": None if back is None else back.stretch,
+        }
     return content
 
 
@@ -52,6 +58,7 @@ def build_expected(content: Content, widths: tuple[int, int], invertible: bool) 
     """The expected error, from content that may be anything; the `widths` are how many numbers a place has on each side."""
     fields: list[ErrorField | None] = []
     over_all = take(content, "over_all.", schema.ERROR_OVER_ALL, {}) if holds(content, "over_all.") else {}
+    stretch = take(content, "stretch.", schema.ERROR_STRETCH, {}) if holds(content, "stretch.") else {}
     for way, width in zip(WAYS, widths, strict=True):
         at = f"expected.{way}."
         if not holds(content, at):
@@ -60,10 +67,15 @@ def build_expected(content: Content, widths: tuple[int, int], invertible: bool) 
         taken = take(content, at, schema.ERROR_FIELD, {"f": width})
         if any((taken[name] < 0.0).any() for name in ("errors", "spacing", "growth")) or taken["order"] > 2:
             raise errors.InputError(f"{at}errors, spacing or growth are negative, or its order is not 1 or 2")
-        fields.append(ErrorField(**taken, whole=over_all.get(way)))
+        own = stretch.get(way)
+        if own is not None and (len(own) != len(taken["errors"]) or (own < 0.0).any()):
+            raise errors.InputError(f"stretch.{way} is negative, or not of as many places as expected errors")
+        fields.append(ErrorField(**taken, whole=over_all.get(way), stretch=own))
     forward, backward = fields
     if (backward is not None) != (forward is not None and invertible):
         raise errors.InputError("an expected error has a way back where the map has one")
     if over_all and (forward is None or (over_all["backward"] is None) != (backward is None)):
         raise errors.InputError("expected errors over all samples are there for ways that have none")
+    if stretch and (forward is None or (stretch["backward"] is None) != (backward is None)):
+        raise errors.InputError("stretches are there for ways that have no expected error")
     return None if forward is None else ExpectedError(forward, backward)

@@ -21,7 +21,9 @@ AVERAGED = 4
 COVERED = 1.5
 TINY = float(np.finfo(float).tiny)
 # Neighbours over which squares are averaged: what two halves differ by is one draw of a random error.
-SMOOTHED = 8
+SMOOTHED = 16
+# Squared stretches are not taken below this share of their mean: where a side hardly moves, errors are not those of places.
+LEAST_STRETCH = 1e-3
 # Power of the spacing with which the error of layouts and interpolants falls, at least.
 ORDER = 2.0
 # What noise adds to lengths is averaged: half as many samples, the root of two times the error.
@@ -37,9 +39,10 @@ GROUPS, WORST, BY_GROUPS = 8, 0.25, 2.0
 class ErrorField:
     """Expected error of one direction of a map, at samples of the side that it starts from.
 
-    Between samples, squares are averaged by inverse squared distance. At a distance D beyond the spacing of the samples
-    around, a map that is continued by its slope misses what it bends, ``growth * D**2``, and one that stops at the nearest
-    sample misses its slope, ``growth * D``.
+    Maps are wrong in where they send to, and the target's stretch makes this an error of its measurements. So between samples
+    squared errors over squared stretches are averaged, by inverse squared distance. At a distance D beyond the spacing of the
+    samples around, a map that is continued by its slope misses what it bends, ``growth * D**2``, and one that stops at the
+    nearest sample misses its slope, ``growth * D``.
 
     Attributes
     ----------
@@ -54,6 +57,8 @@ class ErrorField:
         2 where the map is continued by its slope, 1 where it stops.
     whole : float or None
         Relative error expected on all samples of the side, where some were left out of a chart; else None.
+    stretch : ndarray of shape (k,) or None
+        Stretch of the target around the partners of the places (`stretch_at`); None where errors are not from places.
     """
 
     places: FloatArray
@@ -62,6 +67,7 @@ class ErrorField:
     growth: FloatArray
     order: int
     whole: float | None = None
+    stretch: FloatArray | None = None
     _tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,13 +83,20 @@ class ErrorField:
         """The same over the places alone: where nothing was left out of a chart."""
         return float(np.sqrt((self.errors**2).mean()))
 
-    def at(self, places: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Expected errors (count,) at places (count, f) among the samples, and what extrapolation adds to each."""
+    def at(self, places: FloatArray, stretch: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+        """Expected errors (count,) at places (count, f) among the samples, and what extrapolation adds to each.
+
+        `stretch` (count,) is that of the target around their partners.
+        """
         k = min(AVERAGED, len(self.places))
         distance, near = (x.reshape(len(places), k) for x in self._tree.query(places, k, workers=workers()))
         weights = 1.0 / np.maximum(distance, 1e-3 * np.maximum(distance[:, -1:], TINY)) ** 2
         weights /= weights.sum(axis=1, keepdims=True)
-        among = np.sqrt((weights * self.errors[near] ** 2).sum(axis=1))
+        squares = (weights * self.errors[near] ** 2).sum(axis=1)
+        if self.stretch is not None and stretch is not None:
+            size, here = _sizes(self.stretch, self.stretch), _sizes(stretch, self.stretch)
+            squares *= here / (weights * size[near]).sum(axis=1)
+        among = np.sqrt(squares)
         nearest = near[:, 0]
         beyond = np.maximum(distance[:, 0] - COVERED * self.spacing[nearest], 0.0)
         return among, self.growth[nearest] * beyond**self.order
@@ -109,6 +122,26 @@ def places_of(chart: Coordinates, coordinates: FloatArray, points: FloatArray) -
 def spread_of(points: FloatArray) -> float:
     """Root-mean-square distance from the mean of points (n, m)."""
     return float(np.sqrt(((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def stretch_at(chart: Coordinates, points: FloatArray) -> FloatArray:
+    """By how much measurements of a side change with its input around measurements (count, m): root mean squares (count,).
+
+    Of the Frobenius norms of the derivatives of the nearest samples that the chart has.
+    """
+    observation = chart.observation
+    used = np.delete(np.arange(len(observation)), chart.left_out)
+    squares = (observation.singular_values[used, : observation.dim] ** 2).sum(axis=1)
+    k = min(observation.dim + 1, len(used))
+    near = PointTree(observation.points[used]).query(points, k, workers=workers())[1].reshape(len(points), k)
+    found: FloatArray = np.sqrt(squares[near].mean(axis=1))
+    return found
+
+
+def _sizes(stretch: FloatArray, usual: FloatArray) -> FloatArray:
+    """Squared stretches, none of which vanishes beside the usual ones."""
+    found: FloatArray = np.maximum(stretch**2, max(LEAST_STRETCH * float((usual**2).mean()), TINY))
+    return found
 
 
 def some_of(chart: Coordinates) -> IntArray:
@@ -165,8 +198,12 @@ def ratio_of_halves(d: int, noise: float, apart: float) -> float:
     return float(min(np.sqrt(by_spacing**2 + share**2 * (OF_NOISE**2 - by_spacing**2)), OF_NOISE))
 
 
-def of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, ratio: float) -> FloatArray:
+def of_halves(
+    whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, stretch: FloatArray, ratio: float
+) -> FloatArray:
     """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
+
+    What is averaged is over the squared `stretch` (k,) of the target there.
 
     Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
     An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
@@ -175,22 +212,29 @@ def of_halves(whole: FloatArray, one: FloatArray, other: FloatArray, places: Flo
     apart = ((one - other) ** 2).sum(axis=1)
     moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
     near = _neighbors(places)
-    apart, moved = apart[near].mean(axis=1), moved[near].mean(axis=1)
+    apart, moved = (_averaged(x, near, stretch) for x in (apart, moved))
     alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
     found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
     return found
 
 
-def of_groups(whole: FloatArray, parts: list[FloatArray], places: FloatArray) -> FloatArray:
+def of_groups(whole: FloatArray, parts: list[FloatArray], places: FloatArray, stretch: FloatArray) -> FloatArray:
     """Squared errors of the whole map at places, averaged over their neighbours, from where maps without each group send these.
 
     A group of an eighth is a change of the sample as chance makes it, and the whole map is wrong by about what it changes;
     without one that holds a corner, a layout may fold: the worst parts at each place do not count.
     """
     near = _neighbors(places)
-    squares = np.array([((part - whole) ** 2).sum(axis=1)[near].mean(axis=1) for part in parts])
+    squares = np.array([_averaged(((part - whole) ** 2).sum(axis=1), near, stretch) for part in parts])
     kept = np.sort(squares, axis=0)[: GROUPS - int(WORST * GROUPS)]
     found: FloatArray = BY_GROUPS**2 * kept.mean(axis=0)
+    return found
+
+
+def _averaged(squares: FloatArray, near: IntArray, stretch: FloatArray) -> FloatArray:
+    """Squared errors (k,) averaged over the neighbours (k, c) of each place, in units of the squared stretch there."""
+    size = _sizes(stretch, stretch)
+    found: FloatArray = size * squares[near].sum(axis=1) / size[near].sum(axis=1)
     return found
 
 

@@ -30,6 +30,7 @@ from diffeo.matching.expected_error import (
     ratio_of_halves,
     some_of,
     spread_of,
+    stretch_at,
 )
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.landmark_correction import LandmarkCorrection
@@ -302,18 +303,22 @@ def _field(
     coordinates, points = at
     spread = spread_of(target.observation.points)
     whole, *parts = sent
-    places = places_of(source, coordinates, points)
+    places, stretch = places_of(source, coordinates, points), stretch_at(target, whole)
     if len(parts) > 2:
-        squares = of_groups(whole, parts, places) / spread**2
+        squares = of_groups(whole, parts, places, stretch) / spread**2
     else:
         apart = float(np.sqrt(((parts[0] - parts[1]) ** 2).sum(axis=1).mean())) / spread
         ratio = ratio_of_halves(t.a.observation.dim, noise, apart)
-        squares = of_halves(whole, parts[0], parts[1], places, ratio) / spread**2
+        squares = of_halves(whole, parts[0], parts[1], places, stretch, ratio) / spread**2
     by_landmarks = _of_landmarks(t, coordinates, whole, backward=backward) / spread**2
     taught = t.backward if backward else t.forward
     if taught is not None and taught.learned:
         # Where corrections carry the map, it need not be as wrong as the motion.
         by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
+        # The parts have the same landmarks, and cannot see what becomes of corrections between and beyond these.
+        common = coordinates if backward else t.alignment.forward(coordinates)
+        corrected = taught.deviation(points, t.b.features(common)) / spread
+        by_landmarks = np.maximum(by_landmarks, corrected**2)
     squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
         squares += max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
@@ -321,7 +326,7 @@ def _field(
     spacing, growth = bend(places, whole / spread, order)
     if order == 2:
         growth = growth + bend(places, points / spread_of(source.observation.points), order)[1]
-    return ErrorField(places, np.sqrt(squares), spacing, growth, order)
+    return ErrorField(places, np.sqrt(squares), spacing, growth, order, stretch=stretch)
 
 
 def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray, *, backward: bool) -> FloatArray:

@@ -26,6 +26,7 @@ from diffeo.matching.expected_error import (
     places_of,
     some_of,
     spread_of,
+    stretch_at,
 )
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
@@ -218,7 +219,11 @@ class Transformation(Shown):
         at = source.place(y, n_threads).values
         # Points may be as far away as numbers go: no error is larger than these.
         with np.errstate(over="ignore"):
-            among, beyond = own.at(places_of(source, at, y))
+            stretch = None
+            if own.stretch is not None:
+                target, sent = (self.a, self.sent_back) if inverse else (self.b, self.sent)
+                stretch = stretch_at(target, sent(y).values)
+            among, beyond = own.at(places_of(source, at, y), stretch)
             squares = among**2 + beyond**2
             if isinstance(self.map, ByIsometry):
                 off = source.measurements(at, n_threads) - y

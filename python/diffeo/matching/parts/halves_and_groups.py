@@ -13,7 +13,7 @@ from diffeo.matching.expected_error import GROUPS
 from diffeo.matching.problem import MatchProblem
 
 # A half with fewer samples than this for each dimension says nothing.
-FEWEST = 15
+FEWEST = 25
 
 # Of side A and of side B.
 Sides = tuple[bool, bool]
