@@ -31,8 +31,7 @@ class PairMetric {
   /// Without `transports`, the two-sided evaluation leaves that gate to `transports_tame`.
   PairMetric(Index m, Index dim, double squared_radius, bool transports = true)
       : m_(m), dim_(dim), transports_(transports), squared_radius_(squared_radius),
-        squared_reach_(squared_reach(squared_radius)),
-        scratch_(static_cast<std::size_t>(m + 4 * dim * dim)) {}
+        squared_reach_(squared_reach(squared_radius)), scratch_(static_cast<std::size_t>(m + 4 * dim * dim)) {}
 
   Index m() const { return M >= 0 ? M : m_; }
   Index dim() const { return D >= 0 ? D : dim_; }

@@ -46,7 +46,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
     domains, which creep, are finished by Gauss-Newton steps, preconditioned likewise. Only local lengths enter the
     stress, so that holes do no harm. The layout gives the derivatives of the measurements along its own coordinates,
     and these correct the lengths to the next order, for a second refinement that is more accurate by one to two orders
-    of magnitude.
+    of magnitude. In more than three dimensions, where neighbours are far apart, a polynomial of the whole layout takes the
+    most part of the measurements, and only the rest is expanded along the edges (`diffeo.isometry.trend`).
 
     Where stress is left, local frames are synchronised and developed into a layout that needs no distances, which may
     close up around `periods_`; and the graph is searched anew among samples that are near in the layout, its edges
