@@ -19,6 +19,8 @@ from diffeo.observation.folds import many_near_folds, near_folds
 
 # A side folds if its stretch falls to this share of the median beside samples of the other side that it has no counterpart of.
 FLAT = 0.05
+# Landmarks on a hidden branch, below which those left out say nothing of it.
+FEWEST_SEEN = 3
 # What is extrapolated misses about this share of how far it leads away from all samples of the target, at distances as large
 # as the domain; less nearby, in proportion, since what bends away grows with the square of the distance.
 EXTRAPOLATED = 0.5
@@ -75,7 +77,7 @@ class _Both:
         self.apart = t.diagnostics.apart_landmarks
 
     def unseen(self, *, backward: bool) -> float:
-        """Mean square error of one direction by what a fold hides, if no landmark shows it, in whatever map these made."""
+        """Mean square error of one direction by what a fold hides, if no landmarks show it, in whatever map these made."""
         target = 0 if backward else 1
         if not self.folds[target] or self.problem.landmarks is None:
             return 0.0
@@ -85,7 +87,7 @@ class _Both:
         seen = np.delete(own.features(own.coordinates), self.lost[target], axis=0)
         tree = PointTree(hidden), PointTree(seen)
         near = [one.query(own.features(ends), workers=workers())[0] for one in tree]
-        return 0.0 if (near[0] < near[1]).any() else self._hidden(target)
+        return 0.0 if (near[0] < near[1]).sum() >= FEWEST_SEEN else self._hidden(target)
 
     def over_all(self, own: ErrorField, *, backward: bool) -> ErrorField:
         """One direction's errors with what this adds."""
