@@ -21,9 +21,6 @@ from diffeo.observation.folds import many_near_folds, near_folds
 FLAT = 0.05
 # Landmarks on a hidden branch, below which those left out say nothing of it.
 FEWEST_SEEN = 3
-# What is extrapolated misses about this share of how far it leads away from all samples of the target, at distances as large
-# as the domain; less nearby, in proportion, since what bends away grows with the square of the distance.
-EXTRAPOLATED = 0.5
 
 
 def with_no_counterpart(problem: MatchProblem, t: Transformation, expected: ExpectedError) -> ExpectedError:
@@ -127,12 +124,10 @@ class _Both:
         side, there = self.sides[source], self.sides[target]
         y, moved = side.observation.points[rows], self.t.alignment.backward if backward else self.t.alignment.forward
         sent, points = (self.t.sent_back(y) if backward else self.t.sent(y)).values, there.observation.points
-        at, nodes = moved(side.coordinates[rows]), there.coordinates[there.used]
-        far = PointTree(there.features(nodes)).query(there.features(at), workers=workers())[0]
-        away = PointTree(points).query(sent, workers=workers())[0]
-        away *= EXTRAPOLATED * np.minimum(far / np.sqrt(nodes.var(axis=0).sum()), 1.0)
+        at = moved(side.coordinates[rows])
+        away = np.zeros(len(rows))
         if self.folds[source] or len(self.apart):
-            away = np.maximum(away, np.linalg.norm(sent - _mirrored(there, there.used, at), axis=1))
+            away = np.linalg.norm(sent - _mirrored(there, there.used, at), axis=1)
         found = np.maximum(away / spread_of(points), self.t.partners_beyond(side.coordinates[rows], inverse=backward))
         return float((found**2).mean()) * len(lost) / len(side.observation)
 
