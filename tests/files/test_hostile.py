@@ -202,11 +202,11 @@ def test_models_that_would_exhaust_memory_or_time_are_refused(side, copy_of):
     grown(many, side, ("base", "inverse_scales", "amplitude", "noise", "offset", "spread", "doubt", "dual"), 0, 5)
     entries = description["entries"] | {f"{side}kinds": ["aligned"] * 20}
     forge(path, description | {"entries": entries}, many)
-    refused(path, "20 predictors and 10 landmarks do not fit")
+    refused(path, "20 predictors and 30 landmarks do not fit")
     grown(tensors, side, ("landmarks",), 0, 201)
     grown(tensors, side, ("dual",), 1, 201)
     forge(path, description, tensors)
-    refused(path, "4 predictors and 2010 landmarks do not fit")
+    refused(path, "4 predictors and 2030 landmarks do not fit")
 
 
 def test_copies_of_nodes_are_counted_before_they_are_made(monkeypatch):
