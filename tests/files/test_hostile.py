@@ -206,7 +206,7 @@ def test_models_that_would_exhaust_memory_or_time_are_refused(side, copy_of):
     grown(tensors, side, ("landmarks",), 0, 201)
     grown(tensors, side, ("dual",), 1, 201)
     forge(path, description, tensors)
-    refused(path, "4 predictors and 2030 landmarks do not fit")
+    refused(path, "4 predictors and 6030 landmarks do not fit")
 
 
 def test_copies_of_nodes_are_counted_before_they_are_made(monkeypatch):
