@@ -65,7 +65,15 @@ def test_noise_excuses_a_registration_up_to_a_limit():
     [(1e-4, 0.0, True, False), (1e-4, 0.0, False, True), (1e-4, 0.02, True, True), (0.01, 0.0, True, True)],
 )
 def test_what_is_looked_at_again(stress, overlap, settled, doubtful):
-    assert trust.is_doubtful(stress, overlap, settled) == doubtful
+    assert trust.is_doubtful(stress, overlap, settled, 3) == doubtful
+
+
+@pytest.mark.parametrize(
+    ("stress", "overlap", "settled", "doubtful"),
+    [(0.01, 0.0, False, False), (0.02, 0.0, True, True), (1e-4, 0.02, True, True)],
+)
+def test_what_is_looked_at_again_in_many_dimensions(stress, overlap, settled, doubtful):
+    assert trust.is_doubtful(stress, overlap, settled, 4) == doubtful
 
 
 def test_doubt_grows_with_the_square_of_the_worse_stress():

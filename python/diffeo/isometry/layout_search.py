@@ -115,12 +115,15 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     start = _start(observation, graph, n_neighbors, n_threads)
     laid = untangle(graph, start) if hinges is None else _hinged(observation, graph, hinges, start)
     found = corrected(observation, graph, *laid)
-    if is_doubtful(found.stress, found.overlap, found.settled):
+    many = observation.dim > FEW_DIMENSIONS
+    if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
         found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
     strays = len(graph.rows) < len(observation.usable)
-    for _ in range(SECOND_LOOKS if strays or found.stress > SECOND_LOOK else 0):
+    # In many dimensions edges are long beside the domain: if a layout settles, it is their lengths that miss.
+    missed = found.stress > SECOND_LOOK and not (many and found.settled)
+    for _ in range(SECOND_LOOKS if strays or missed else 0):
         again = _second_look(observation, found, n_neighbors, n_threads, hinges)
         if again is None:
             break
@@ -128,7 +131,7 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
         found = again
         if settled:
             break
-    if observation.dim > FEW_DIMENSIONS and found.stress > KEPT:
+    if many and found.stress > KEPT:
         found = _with_trend(observation, found)
     if found.overlap <= OVERLAPPING and lengths_are_rough(observation, found.graph, found.layout):
         return _by_place(observation, found, n_neighbors, n_threads)
