@@ -131,16 +131,20 @@ def stretch_at(chart: Coordinates, points: FloatArray) -> FloatArray:
     """
     observation = chart.observation
     used = np.delete(np.arange(len(observation)), chart.left_out)
-    squares = (observation.singular_values[used, : observation.dim] ** 2).sum(axis=1)
+    values = observation.singular_values[used, : observation.dim]
+    largest = max(float(values.max(initial=0.0)), TINY)  # squares of large ones overflow
+    squares = ((values / largest) ** 2).sum(axis=1)
     k = min(observation.dim + 1, len(used))
     near = PointTree(observation.points[used]).query(points, k, workers=workers())[1].reshape(len(points), k)
-    found: FloatArray = np.sqrt(squares[near].mean(axis=1))
+    found: FloatArray = largest * np.sqrt(squares[near].mean(axis=1))
     return found
 
 
 def _sizes(stretch: FloatArray, usual: FloatArray) -> FloatArray:
-    """Squared stretches, none of which vanishes beside the usual ones."""
-    found: FloatArray = np.maximum(stretch**2, max(LEAST_STRETCH * float((usual**2).mean()), TINY))
+    """Squared stretches in units of the largest of the usual ones, none of which vanishes beside these."""
+    largest = max(float(usual.max()), TINY)
+    least = LEAST_STRETCH * float(((usual / largest) ** 2).mean())
+    found: FloatArray = np.maximum((stretch / largest) ** 2, max(least, TINY))
     return found
 
 
