@@ -17,8 +17,8 @@ from diffeo._support.placed import Outside, Placed
 from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
-from diffeo.isometry.graph import array_graph, joined, overlap, pieces
-from diffeo.isometry.layout_search import Unfolding, pieces_text, unfold
+from diffeo.isometry.graph import array_graph, joined, overlap, pieces, pieces_text
+from diffeo.isometry.layout_search import Unfolding, unfold
 from diffeo.isometry.stress import check_lengths, relative_stress, untangle
 from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed

@@ -250,6 +250,12 @@ def pieces(graph: NeighborGraph) -> tuple[int, IntArray]:
     return int(count), labels
 
 
+def pieces_text(labels: IntArray) -> str:
+    """For example "3 pieces of 500, 20, 1"."""
+    sizes = np.sort(np.bincount(labels))[::-1]
+    return f"{len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}{', ...' if len(sizes) > 6 else ''}"
+
+
 def bridged(graph: NeighborGraph, observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
     """Add edges between pieces of the graph from searches for more neighbours.
 

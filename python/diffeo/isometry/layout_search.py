@@ -8,23 +8,29 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray
+from diffeo._support.arrays import FloatArray
 from diffeo.isometry.frame_layout import develop
 from diffeo.isometry.frames import corrected_lengths, extended, gradients_along, local_frames
-from diffeo.isometry.gauss_newton import bend
-from diffeo.isometry.graph import NeighborGraph, bridged, layout_graph, neighbor_graph, overlap, pieces, supported
+from diffeo.isometry.graph import (
+    NeighborGraph,
+    bridged,
+    layout_graph,
+    neighbor_graph,
+    overlap,
+    pieces,
+    pieces_text,
+    supported,
+)
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.hinges import Hinges, LoosePart, find_hinges
-from diffeo.isometry.laplacian import graph_laplacian
 from diffeo.isometry.rough_lengths import RoughLayout, fits_better, lengths_are_rough, relaid, ungated
 from diffeo.isometry.stress import (
-    SETTLED,
     check_lengths,
-    edge_weights,
     refine,
     refine_robustly,
     relative_stress,
     start_layout,
+    unbent,
     untangle,
 )
 from diffeo.isometry.trend.trend_lengths import KEPT, along_trend
@@ -180,22 +186,12 @@ def _hinged(
     """
     layouts, total = [], 0
     for _ in range(2):
-        layout, steps, settled = _unbent(graph, start)
+        layout, steps, settled = unbent(graph, start)
         total += steps
         layouts.append((relative_stress(graph, layout) + overlap(graph, layout), layout, settled))
         start = hinges.turned(observation, graph, layout)
     _, layout, settled = min(layouts, key=lambda found: found[0])
     return layout, total, settled
-
-
-def _unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, bool]:
-    """As `untangle`, Gauss-Newton steps after it in any case."""
-    layout, steps, _ = untangle(graph, start)
-    n, weights = len(graph.rows), edge_weights(graph.lengths)
-    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=start.shape[1])
-    settled = SETTLED * float(np.median(graph.lengths))
-    layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
-    return layout, steps + iterations, converged
 
 
 def _held(observation: Observation, found: Unfolding, hinges: Hinges) -> Unfolding:
@@ -215,7 +211,7 @@ def _held(observation: Observation, found: Unfolding, hinges: Hinges) -> Unfoldi
         development = develop(found.graph, points, whitening)
     if development is None or development[0].n_periods:
         return found
-    again = corrected(observation, development[0], *_unbent(*development))
+    again = corrected(observation, development[0], *unbent(*development))
     if not again.stress + again.overlap < found.stress + found.overlap:
         return found
     return replace(again, loose=hinges.loose(observation, again.graph, again.layout))
@@ -395,9 +391,3 @@ def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGr
             [np.sort(graph.rows[labels == label]) for label in order],
         )
     return graph.restricted(keep)
-
-
-def pieces_text(labels: IntArray) -> str:
-    """For example "3 pieces of 500, 20, 1"."""
-    sizes = np.sort(np.bincount(labels))[::-1]
-    return f"{len(sizes)} pieces of {', '.join(map(str, sizes[:6]))}{', ...' if len(sizes) > 6 else ''}"

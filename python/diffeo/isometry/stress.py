@@ -187,6 +187,16 @@ def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int,
     return layout, total, settled
 
 
+def unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, bool]:
+    """As `untangle`, with Gauss-Newton steps after it in any case."""
+    layout, steps, _ = untangle(graph, start)
+    n, weights = len(graph.rows), edge_weights(graph.lengths)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=start.shape[1])
+    settled = SETTLED * float(np.median(graph.lengths))
+    layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
+    return layout, steps + iterations, converged
+
+
 def edge_misfits(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
     """abs(norm(step) - length) / length, (e,)."""
     norm = np.linalg.norm(graph.steps(layout), axis=1)

@@ -193,6 +193,19 @@ def bend(places: FloatArray, values: FloatArray, order: int) -> tuple[FloatArray
     return spacing, np.sqrt((missed**2).sum(axis=2).mean(axis=1) / left) / reach**2
 
 
+def past_the_ends(places: FloatArray, growth: FloatArray, n: int) -> FloatArray:
+    """Squares to add at places (k, 1) of a line of n samples, for inputs beyond its ends, which halves do not see.
+
+    Of n samples drawn alike, one more lies beyond an end in one case of n + 1, by a distance D that is exponential with the
+    mean spacing s: its squared error, (growth * D**2)**2, is 24 growth**2 s**4 in the mean.
+    """
+    found = np.zeros(len(places))
+    spacing = float(np.ptp(places)) / max(n - 1, 1)
+    for end in (int(places.argmin()), int(places.argmax())):
+        found[end] = len(places) / (n + 1.0) * 24.0 * (growth[end] * spacing**2) ** 2
+    return found
+
+
 def ratio_of_halves(d: int, noise: float, apart: float) -> float:
     """Error of the whole sample over that of a half, of which two are `apart`, with lengths of this relative noise.
 

@@ -26,6 +26,7 @@ from diffeo.matching.expected_error import (
     bend,
     of_groups,
     of_halves,
+    past_the_ends,
     places_of,
     ratio_of_halves,
     some_of,
@@ -326,6 +327,8 @@ def _field(
     spacing, growth = bend(places, whole / spread, order)
     if order == 2:
         growth = growth + bend(places, points / spread_of(source.observation.points), order)[1]
+        if places.shape[1] == 1:
+            squares += past_the_ends(places, growth, len(source.observation.usable))
     return ErrorField(places, np.sqrt(squares), spacing, growth, order, stretch=stretch)
 
 
