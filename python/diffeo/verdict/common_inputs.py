@@ -27,6 +27,9 @@ from diffeo.verdict.common.seen_inputs import Seen
 from diffeo.verdict.layer_comparison import LayerComparison, LayerTable
 from diffeo.verdict.shown_loss import BothWays
 
+# Kernels of either layer as a source, for all layers of the other network.
+_Known = tuple[SharedKernels | None, SharedKernels | None]
+
 # What may be left out of a layer's components, as a share of the margin of a verdict.
 LEFT_OUT = 0.01
 
@@ -47,6 +50,15 @@ class _Layer:
         """At these of the inputs, whose components are those of all."""
         m = self.points.shape[1]
         return Components(np.zeros(m), np.eye(m)), self.points[rows], self.jacobians[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all pairs of layers have in common: inputs that are learned from, how maps are judged on the others, the seed."""
+
+    rows: IntArray
+    judging: Judging
+    rng: int
 
 
 def compared_at_common_inputs(
@@ -108,8 +120,8 @@ def _compared(
     (names_a, a), (names_b, b) = sides
     table = LayerTable(names_a, names_b)
     # Each task has one thread, whoever works on it.
-    alone = replace(judging, n_jobs=1)
-    sources = _shared_kernels(a, b, rows, alone, judging.n_jobs, rng)
+    setting = _Setting(rows, replace(judging, n_jobs=1), rng)
+    sources = _shared_kernels(a, b, setting, judging.n_jobs)
     cells, tasks = list[tuple[int, int]](), list[tuple[Any, ...]]()
     for i, name_a in enumerate(names_a):
         for j, name_b in enumerate(names_b):
@@ -117,7 +129,7 @@ def _compared(
                 cells.append((i, j))
                 known = sources[0].get(name_a), sources[1].get(name_b)
                 number = [*b].index(name_b), [*a].index(name_a)
-                tasks.append((a[name_a], b[name_b], known, number, rows, alone, rng))
+                tasks.append((a[name_a], b[name_b], known, number, setting))
                 continue
             told = [
                 f"{side}: {why[name]}"
@@ -140,7 +152,7 @@ def _compared(
 
 
 def _shared_kernels(
-    a: dict[str, _Layer], b: dict[str, _Layer], rows: IntArray, alone: Judging, n_jobs: int | None, rng: int
+    a: dict[str, _Layer], b: dict[str, _Layer], setting: _Setting, n_jobs: int | None
 ) -> tuple[dict[str, SharedKernels], dict[str, SharedKernels]]:
     """Of each layer of A as a source, and of each of B; none where there are none for all targets together."""
     sources = [(0, name, layer, b) for name, layer in a.items()] + [(1, name, layer, a) for name, layer in b.items()]
@@ -150,49 +162,34 @@ def _shared_kernels(
         if isinstance(known, SharedKernels):
             found[sources[number][0]][sources[number][1]] = known
 
-    tasks = [(layer, [*targets.values()], rows, alone, rng) for _, _, layer, targets in sources if targets]
+    tasks = [(layer, [*targets.values()], setting) for _, _, layer, targets in sources if targets]
     run(_source, tasks, finished, n_jobs=n_jobs, name="sources")
     return found
 
 
-def _source(layer: _Layer, targets: list[_Layer], rows: IntArray, judging: Judging, rng: int) -> SharedKernels | None:
+def _source(layer: _Layer, targets: list[_Layer], setting: _Setting) -> SharedKernels | None:
     """The kernels of a layer for all layers of the other network; None where there are none for all together."""
     try:
-        with errors.unsaid(errors.DiffeoWarning), working(judging.n_jobs):
-            source = Source.of(layer.side(rows), layer.observation.dim)
-            return shared_kernels(source, [one.side(rows) for one in targets], rng, QUICK)
+        with errors.unsaid(errors.DiffeoWarning), working(setting.judging.n_jobs):
+            source = Source.of(layer.side(setting.rows), layer.observation.dim)
+            return shared_kernels(source, [one.side(setting.rows) for one in targets], setting.rng, QUICK)
     except Exception:  # each pair of layers is then tried alone, and its cell has the reason
         return None
 
 
-def _cell(
-    a: _Layer,
-    b: _Layer,
-    known: tuple[SharedKernels | None, SharedKernels | None],
-    number: tuple[int, int],
-    rows: IntArray,
-    judging: Judging,
-    rng: int,
-) -> Any:
+def _cell(a: _Layer, b: _Layer, known: _Known, number: tuple[int, int], setting: _Setting) -> Any:
     """What is kept of the report on the maps between two layers; why there are none."""
     try:
         with errors.unsaid(errors.DiffeoWarning):
-            report = _judged(a, b, known, number, rows, judging, rng)
+            report = _judged(a, b, known, number, setting)
     except Exception as error:  # a pair that has no maps is a cell with a reason
         return str(error) if isinstance(error, errors.DiffeoError) else f"{type(error).__name__}: {error}"
     return (report.forward.error, report.backward.error), report.verdict, report.reason, report.problems
 
 
-def _judged(
-    a: _Layer,
-    b: _Layer,
-    known: tuple[SharedKernels | None, SharedKernels | None],
-    number: tuple[int, int],
-    rows: IntArray,
-    judging: Judging,
-    rng: int,
-) -> Any:
+def _judged(a: _Layer, b: _Layer, known: _Known, number: tuple[int, int], setting: _Setting) -> Any:
     """The report on the maps between two layers, each a target of the other by its number."""
+    rows, judging = setting.rows, setting.judging
     whole = Pairs(a.points, b.points, a.jacobians, b.jacobians)
     pairs, held_out = whole[rows], whole[_others(rows, len(whole))]
     components = a.side(rows)[0], b.side(rows)[0]
@@ -203,6 +200,6 @@ def _judged(
             for one, k, target in zip(known, number, (b, a), strict=True)
         ]
         charts, both = (a.chart, b.chart), (kernels[0], kernels[1])
-        t = learned(given, held_out, rng, judging.n_jobs, components, (QUICK, QUICK), both, charts)
+        t = learned(given, held_out, setting.rng, judging.n_jobs, components, (QUICK, QUICK), both, charts)
         seen = BothWays(a.seen, b.seen, judging.names, judging.margin)
         return judged(t, replace(judging, spectra=False, places=False), seen)
