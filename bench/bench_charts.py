@@ -14,6 +14,7 @@ from unittest import mock
 import diffeo
 import numpy as np
 from diffeo.charts import chart as chart_module
+from tqdm import tqdm
 
 from bench import cliffs, digits
 from bench.figures import Row, listed, percent
@@ -21,6 +22,7 @@ from bench.manifolds import Sampled, Units
 from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
 from bench.rows import Rows
 from bench.truth_maps import held_inputs, smooth
+from bench.truth_networks import recurrent
 
 NEURONS, LANDMARKS, HELD_OUT = 7, 4, 200
 
@@ -31,14 +33,15 @@ class Size:
     networks: int
     steps: int
     draws: int
+    cliffs: int
     uniform: tuple[int, ...]
 
 
 row = Rows(
     "bench_charts",
     __doc__,
-    Size(4000, 10, 3000, 12, (1000, 2000, 4000, 8000)),
-    Size(400, 3, 300, 3, (300, 600)),
+    Size(4000, 10, 3000, 40, 20, (1000, 2000, 4000, 8000, 16000)),
+    Size(400, 3, 300, 3, 1, (300, 600)),
 )
 
 
@@ -92,12 +95,83 @@ def refined_cliffs(name: str, size: Size) -> Row:
     uniform = cliffs.matched(pair, n, None, seed=0)
     return Row(
         name,
-        f"front of 1/40, {n} samples a side of which {n - given} are added by refine, {cliffs.LANDMARKS} landmarks",
+        f"front of 1/40, {n} samples a side of which {n - given} are added by refine, 3 landmarks",
         percent(refined.error),
         "1 %",
         refined.error <= 0.01,
         f"{refined.seconds:.1f} s to match, {refined.told}\nuniform {n}: {percent(uniform.error)}, "
         f"{uniform.seconds:.1f} s, {uniform.told}\nnetworks miss the front by {percent(max(pair.misfits))}",
+    )
+
+
+@row("cliffs, d = 3")
+def refined_cliffs_of_three(name: str, size: Size) -> Row:
+    """The same over three inputs, from three times as many samples, by four landmarks."""
+    n = 3 * size.n
+    one = cliffs.matched(cliffs.trained(size.steps, 3), n // 2, n - n // 2, seed=0)
+    return Row(
+        name,
+        f"front of 1/40 over three inputs, {n} samples a side of which {n - n // 2} are added by refine, 4 landmarks",
+        percent(one.error),
+        "3 %",
+        one.error <= 0.03,
+        f"{one.seconds:.1f} s to match, {one.told}",
+    )
+
+
+@row("cliffs, hidden draws", "cliffs, output draws")
+def drawn_cliffs(name: str, size: Size) -> Row:
+    """Draws of samples and landmarks, at last hidden layers and at outputs: how many are refused, and what each misses."""
+    pair = cliffs.trained(size.steps) if "hidden" in name else cliffs.trained_outputs(size.steps)
+    given, n = size.n // 4, size.n
+    found = [
+        cliffs.matched(pair, given, n - given, seed=seed)
+        for seed in tqdm(range(size.cliffs), desc=name, leave=False, disable=None)
+    ]
+    refused = sum(bool(one.refusal) for one in found)
+    errors = np.array([one.error for one in found])
+    good = refused == 0 and bool((errors <= 0.01).all())
+    return Row(
+        name,
+        f"front of 1/40, {n} samples a side of which {n - given} are added by refine, 3 landmarks, {len(found)} draws",
+        f"median {percent(float(np.median(errors)))}, worst {percent(float(errors.max()))}",
+        "1 %, none refused",
+        good,
+        f"refused {refused}, with a problem {sum(bool(one.problems) for one in found)}, above 1 % without one "
+        f"{sum(one.error > 0.01 and not one.problems and not one.refusal for one in found)}; "
+        f"networks miss the front by {percent(max(pair.misfits))}",
+    )
+
+
+@row("recurrent, derivatives", "recurrent, bursts")
+def recurrent_pairs(name: str, size: Size) -> Row:
+    """Hidden states of a gated network and of a long short-term memory that continue one family of waves."""
+    derivatives, count = name.endswith("derivatives"), 300
+    n, how = (size.n // 4, {}) if derivatives else (size.n // 2, {"covariances": "bursts", "n_bursts": 128})
+    target = 0.01 if derivatives else 0.02
+    errors, told = list[float](), list[str]()
+    for number in range(min(size.draws, 4)):
+        pair, rng = recurrent(number, size.steps // 5), np.random.default_rng([number, 9])
+        sides = pair.observe(n, rng, **how)
+        t = diffeo.match(*sides, landmarks=pair.pairs(rng, 3))
+        at_a, at_b = pair.pairs(rng, count)
+        ways = diffeo.relative_error(t.transform(at_a), at_b), diffeo.relative_error(t.inverse_transform(at_b), at_a)
+        errors.append(max(ways))
+        verdict = diffeo.assess(t, (at_a, at_b), baselines=False).verdict
+        told.append(
+            f"{percent(ways[0])} and back {percent(ways[1])}, {len(t.diagnostics.problems)} problems, {verdict}"
+        )
+    return Row(
+        name,
+        f"{len(errors)} pairs, n = {n}, 3 landmarks, {'derivatives' if derivatives else 'bursts of 128'}: larger error of "
+        "both ways",
+        f"median {percent(float(np.median(errors)))}, worst {percent(max(errors))}",
+        percent(target) + ("" if derivatives else ", or named"),
+        all(
+            one <= target or (not derivatives and " 0 problems" not in text)
+            for one, text in zip(errors, told, strict=True)
+        ),
+        "; ".join(told),
     )
 
 

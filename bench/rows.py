@@ -73,7 +73,9 @@ class Rows:
         names = [name for name in self.functions if not self.left_out(name, size)]
         if only is None:
             return names
-        asked = [text.strip() for text in only.split(",")]
+        # Names may hold commas themselves.
+        asked = [only.strip()] if any(name.startswith(only.strip()) for name in names) else only.split(",")
+        asked = [text.strip() for text in asked]
         for text in asked:
             if not any(name.startswith(text) for name in names):
                 sys.exit(f"no row begins with {text!r}; rows: {', '.join(names)}")

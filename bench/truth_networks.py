@@ -27,11 +27,11 @@ class OrdinaryPair:
     layers: tuple[str, str]
     sizes: tuple[int, ...] = (200, 500, 1000, 3000)
 
-    def observe(self, n: int, rng: np.random.Generator) -> tuple[Observation, Observation]:
-        """Both sides at n inputs each, none shared."""
+    def observe(self, n: int, rng: np.random.Generator, **how: Any) -> tuple[Observation, Observation]:
+        """Both sides at n inputs each, none shared; `how` goes to `diffeo.observe`."""
         reduce = RandomProjection(PROJECTIONS)
         a, b = (
-            observe(network, rng.uniform(-1.0, 1.0, (n, 2)), layer=layer, reduce=reduce)
+            observe(network, rng.uniform(-1.0, 1.0, (n, 2)), layer=layer, reduce=reduce, **how)
             for network, layer in zip(self.networks, self.layers, strict=True)
         )
         return a, b
