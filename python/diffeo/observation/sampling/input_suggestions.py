@@ -89,7 +89,9 @@ def suggest_inputs(
       shows in nothing else: the step across it is many times too long, with small stretches at both ends),
     - the tangents at its ends are turned by less than 20 degrees against each other, and stretches along them are the same
       up to a factor of 1.4,
-    - and less than 3 % of it leaves both tangents, as the gates of the neighbour graph demand.
+    - less than 3 % of it leaves both tangents, as the gates of the neighbour graph demand,
+    - and the change of the measurements along it, over their spread, times the error of its length (the logarithm of the
+      first condition) is at most 0.5 %: where a cliff is steepest, tangents hardly turn, and maps miss most.
 
     The new inputs are the middles of the steps that are not, long ones before short ones, at most one where several steps
     cross. Observe them, join them (`diffeo.concatenate`) and ask again; ``diffeo.observe(..., refine=n)`` does it in rounds.

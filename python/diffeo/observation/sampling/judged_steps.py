@@ -23,6 +23,9 @@ STRETCH = 0.5 * np.log(GATES.transport)
 # ... and this much of it at most leaves the span of both: both ends of a wall may have parallel tangents. Neighbour graphs
 # drop what leaves it by more.
 OFF_TANGENT = 0.03
+# ... and what its length misses of it, as a share of the spread of all measurements, is at most this: across a cliff, where
+# much changes over a short way, that is what maps miss.
+MISSED = 0.005
 # Directions whose stretch is usually this many times below the largest: what bends along strong ones leaks into these, however
 # fine the sample, so that steps are judged by the others.
 WEAK = 20.0
@@ -35,8 +38,8 @@ class InputSteps:
     """Steps (e,) between neighbouring inputs.
 
     `i`, `j` are rows of the observation, `distance` that of the inputs, `severity` by how much the worst of length, turn,
-    stretch and step off the tangents exceeds what is resolved; `n_strong` directions count for it, and `ratio` is the usual
-    one of the strongest to the weakest, the median over the domain.
+    stretch, step off the tangents and miss exceeds what is resolved; `n_strong` directions count for it, and
+    `ratio` is the usual one of the strongest to the weakest, the median over the domain.
     """
 
     i: IntArray
@@ -79,8 +82,10 @@ def input_steps(observation: Observation, inputs: FloatArray, n_neighbors: int, 
     one_sided = n_strong < observation.dim or observation.dim < n_directions
     ratio = np.maximum(ratio, 0.0) if one_sided else np.abs(ratio)
     turn, stretch = changes(whitening, n_strong, i, j)
-    severity = np.max([ratio / LENGTH, turn / TURN, stretch / STRETCH, off_tangent / OFF_TANGENT], axis=0)
-    return InputSteps(rows[i], rows[j], distance, severity, n_strong, float(usual[-1]))
+    spread = max(float(np.sqrt(points.var(axis=0).sum())), tiny)
+    missed = np.linalg.norm(points[j] - points[i], axis=1) / spread * np.minimum(ratio, 1.0)
+    judged = [ratio / LENGTH, turn / TURN, stretch / STRETCH, off_tangent / OFF_TANGENT, missed / MISSED]
+    return InputSteps(rows[i], rows[j], distance, np.max(judged, axis=0), n_strong, float(usual[-1]))
 
 
 def neighbor_pairs(inputs: FloatArray, n_neighbors: int) -> tuple[IntArray, IntArray]:
