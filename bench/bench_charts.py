@@ -15,7 +15,7 @@ import diffeo
 import numpy as np
 from diffeo.charts import chart as chart_module
 
-from bench import cliffs, digits
+from bench import cliffs, digits, torn
 from bench.figures import Row, listed, percent
 from bench.manifolds import Sampled, Units
 from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
@@ -236,6 +236,30 @@ def many_hard(name: str, size: Size) -> Row:
         "10 s on two idle cores",
         wall <= 10.0,
         f"{seconds:.1f} s of CPU; error of the inputs {percent(error)}, relative stress {fitted.stress_:.3f}",
+    )
+
+
+@row("pieces")
+def pieces(name: str, size: Size) -> Row:
+    """Sides that fall into two or three pieces, three landmarks in each: maps that are right, or named."""
+    n, count = 3 * size.n // 8, 10 if size.n >= 4000 else 3
+    found = [torn.drawn(number, n) for number in range(count)]
+    right = [one for one in found if one.right]
+    silent = [one for one in found if not one.right and not one.named]
+    joined = sum(one.coordinates == "pieces" for one in found)
+    return Row(
+        name,
+        f"{count} draws of 2 or 3 pieces, n = {n} a side, 3 landmarks a piece: right to 1 % both ways, or named",
+        f"{len(right)} right, {len(found) - len(right) - len(silent)} named",
+        "none silent",
+        not silent and joined == count,
+        f"joined piece by piece {joined}; right ones: median {percent(float(np.median([one.errors for one in right])))}, worst "
+        f"{percent(max(max(one.errors) for one in right))}; expected over true error, or the other way, at worst "
+        f"{max(one.factor for one in found):.1f}\n"
+        + "\n".join(
+            f"{one.name}: {' and '.join(map(percent, one.errors))} (expected {' and '.join(map(percent, one.expected))})"
+            for one in found
+        ),
     )
 
 

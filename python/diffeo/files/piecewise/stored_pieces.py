@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from diffeo._support.arrays import IntArray
 from diffeo.charts.measured import MeasuredChart
 from diffeo.files import schema
 from diffeo.files.container import Content
+from diffeo.files.expected_error import build_tried, expected_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.schema import take
 from diffeo.files.transformation import build_transformation, transformation_content
@@ -21,7 +23,7 @@ from diffeo.observation.observation import Observation
 
 SIDES = ("a.", "b.")
 # More parts than this are meant to exhaust memory: a piece holds some percent of the samples.
-MOST_PARTS = 64
+MOST_PARTS, KINDS = 64, ("isometric", "diffusion", "regression")
 
 
 def pieces_content(t: Transformation) -> Content:
@@ -32,7 +34,7 @@ def pieces_content(t: Transformation) -> Content:
     parts = [cast(Transformation, part) for part in joined.parts]
     content: Content = {"problems": known.problems, "n_jobs": t.n_jobs, "kinds": [part.coordinates for part in parts]}
     content |= {"expected_error": known.expected_error, "expected_error_back": known.expected_error_back}
-    content |= {"wrong": known.wrong_landmarks, "apart": known.apart_landmarks}
+    content |= {"wrong": known.wrong_landmarks, "apart": known.apart_landmarks} | expected_content(t)
     for side, (at, whole) in enumerate(zip(SIDES, (joined.a, joined.b), strict=True)):
         content |= observation_content(f"{at}observation.", whole.observation)
         content[f"{at}unmatched"] = joined.unmatched[side]
@@ -46,16 +48,17 @@ def build_pieces(content: Content, assemble: bool) -> Transformation | None:
     """The transformation, from content that may be anything; None where it is only checked."""
     whole = take(content, "", schema.PIECES, {})
     kinds = whole["kinds"]
-    if not 0 < len(kinds) <= MOST_PARTS or any(kind not in schema.DIAGNOSED for kind in kinds):
-        raise errors.InputError(f"kinds are {kinds!r:.100}: those of 1 to {MOST_PARTS} parts are needed")
+    if not 0 < len(kinds) <= MOST_PARTS or any(kind not in KINDS for kind in kinds):
+        raise errors.InputError(f"kinds are {kinds!r:.100}: of 1 to {MOST_PARTS} parts, each one of {', '.join(KINDS)}")
     sides, groups, unmatched = list[Observation](), list[list[IntArray]](), list[IntArray]()
     for at in SIDES:
         sizes = dict[str, int]()
         sides.append(build_observation(content, f"{at}observation.", sizes))
-        rules = {f"rows.{number}": f"I {chr(945 + number)}<n" for number in range(len(kinds))}
-        taken = take(content, at, rules | {"unmatched": "I u<n"}, sizes)
-        unmatched.append(taken.pop("unmatched"))
-        groups.append(list(taken.values()))
+        unmatched.append(take(content, at, {"unmatched": "I u<n"}, sizes)["unmatched"])
+        groups.append([])
+        for number in range(len(kinds)):
+            name = f"rows.{number}"
+            groups[-1].append(take(content, at, {name: "I v<n"}, {"n": sizes["n"]})[name])
         every = np.concatenate([*groups[-1], unmatched[-1]])
         if len(np.unique(every)) < len(every):
             raise errors.InputError(f"{at}rows and .unmatched hold samples more than once")
@@ -74,10 +77,11 @@ def build_pieces(content: Content, assemble: bool) -> Transformation | None:
         if part.landmarks is None:
             raise errors.InputError(f"{at}landmarks are missing: pieces are joined by them")
         parts.append(part)
+    tried = build_tried(content)
     if not assemble:
         return None
     pairs = list(zip(*groups, strict=True))
-    return assembled(
+    found = assembled(
         (MeasuredChart(sides[0]), MeasuredChart(sides[1])),
         parts,
         pairs,
@@ -87,3 +91,4 @@ def build_pieces(content: Content, assemble: bool) -> Transformation | None:
         known_errors=(whole["expected_error"], whole["expected_error_back"]),
         left_out=(whole["wrong"], whole["apart"]),
     )
+    return replace(found, diagnostics=replace(found.diagnostics, **tried))
