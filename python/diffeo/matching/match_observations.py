@@ -21,7 +21,7 @@ from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
-from diffeo.matching.parts.pieces_joined import joined_pieces, within_pieces
+from diffeo.matching.parts.pieces_joined import joined_pieces
 from diffeo.matching.parts.pieces_posed import posed_in_pieces
 from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
@@ -200,11 +200,11 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
 
 
 def _good_within(t: Transformation) -> bool:
-    """Whether a map by pieces is expected to be good within those that are matched."""
+    """Whether the map of each pair of pieces that is matched is expected to be good, relative to the spread of these."""
     if not isinstance(t.map, ByPieces):
         return False
-    parts = [part for part in t.map.parts if isinstance(part, Transformation)]
-    ways = [within_pieces(t.map, parts, inverse=inverse) for inverse in (False, True)[: 1 + t.invertible]]
+    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
+    ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
     return all(way is not None and way <= GOOD_CHART for way in ways)
 
 
