@@ -15,7 +15,7 @@ import diffeo
 import numpy as np
 from diffeo.charts import chart as chart_module
 
-from bench import cliffs, digits, torn
+from bench import cliffs, digits, encoders, torn
 from bench.figures import Row, listed, percent
 from bench.manifolds import Sampled, Units
 from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
@@ -98,6 +98,24 @@ def refined_cliffs(name: str, size: Size) -> Row:
         refined.error <= 0.01,
         f"{refined.seconds:.1f} s to match, {refined.told}\nuniform {n}: {percent(uniform.error)}, "
         f"{uniform.seconds:.1f} s, {uniform.told}\nnetworks miss the front by {percent(max(pair.misfits))}",
+    )
+
+
+@row("transformer layers")
+def transformer_layers(name: str, size: Size) -> Row:
+    """First layer of a small encoder at mixtures of three sequences, matched with its deeper ones."""
+    model = encoders.mixed_encoder(0, size.steps // 4)
+    given, added = 3 * size.n // 4, 5 * size.n // 4
+    found = encoders.to_deeper_layers(model, given, added, 0)
+    uniform = encoders.to_deeper_layers(model, given, 0, 0)
+    worst = max(max(one.errors) for one in found)
+    return Row(
+        name,
+        f"{encoders.DEPTH} layers of width {encoders.WIDTH}, {given} samples, up to {added} by refine, 3 landmarks: worst error",
+        percent(worst),
+        "1 %",
+        worst <= 0.01,
+        "\n".join(one.told for one in found) + f"\n{given} alone: " + "; ".join(one.told for one in uniform),
     )
 
 

@@ -75,6 +75,10 @@ def test_pieces_on_both_sides_are_matched_one_by_one(cuts, tmp_path):
     report = diffeo.assess(t, (y_a, y_b), baselines=False)
     assert report.verdict == "equivalent"
     assert f"piece by piece ({len(cuts) + 1}: 100 % of A, 100 % of B)" in " ".join(report.summary().split())
+    report.to_html(tmp_path / "r.html")
+    assert "each pair of these is joined on its own" in (tmp_path / "r.html").read_text()
+    report.save(tmp_path / "r.safetensors")
+    assert diffeo.load(tmp_path / "r.safetensors").coordinates == "pieces"
     t.save(tmp_path / "t.safetensors")
     again = diffeo.load(tmp_path / "t.safetensors")
     assert again.transform(y_a).tobytes() == at_b.tobytes()
@@ -159,7 +163,10 @@ def test_landmarks_may_be_rows():
     a, b = observed(A, x, cuts), observed(B, z, [])
     rows = np.column_stack([np.arange(100, 109), np.arange(9)])
     t = diffeo.match(a, b, landmarks=rows, check=False)
+    # Charts give the same bits, and so do threads.
+    again = diffeo.match(diffeo.embed(a), diffeo.embed(b), landmarks=rows, check=False, n_jobs=2)
     y_a, y_b = common(NEW, cuts, [])
+    assert again.transform(y_a).tobytes() == t.transform(y_a).tobytes()
     assert diffeo.relative_error(t.transform(y_a), y_b) < 2e-3
     assert len(t.landmarks[0]) == 9
 
