@@ -111,7 +111,7 @@ def transformer_layers(name: str, size: Size) -> Row:
     worst = max(max(one.errors) for one in found)
     return Row(
         name,
-        f"{encoders.DEPTH} layers of width {encoders.WIDTH}, {given} samples, up to {added} by refine, 3 landmarks: worst error",
+        f"{encoders.DEPTH} layers of width {encoders.WIDTH}, {given} samples, {added} more by refine, 3 landmarks: worst error",
         percent(worst),
         "1 %",
         worst <= 0.01,
