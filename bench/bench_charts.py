@@ -16,7 +16,7 @@ import numpy as np
 from diffeo.charts import chart as chart_module
 from tqdm import tqdm
 
-from bench import cliffs, digits
+from bench import cliffs, digits, encoders, torn
 from bench.figures import Row, listed, percent
 from bench.manifolds import Sampled, Units
 from bench.networks import FUNCTIONS, draw, spread_landmarks, train_pair
@@ -175,6 +175,24 @@ def recurrent_pairs(name: str, size: Size) -> Row:
     )
 
 
+@row("transformer layers")
+def transformer_layers(name: str, size: Size) -> Row:
+    """First layer of a small encoder at mixtures of three sequences, matched with its deeper ones."""
+    model = encoders.mixed_encoder(0, size.steps // 4)
+    given, added = 3 * size.n // 4, 5 * size.n // 4
+    found = encoders.to_deeper_layers(model, given, added, 0)
+    uniform = encoders.to_deeper_layers(model, given, 0, 0)
+    worst = max(max(one.errors) for one in found)
+    return Row(
+        name,
+        f"{encoders.DEPTH} layers of width {encoders.WIDTH}, {given} samples, {added} more by refine, 3 landmarks: worst error",
+        percent(worst),
+        "1 %",
+        worst <= 0.01,
+        "\n".join(one.told for one in found) + f"\n{given} alone: " + "; ".join(one.told for one in uniform),
+    )
+
+
 @row("rectifiers, digits")
 def rectified_digits(name: str, size: Size) -> Row:
     """Last hidden layers of convolutional networks with rectifiers and pooling, by their Jacobians and nothing else."""
@@ -310,6 +328,30 @@ def many_hard(name: str, size: Size) -> Row:
         "10 s on two idle cores",
         wall <= 10.0,
         f"{seconds:.1f} s of CPU; error of the inputs {percent(error)}, relative stress {fitted.stress_:.3f}",
+    )
+
+
+@row("pieces")
+def pieces(name: str, size: Size) -> Row:
+    """Sides that fall into two or three pieces, three landmarks in each: maps that are right, or named."""
+    n, count = 3 * size.n // 8, 10 if size.n >= 4000 else 3
+    found = [torn.drawn(number, n) for number in range(count)]
+    right = [one for one in found if one.right]
+    silent = [one for one in found if not one.right and not one.named]
+    joined = sum(one.coordinates == "pieces" for one in found)
+    return Row(
+        name,
+        f"{count} draws of 2 or 3 pieces, n = {n} a side, 3 landmarks a piece: right to 1 % both ways, or named",
+        f"{len(right)} right, {len(found) - len(right) - len(silent)} named",
+        "none silent",
+        not silent and joined == count,
+        f"joined piece by piece {joined}; right ones: median {percent(float(np.median([one.errors for one in right])))}, worst "
+        f"{percent(max(max(one.errors) for one in right))}; expected over true error, or the other way, at worst "
+        f"{max(one.factor for one in found):.1f}\n"
+        + "\n".join(
+            f"{one.name}: {' and '.join(map(percent, one.errors))} (expected {' and '.join(map(percent, one.expected))})"
+            for one in found
+        ),
     )
 
 

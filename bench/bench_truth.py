@@ -26,7 +26,7 @@ from bench.truth_folds import folded_sides
 from bench.truth_hinges import hinges
 from bench.truth_landmarks import wrong_landmarks
 from bench.truth_maps import KINDS, KnownMap, held_inputs, kind_of_maps, smooth, smooth_map, spread_inputs
-from bench.truth_networks import ORDINARY, OrdinaryPair
+from bench.truth_networks import DRAWS_OF_A_PAIR, ORDINARY, OrdinaryPair
 from bench.truth_noise import NOISE, noise_row
 
 # A map that is right to this may carry a problem in one of twenty; one that is wrong by more must carry one.
@@ -221,7 +221,7 @@ def equivalent(name: str, size: Size) -> Row:
     make: Callable[[int, int], OrdinaryPair] = ORDINARY[kind]
     counts: dict[str, list[str]] = {}
     for number in range(size.pairs):
-        pair = make(number // 4, size.steps)
+        pair = make(number // DRAWS_OF_A_PAIR[kind], size.steps)
         n, plenty = pair.sizes[number % len(pair.sizes)], number % len(pair.sizes) == len(pair.sizes) - 1
         rng = np.random.default_rng([number, 7])
         a, b = pair.observe(n, rng)

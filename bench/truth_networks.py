@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -21,17 +21,22 @@ TOKENS, WIDTH = 8, 32
 
 @dataclass(frozen=True)
 class OrdinaryPair:
-    """Two networks of two numbers in [-1, 1]^2, each with the layer that is looked at; sizes go from too few to plenty."""
+    """Two networks of two numbers in [-1, 1]^2, each with the layer that is looked at; sizes go from too few to plenty.
+
+    Of the samples so many are `added` by refine, up to this share; the others are uniform.
+    """
 
     networks: tuple[Any, Any]
     layers: tuple[str, str]
     sizes: tuple[int, ...] = (200, 500, 1000, 3000)
+    added: float = 0.0
 
     def observe(self, n: int, rng: np.random.Generator, **how: Any) -> tuple[Observation, Observation]:
         """Both sides at n inputs each, none shared; `how` goes to `diffeo.observe`."""
-        reduce = RandomProjection(PROJECTIONS)
+        added = int(self.added * n)
+        how = {"reduce": RandomProjection(PROJECTIONS), "refine": added or None} | how
         a, b = (
-            observe(network, rng.uniform(-1.0, 1.0, (n, 2)), layer=layer, reduce=reduce, **how)
+            observe(network, rng.uniform(-1.0, 1.0, (n - added, 2)), layer=layer, **how)
             for network, layer in zip(self.networks, self.layers, strict=True)
         )
         return a, b
@@ -132,6 +137,11 @@ def transformers(number: int, steps: int) -> OrdinaryPair:
     return OrdinaryPair((networks[0], networks[1]), ("pooled", "pooled"), (500, 1000, 3000, 12000))
 
 
+def refined_transformers(number: int, steps: int) -> OrdinaryPair:
+    """The same encoders, sampled where they bend: plenty are 3,000 uniform inputs and up to 5,000 that refine adds."""
+    return replace(transformers(number, steps), sizes=(8000,), added=5 / 8)
+
+
 # --- pictures of a blob, read by convolutions with rectifiers ---------------------------------------------------
 
 
@@ -182,8 +192,11 @@ def convolutional(number: int, steps: int) -> OrdinaryPair:
     return OrdinaryPair((networks[0], networks[1]), ("body", "body"), (300, 1000, 2000, 4000))
 
 
+# Kinds of pairs, and below how many draws, of the sizes in turn, are made of each pair.
 ORDINARY: dict[str, Callable[[int, int], OrdinaryPair]] = {
     "recurrent": recurrent,
     "transformers": transformers,
+    "refined transformers": refined_transformers,
     "convolutional": convolutional,
 }
+DRAWS_OF_A_PAIR = dict.fromkeys(ORDINARY, 4) | {"refined transformers": 1}

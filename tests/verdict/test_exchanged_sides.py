@@ -93,7 +93,7 @@ def test_held_out_pairs_off_a_side_are_said_to_be_off_that_side(side):
 @pytest.mark.parametrize(("a", "b", "name"), [("pieces", "whole", "A"), ("line", "pieces", "B")])
 def test_a_side_in_pieces_is_called_as_the_caller_does(a, b, name):
     with pytest.raises(errors.DisconnectedError, match=f"^observation {name}: .*pieces"):
-        compared(line(a), whole(b), coordinates="isometric")
+        compared(line(a), whole(b), at(LANDMARKS[:2]), coordinates="isometric")
 
 
 def test_landmarks_in_a_line_are_open_on_the_side_that_sees_it():

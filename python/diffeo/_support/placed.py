@@ -31,15 +31,18 @@ class Outside:
         Other rows, whose partners lie outside of the samples of the other side.
     note : str
         More about those off the manifold.
+    unmatched : ndarray of int64
+        Other rows again, that lie in pieces of their side of which nothing is known where they belong.
     """
 
     count: int = 0
     off_manifold: IntArray = field(default_factory=_none)
     no_counterpart: IntArray = field(default_factory=_none)
     note: str = ""
+    unmatched: IntArray = field(default_factory=_none)
 
     def __bool__(self) -> bool:
-        return len(self.off_manifold) + len(self.no_counterpart) > 0
+        return len(self.off_manifold) + len(self.no_counterpart) + len(self.unmatched) > 0
 
     def __str__(self) -> str:
         return self.text()
@@ -65,6 +68,12 @@ class Outside:
             parts.append(
                 f"the partners of {len(self.no_counterpart)} of {self.count} points lie outside of {other} "
                 f"({rows_text(self.no_counterpart)})"
+            )
+        if len(self.unmatched):
+            pieces = f"pieces of {here}" if here else "pieces"
+            parts.append(
+                f"{len(self.unmatched)} of {self.count} points lie in {pieces} that are not matched "
+                f"({rows_text(self.unmatched)})"
             )
         return "; ".join(parts)
 
@@ -95,6 +104,7 @@ class Placed(NamedTuple):
     def said(self, here: str = "", there: str = "") -> FloatArray:
         """The values, with one `OutOfDomainWarning` where points are outside: for the public edge."""
         if self.outside:
-            rows = self.outside.off_manifold, self.outside.no_counterpart
+            apart = np.union1d(self.outside.no_counterpart, self.outside.unmatched)
+            rows = self.outside.off_manifold, apart
             errors.give(errors.OutOfDomainWarning(self.outside.text(here, there), *rows))
         return self.values

@@ -239,7 +239,7 @@ class Chart(Shown):
         made = self._made.get(key)
         if made is None or not np.array_equal(made[0], kept):
             parts = split(len(self.observation), kept, self.random_state)
-            made = self._made[key] = (kept, [(self._part(rows), rows) for rows in parts])
+            made = self._made[key] = (kept, [(self.part(rows), rows) for rows in parts])
         one, other = (Part(replace(chart, asked=self.asked, n_jobs=self.n_jobs), rows) for chart, rows in made[1])
         return one, other
 
@@ -247,10 +247,10 @@ class Chart(Shown):
         """The samples without each of so many random groups in turn, as charts of their own; made once."""
         key = ("without", groups, self.asked == "diffusion")
         if key not in self._made:
-            self._made[key] = [(self._part(rows), rows) for rows in without_each(len(self), groups, self.random_state)]
+            self._made[key] = [(self.part(rows), rows) for rows in without_each(len(self), groups, self.random_state)]
         return [Part(replace(one, asked=self.asked, n_jobs=self.n_jobs), rows) for one, rows in self._made[key]]
 
-    def _part(self, rows: IntArray) -> Chart:
+    def part(self, rows: IntArray) -> Chart:
         """Some samples as a chart of their own. Without noise in the whole, which tells it better, they have none either."""
         return Chart(self.observation[rows], self.asked, self.random_state, None, {"exact": not self.measured.noise})
 

@@ -21,7 +21,7 @@ from diffeo.verdict.shown_loss import EVIDENCE_KINDS, SHOWN, Evidence
 # One of the words that an entry may be.
 WORDS = {
     "verdict": tuple(HEADLINES),
-    "coordinates": ("isometric", "diffusion", "regression", "pairs"),
+    "coordinates": ("isometric", "diffusion", "regression", "pieces", "pairs"),
     "status": (HOLDS, FAILS, UNDETERMINED),
     "kind": ("collapse", "fold"),
 }

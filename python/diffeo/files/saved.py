@@ -21,6 +21,7 @@ from diffeo.files.embedded import build_embedded, embedded_content
 from diffeo.files.observation import build_observation, observation_content
 from diffeo.files.older_formats import upgraded
 from diffeo.files.pairs import build_paired, build_pairs, paired_content, pairs_content
+from diffeo.files.piecewise.stored_pieces import build_pieces, pieces_content
 from diffeo.files.report import build_report, report_content
 from diffeo.files.transformation import build_transformation, transformation_content
 from diffeo.matching.pairs import Pairs
@@ -44,7 +45,8 @@ def save_chart(chart: Chart, path: File) -> None:
 
 def save_transformation(transformation: Transformation, path: File) -> None:
     """Write a transformation, with both observations, to one file; errors as in `save_observation`."""
-    make = paired_content if transformation.coordinates == "pairs" else transformation_content
+    special = {"pairs": paired_content, "pieces": pieces_content}
+    make = special.get(transformation.coordinates, transformation_content)
     _save(lambda: make(transformation), transformation.coordinates, path)
 
 
@@ -139,6 +141,8 @@ def _build(content: Content, kind: str, *, assemble: bool) -> Saved | None:
         built = build_embedded(content, assemble)
     elif kind in ("isometric", "diffusion", "regression"):
         built = build_transformation(content, kind, assemble)
+    elif kind == "pieces":
+        built = build_pieces(content, assemble)
     elif kind == "pairs":
         built = build_paired(content, assemble)
     elif kind == "common inputs":

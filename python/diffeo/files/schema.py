@@ -80,6 +80,9 @@ PAIR_FIT = {
 # Of all pairs, b directions at each centre and D = C (1 + b); or around each query.
 KERNEL_FIT = {"profile": "str", "width": ">0", "centres": "F Cs", "directions": "F0 Csb", "dual": "F Dv"}
 LOCAL_KERNELS = {"profile": "str", "factor": ">0", "ridge": ">0", "step": ">=0"}
+PIECES = {  # of a map by pieces: each part is a transformation; errors are null where they are not known
+    "problems": "texts", "n_jobs": "null|-1|threads", "kinds": "texts", "expected_error": "null|>=0",
+    "expected_error_back": "null|>=0", "wrong": "I w", "apart": "I x"}
 EMBEDDED = {  # a bandwidth only of diffusion coordinates, and of a known unit
     "asked": "str", "random_state": "int 0", "n_jobs": "null|-1|threads", "disconnected": "str", "no_diffusion": "str",
     "epsilon": "null|>0"}

@@ -233,7 +233,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
             observation = smoothed(observation, n_jobs=self.n_jobs)
         if len(observation.usable) < 2:
             raise errors.SampleSizeError(f"n_samples = {len(observation.usable)} of full rank; at least 2 are needed")
-        whole, observation = observation, _without_repeats(observation)
+        whole, observation = observation, without_repeats(observation)
         if len(observation.usable) < 2:
             raise errors.SampleSizeError(f"n_samples = {len(whole)}, all of them at one point: nothing to lay out")
         if n_neighbors <= observation.dim and not is_array:
@@ -342,7 +342,7 @@ def _warn_of_distortion(found: Unfolding, observation: Observation) -> None:
     )
 
 
-def _without_repeats(observation: Observation) -> Observation:
+def without_repeats(observation: Observation) -> Observation:
     """Samples equal to an earlier one, metric included, are left out: a crowd of them would fill neighbourhoods."""
     rows = observation.usable
     points, whitening = observation.points[rows], observation.whitening

@@ -1,4 +1,4 @@
-"""Maps between two sides, of one protocol: by isometric coordinates, by diffusion, by registration, by pairs alone."""
+"""Maps between two sides, of one protocol: by isometric coordinates, diffusion, registration, by pieces, by pairs alone."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.paired.both_ways import ByPairFits
+from diffeo.matching.piecewise.by_pieces import ByPieces
 
 # What joins the sides: "isometric" coordinates; those of "diffusion", whether or not the samples were registered on top of
-# them; a "regression" on the landmarks alone, where no coordinates join the two; or "pairs" (`diffeo.match_pairs`).
-Joined = Literal["isometric", "diffusion", "regression", "pairs"]
+# them; a "regression" on the landmarks alone, where no coordinates join the two; "pieces", each pair of them joined by its own;
+# or "pairs" (`diffeo.match_pairs`).
+Joined = Literal["isometric", "diffusion", "regression", "pieces", "pairs"]
 
 # A regression is itself off by some percent of the spread: nearer to the samples than that, no prediction is outside of them.
 DOUBT_OF_REGRESSION = 0.15
@@ -195,7 +197,7 @@ class ByPairs:
         return Cover(self.a.observation), Cover(self.b.observation)
 
 
-Map = ByIsometry | ByDiffusion | ByRegistration | ByPairs | ByPairFits
+Map = ByIsometry | ByDiffusion | ByRegistration | ByPairs | ByPieces | ByPairFits
 
 
 def _moved(

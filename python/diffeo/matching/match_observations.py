@@ -21,6 +21,9 @@ from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
+from diffeo.matching.parts.pieces_joined import joined_pieces
+from diffeo.matching.parts.pieces_posed import posed_in_pieces
+from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
 from diffeo.matching.transformation import Transformation
@@ -46,6 +49,10 @@ def match(
     (`diffeo.matching.landmark_correction`), so that many landmarks make the map better than few. With diffusion coordinates
     this is the method of Bertalan, Dietrich and Kevrekidis (arXiv 2007.05646); isometric coordinates are far more accurate
     where they exist.
+
+    Samples that fall into pieces, as beyond a cliff that no edge crosses, are matched piece by piece: landmarks tell which
+    pieces of A and of B belong together, and each two that have as many as a match needs get a map of their own. What is not
+    matched is named by rows and share.
 
     Parameters
     ----------
@@ -86,7 +93,8 @@ def match(
     Raises
     ------
     DisconnectedError
-        A neighbour graph falls into pieces of which none holds two thirds of the samples; its ``rows`` are those of each.
+        A neighbour graph falls into pieces of which none holds two thirds of the samples, and no two of them have enough
+        landmarks to be matched; its ``rows`` are those of each.
     DimensionMismatchError
         A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
     DomainMismatchError
@@ -152,11 +160,52 @@ def solved(problem: MatchProblem) -> Transformation:
         problem.need_landmarks("diffusion coordinates are aligned by landmarks only")
         return judged(problem, by_diffusion(problem)) if problem.check else unchecked(by_diffusion(problem))
     learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim, problem.check)
+    if (found := _by_pieces(problem, learnable)) is not None:
+        return found
     layouts = _Layouts(problem, learnable)
     if problem.check and (found := _by_evidence(problem, layouts, learnable)) is not None:
         return found
     found = _with_regression(problem, layouts) if learnable else _by_coordinates(problem, layouts)
     return judged(problem, found) if problem.check else unchecked(found)
+
+
+def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
+    """The match piece by piece, where a side falls into pieces; None where the largest ones are all that can be matched.
+
+    Where it is expected to be bad also among what is matched, maps learned from all landmarks may be better.
+    """
+    posed = posed_in_pieces(problem)
+    if posed is None or not posed.joints:
+        return None
+    found, whole = list[Transformation | errors.DiffeoError](), all(chart.isometric() for chart in problem.charts)
+    if whole and [joint.numbers for joint in posed.joints] == [(0, 0)]:
+        return None
+    for joint in posed.joints:
+        try:
+            found.append(solved(joint.problem))
+        except errors.DiffeoError as error:
+            found.append(error)
+    made = [joint.numbers for joint, one in zip(posed.joints, found, strict=True) if isinstance(one, Transformation)]
+    unrelated = [one for one in found if isinstance(one, errors.UnrelatedLandmarksError)]
+    if not made and unrelated:
+        raise unrelated[0]
+    if not made or (whole and made == [(0, 0)]):
+        return None
+    t = joined_pieces(problem, posed, found, GOOD)
+    if not (learnable and problem.check) or _good_within(t):
+        return t
+    a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
+    learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))
+    return with_losers(min((t, learned), key=expected_of), [t, learned])
+
+
+def _good_within(t: Transformation) -> bool:
+    """Whether the map of each pair of pieces that is matched is expected to be good, relative to the spread of these."""
+    if not isinstance(t.map, ByPieces):
+        return False
+    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
+    ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
+    return all(way is not None and way <= GOOD_CHART for way in ways)
 
 
 def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> Transformation | None:
@@ -227,7 +276,9 @@ class _Layouts:
             self.sides.append(chart.isometric())
             if self.sides[-1] is not None:
                 continue
-            reason = f"observation {name}: {chart.disconnected}"
+            reason = (
+                f"observation {name}: {chart.disconnected}; {chart.dim + 1} landmarks in each piece would join these"
+            )
             if problem.coordinates == "isometric":
                 raise errors.DisconnectedError(reason, chart.pieces)
             self.reasons.append(f"no isometric coordinates: {reason}")

@@ -37,6 +37,8 @@ class MatchProblem:
         corrections are learned as `taught` says.
     names : tuple of str
         What messages call the sides: ("B", "A") where they were exchanged, since a match leads from more dimensions to fewer.
+    is_piece : bool
+        Whether the sides are pieces of others, which are not taken to pieces again.
     register : bool
         Whether samples may be registered where isometric coordinates are not good: long work, in vain where a side lost
         something.
@@ -51,6 +53,7 @@ class MatchProblem:
     n_jobs: int | None = None
     check: bool = False
     is_half: bool = False
+    is_piece: bool = False
     names: Names = field(default=SIDES)
     register: bool = True
     numbers: IntArray | None = field(default=None, repr=False)

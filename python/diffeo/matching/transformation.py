@@ -32,6 +32,7 @@ from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByIsometry, ByPairs, ByRegistration, Joined, Map
 from diffeo.matching.paired.both_ways import ByPairFits
 from diffeo.matching.pairs import Pairs
+from diffeo.matching.piecewise.by_pieces import ByPieces
 
 if TYPE_CHECKING:
     import os
@@ -43,8 +44,9 @@ class Transformation(Shown):
 
     Attributes
     ----------
-    map : ByIsometry, ByDiffusion, ByRegistration, ByPairs or ByPairFits
-        What joins the sides.
+    map : ByIsometry, ByDiffusion, ByRegistration, ByPairs, ByPieces or ByPairFits
+        What joins the sides. ``t.map.parts`` of ByPieces are the transformations of each pair of pieces, ``t.map.rows`` the
+        samples that are in them.
     candidates : list of Alignment
         All alignments that cannot be told apart, each with a name; the first is used (`by_candidate` takes another).
     scale : float
@@ -78,9 +80,11 @@ class Transformation(Shown):
     expected: ExpectedError | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
+        by_pieces = isinstance(self.map, ByPieces)
         return (
             f"Transformation({self.a.observation.points.shape[1]} measurements of A <-> "
-            f"{self.b.observation.points.shape[1]} of B, dim={self.a.observation.dim}, {self.coordinates} coordinates, "
+            f"{self.b.observation.points.shape[1]} of B, dim={self.a.observation.dim}, "
+            f"{'piece by piece' if by_pieces else f'{self.coordinates} coordinates'}, "
             f"{len(self.diagnostics.problems)} problems)"
         )
 
@@ -100,7 +104,8 @@ class Transformation(Shown):
 
         "isometric": coordinates in input units. "diffusion": leading eigenvectors, on curved domains with A's samples
         registered on B's manifold from there. "regression": no coordinates, but models learned from the landmarks alone.
-        "pairs": maps of `diffeo.match_pairs`.
+        "pieces": the samples fall into pieces, and each pair of these is joined on its own. "pairs": maps of
+        `diffeo.match_pairs`.
         """
         return self.map.coordinates
 
@@ -144,7 +149,8 @@ class Transformation(Shown):
         -----
         OutOfDomainWarning
             One for the call: its ``off_manifold`` has the rows that lie off A's measured manifold or outside of its sampled
-            domain, its ``no_counterpart`` the others, whose partners lie outside of B's samples.
+            domain, its ``no_counterpart`` the others, whose partners lie outside of B's samples, or which lie in pieces of A
+            that are not matched.
         """
         return self.sent(self._points_a(points_a)).said(*SIDES)
 
@@ -198,7 +204,9 @@ class Transformation(Shown):
         NotInvertibleError
             A has more dimensions than B, and `inverse` is asked for.
         """
-        if isinstance(self.map, ByPairFits):
+        if isinstance(self.map, (ByPieces, ByPairFits)):
+            if inverse:
+                self._need_a_way_back()
             side = self.b if inverse else self.a
             y = float_array(points, "points", 2, shape=(None, side.observation.points.shape[1]), axes="(count, m)")
             return self.map.predicted_error(y, thread_count(self.n_jobs), inverse=inverse)

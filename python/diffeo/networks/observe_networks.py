@@ -29,7 +29,7 @@ from diffeo.networks.reduction import Reduce
 from diffeo.networks.shards.measured_shards import measured_in_shards
 from diffeo.observation.how_measured import Shrinkage
 from diffeo.observation.observation import Observation
-from diffeo.observation.sampling.input_suggestions import Between, suggest_inputs
+from diffeo.observation.sampling.input_suggestions import ENOUGH, Between, suggest_inputs
 from diffeo.observation.sources import by_bursts
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def observe(
         `Observation.from_jacobians`. Default: charts estimate it.
     refine : int, optional
         Add up to so many inputs where the sample is too thin for the curvature, in six rounds of `diffeo.suggest_inputs`;
-        fewer where 99 % of the steps between neighbours are resolved. They follow the given ones in the observation, and
-        ``options.added_inputs`` hands them back. Default, and 0: none.
+        fewer where 99 % of the steps between neighbours are resolved, in weak directions too. They follow the given ones in
+        the observation, and ``options.added_inputs`` hands them back. Default, and 0: none.
     between : callable, optional
         For `refine`, as in `diffeo.suggest_inputs`: inputs half way between others, where their mean is none.
     shards : int, optional
@@ -312,7 +312,8 @@ def refined(
     count = len(x)
     for done in range(REFINING_ROUNDS + 1):
         found = suggest_inputs(built, x, max(1, -(-left // max(1, REFINING_ROUNDS - done))), between=between)
-        if found.inputs is None or not len(found.inputs) or found.settled or left == 0 or done == REFINING_ROUNDS:
+        settled = found.settled and found.resolved_with_weak >= ENOUGH
+        if found.inputs is None or not len(found.inputs) or settled or left == 0 or done == REFINING_ROUNDS:
             break
         rng = recipe.rng + 1 if isinstance(recipe.rng, int) else recipe.rng  # other bursts than before
         recipe = replace(recipe, rng=rng)

@@ -23,6 +23,8 @@ GOOD, BAD, OPEN, PLAIN = "#2f8f5f", "#c2453c", "#8560bd", "#8a8f98"
 DRAWN = 150
 # Problems that are shown; the rest is counted.
 MOST_PROBLEMS = 4
+# How sides are joined where coordinates do not say it.
+HOW = {"pairs": "maps learned from pairs", "pieces": "isometric coordinates, piece by piece"}
 
 
 def panel(result: object) -> str:
@@ -71,7 +73,7 @@ def _transformation(t: Transformation) -> str:
     facts = [
         ("A", f"{m_a} measurements, {len(t.a.observation):,} samples, dimension {dim_a}"),
         ("B", f"{m_b} measurements, {len(t.b.observation):,} samples, dimension {dim_b}"),
-        ("joined by", "maps learned from pairs" if t.coordinates == "pairs" else f"{t.coordinates} coordinates"),
+        ("joined by", HOW.get(str(t.coordinates), f"{t.coordinates} coordinates")),
         ("landmarks", "none" if t.landmarks is None else f"{len(t.landmarks[0]):,}"),
         (
             "expected error",

@@ -91,8 +91,18 @@ def sides(report: Report) -> str:
         f"{d_b} intrinsic dimension{'s' if d_b != 1 else ''}" if d_a == d_b else f"{d_a} and {d_b} intrinsic dimensions"
     )
     pairs = f"{report.n_landmarks:,} landmark{'s' if report.n_landmarks != 1 else ''}, {h:,} held-out pairs"
-    how = "learned from pairs" if report.coordinates == "pairs" else f"{report.coordinates} coordinates"
+    how = {"pairs": "learned from pairs", "pieces": _by_pieces(report)}.get(
+        report.coordinates, f"{report.coordinates} coordinates"
+    )
     return f"{m_a} measurements of A, {m_b} of B; {dims}; {pairs}; {how}"
+
+
+def _by_pieces(report: Report) -> str:
+    """How many pairs of pieces are joined, and which share of each side is in them."""
+    count, shares = report.diagnostics.get("pieces"), report.diagnostics.get("share_in_pieces", [])
+    if count is None or len(shares) != 2:
+        return "piece by piece"
+    return f"piece by piece ({count}: {percent(shares[0])} of A, {percent(shares[1])} of B)"
 
 
 def recipe(report: Report) -> str:

@@ -39,7 +39,7 @@ class Report(Shown):
     problems : list of str
         Those of the transformation's diagnostics; they do not change the verdict.
     n_landmarks : int
-    coordinates : {"isometric", "diffusion", "regression", "pairs"}
+    coordinates : {"isometric", "diffusion", "regression", "pieces", "pairs"}
     embeddings : tuple of ndarray of shape (n_a, d_a), (n_b, d_b)
         Intrinsic coordinates of the samples of A, moved to B's, and of B (at most 2,000 of each, evenly spaced rows).
     held_out : tuple of ndarray of shape (H, d_a), (H, d_b)

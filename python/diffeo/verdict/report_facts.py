@@ -12,6 +12,7 @@ from diffeo import __version__, errors
 from diffeo._support import core
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo.diffusion.diffusion_map import DiffusionMap
+from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 
@@ -44,6 +45,10 @@ def diagnosed(t: Transformation) -> dict[str, Any]:
     facts["near_folds"] = [len(rows) for rows in known.near_folds]
     if known.stress is not None:
         facts["stress"] = [float(value) for value in np.atleast_1d(known.stress)]
+    if isinstance(t.map, ByPieces):
+        facts["pieces"] = len(t.map.parts)
+        sizes = len(t.a.observation), len(t.b.observation)
+        facts["share_in_pieces"] = [sum(len(rows[k]) for rows in t.map.rows) / sizes[k] for k in (0, 1)]
     if known.expected_error is not None:
         # From A to B, from B to A.
         facts["expected_error"] = [known.expected_error, known.expected_error_back]

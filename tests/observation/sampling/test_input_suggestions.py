@@ -108,6 +108,30 @@ def test_weak_directions_are_said_and_not_chased():
     assert found.resolved > 0.9
 
 
+def test_inputs_to_spare_are_spent_on_a_weak_direction_that_is_not_too_faint():
+    x = square(800, 2, 1)
+
+    def observed_at(x, weak):
+        """A bend of the strong direction leaks into one that is so many times weaker, along a line."""
+        u = (x[:, 0] - 0.5) / 0.05
+        slopes = np.zeros((len(x), 2, 2))
+        slopes[:, 0, 0], slopes[:, 1, 1] = 1.0, 1.0 / weak
+        slopes[:, 1, 0] = 0.3 * 0.05 / np.cosh(u) ** 2 / 0.05
+        with diffeo.errors.unsaid(diffeo.errors.RankWarning):  # which names the gap
+            points = np.column_stack([x[:, 0], x[:, 1] / weak + 0.3 * 0.05 * np.tanh(u)])
+            return Observation.from_jacobians(points, slopes)
+
+    for weak, chased in ((30.0, True), (1000.0, False)):
+        found = diffeo.suggest_inputs(observed_at(x, weak), x, 200)
+        (said,) = found.problems
+        assert ("spent on it" in said) == chased
+        assert "dim=1" in said
+        assert (found.resolved_with_weak < found.resolved) == chased
+        if chased:
+            # All but what the strong direction wants lies where it bends.
+            assert (np.abs(found.inputs[:, 0] - 0.5) < 0.15).mean() > 0.8
+
+
 def test_kinks_are_halved_down_to_a_limit_and_said():
     x = np.random.default_rng(0).random((300, 1))
     for _ in range(12):

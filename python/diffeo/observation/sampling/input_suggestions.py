@@ -45,6 +45,8 @@ class SuggestedInputs:
         Share of the steps between neighbouring inputs that the sample resolves.
     problems : list of str
         Why more inputs will not do, where, and what will; empty when nothing is known.
+    resolved_with_weak : float
+        The share of steps that are resolved also in weak directions, of which a problem tells; else as `resolved`.
 
     Examples
     --------
@@ -61,6 +63,7 @@ class SuggestedInputs:
     rows: IntArray
     resolved: float
     problems: list[str] = field(default_factory=list)
+    resolved_with_weak: float = 1.0
 
     def __repr__(self) -> str:
         return f"SuggestedInputs({len(self.rows)} inputs, resolved={self.resolved:.3g}, {len(self.problems)} problems)"
@@ -97,9 +100,10 @@ def suggest_inputs(
     cross. Observe them, join them (`diffeo.concatenate`) and ask again; ``diffeo.observe(..., refine=n)`` does it in rounds.
     The stop is stated: 99 % of the steps are resolved (`SuggestedInputs.settled`).
 
-    Directions to which the measurements respond 20 times less than to the strongest (s_1 / s_d) are not chased: what bends
-    along strong directions leaks into them, and it would take a sample finer by that ratio. Steps are then judged by the
-    other directions, and a problem says so.
+    Directions to which the measurements respond 20 times less than to the strongest (s_1 / s_d) come last: what bends along
+    strong directions leaks into them, and it takes a finer sample the larger that ratio is. Steps are judged by the other
+    directions, and a problem says so; inputs that these do not need are suggested where the weak ones want them, up to a ratio
+    of 100. Fainter ones are not chased.
 
     Parameters
     ----------
@@ -156,7 +160,7 @@ def suggest_inputs(
     new = None
     if between is not None or not observation.options.tangents:
         new = _between(given, rows, between)
-    return SuggestedInputs(new, rows, steps.share, problems)
+    return SuggestedInputs(new, rows, steps.share, problems, steps.share_of_all)
 
 
 def checked_inputs(observation: Observation, inputs: Any) -> NDArray[Any]:
@@ -196,12 +200,22 @@ def _between(given: NDArray[Any], rows: IntArray, between: Between | None) -> ND
 
 
 def _chosen(steps: InputSteps, inputs: FloatArray, n: int) -> tuple[IntArray, NDArray[np.bool_]]:
-    """Steps to halve, the most wanted first, and which unresolved ones are too fine for that."""
+    """Steps to halve, the most wanted first, and which unresolved ones are too fine for that.
+
+    Those that weak directions alone want come after all others.
+    """
     usual = float(np.median(steps.distance)) if len(steps.distance) else 0.0
-    fine = ~steps.resolved & (steps.distance < FINEST * usual)
-    wanted = np.flatnonzero(~steps.resolved & ~fine)
-    order = np.argsort(-np.minimum(steps.severity[wanted], WORST) * steps.distance[wanted], kind="stable")
-    wanted = wanted[order]
+    short = steps.distance < FINEST * usual
+    fine = ~steps.resolved & short
+    ordered = []
+    for unresolved, severity in (
+        (~steps.resolved, steps.severity),
+        (steps.resolved & (steps.severity_of_all > 1.0), steps.severity_of_all),
+    ):
+        rows = np.flatnonzero(unresolved & ~short)
+        order = np.argsort(-np.minimum(severity[rows], WORST) * steps.distance[rows], kind="stable")
+        ordered.append(rows[order])
+    wanted = np.concatenate(ordered)
     if len(wanted) == 0:
         return wanted, fine
     middle = 0.5 * (inputs[steps.i[wanted]] + inputs[steps.j[wanted]])
@@ -227,11 +241,16 @@ def weak_problems(observation: Observation, steps: InputSteps) -> list[str]:
     if weak == 0:
         return []
     what = "their weakest direction" if weak == 1 else f"{weak} directions"
+    judged = "and more inputs will not do; steps were judged without it"
+    if steps.n_all > steps.n_strong:
+        judged = (
+            "and takes a finer sample; steps were judged without it, and inputs that these do not need are spent on it (with "
+            f"it {100.0 * steps.share_of_all:.0f} % of the steps are resolved)"
+        )
     return [
         f"the measurements respond to {what} {steps.ratio:.0f} times less than to the strongest (s_1/s_{observation.dim}, the "
-        "median over the domain): what bends along strong directions leaks into it, and more inputs will not do; steps were "
-        "judged without it. Take neurons or a layer that respond to it, or take it for noise "
-        f"(dim={steps.n_strong})"
+        "median over the domain): what bends along strong directions leaks into it, "
+        f"{judged}. Take neurons or a layer that respond to it, or take it for noise (dim={steps.n_strong})"
     ]
 
 

@@ -29,6 +29,9 @@ MISSED = 0.005
 # Directions whose stretch is usually this many times below the largest: what bends along strong ones leaks into these, however
 # fine the sample, so that steps are judged by the others.
 WEAK = 20.0
+# Up to so many times below, inputs that the others do not need are spent on them: lengths are off by the ratio times the square
+# of the spacing, so that a sample of two inputs has to be as many times larger as the ratio is.
+FAINT = 100.0
 # Steps whose tangents are compared at a time.
 CHUNK = 1 << 14
 
@@ -38,8 +41,9 @@ class InputSteps:
     """Steps (e,) between neighbouring inputs.
 
     `i`, `j` are rows of the observation, `distance` that of the inputs, `severity` by how much the worst of length, turn,
-    stretch, step off the tangents and miss exceeds what is resolved; `n_strong` directions count for it, and
-    `ratio` is the usual one of the strongest to the weakest, the median over the domain.
+    stretch, step off the tangents and miss exceeds what is resolved; `n_strong` directions count for it, and `ratio` is the
+    usual one of the strongest to the weakest, the median over the domain. `severity_of_all` counts weak directions, too, if
+    these are not too faint: `n_all` directions.
     """
 
     i: IntArray
@@ -48,6 +52,8 @@ class InputSteps:
     severity: FloatArray
     n_strong: int
     ratio: float
+    severity_of_all: FloatArray
+    n_all: int
 
     @property
     def resolved(self) -> NDArray[np.bool_]:
@@ -58,6 +64,11 @@ class InputSteps:
     def share(self) -> float:
         """Share of the steps that the sample resolves; 1 where there are none."""
         return float(self.resolved.mean()) if len(self.i) else 1.0
+
+    @property
+    def share_of_all(self) -> float:
+        """The same by weak directions, too."""
+        return float((self.severity_of_all <= 1.0).mean()) if len(self.i) else 1.0
 
 
 def input_steps(observation: Observation, inputs: FloatArray, n_neighbors: int, n_directions: int) -> InputSteps:
@@ -71,21 +82,41 @@ def input_steps(observation: Observation, inputs: FloatArray, n_neighbors: int, 
     distance = np.linalg.norm(inputs[rows[j]] - inputs[rows[i]], axis=1)
     ratios = observation.singular_values[rows, :1] / observation.singular_values[rows, : observation.dim]
     usual = _usual(ratios, _shares(i, j, distance, observation.dim, len(rows)))
-    n_strong = int((usual < WEAK).sum())
+    n_strong, n_all = (int((usual < most).sum()) for most in (WEAK, FAINT))
+
+    def judged(count: int) -> FloatArray:
+        return _severity(points, whitening, (i, j), distance, count, n_directions)
+
+    severity = judged(n_strong)
+    of_all = severity if n_all == n_strong else judged(n_all)
+    return InputSteps(rows[i], rows[j], distance, severity, n_strong, float(usual[-1]), of_all, n_all)
+
+
+def _severity(
+    points: FloatArray,
+    whitening: FloatArray,
+    ends: tuple[IntArray, IntArray],
+    distance: FloatArray,
+    count: int,
+    n_directions: int,
+) -> FloatArray:
+    """By how much steps (e,) exceed what is resolved, as the first `count` directions have it."""
+    (i, j), dim = ends, whitening.shape[2]
     lengths, off_tangent = core.edge_lengths(points, whitening, i, j, workers())
-    if n_strong < observation.dim:
-        strong = np.ascontiguousarray(whitening[:, :, :n_strong])
+    if count < dim:
+        strong = np.ascontiguousarray(whitening[:, :, :count])
         lengths = core.edge_lengths(points, strong, i, j, workers())[0]
     tiny = np.finfo(float).tiny
     ratio = np.log(np.maximum(lengths, tiny) / np.maximum(distance, tiny))
     # Lengths without the weak directions, or in inputs of which some are discarded, can only be too large.
-    one_sided = n_strong < observation.dim or observation.dim < n_directions
+    one_sided = count < dim or dim < n_directions
     ratio = np.maximum(ratio, 0.0) if one_sided else np.abs(ratio)
-    turn, stretch = changes(whitening, n_strong, i, j)
+    turn, stretch = changes(whitening, count, i, j)
     spread = max(float(np.sqrt(points.var(axis=0).sum())), tiny)
     missed = np.linalg.norm(points[j] - points[i], axis=1) / spread * np.minimum(ratio, 1.0)
     judged = [ratio / LENGTH, turn / TURN, stretch / STRETCH, off_tangent / OFF_TANGENT, missed / MISSED]
-    return InputSteps(rows[i], rows[j], distance, np.max(judged, axis=0), n_strong, float(usual[-1]))
+    found: FloatArray = np.max(judged, axis=0)
+    return found
 
 
 def neighbor_pairs(inputs: FloatArray, n_neighbors: int) -> tuple[IntArray, IntArray]:

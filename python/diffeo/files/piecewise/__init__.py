@@ -1,0 +1,4 @@
+"""What a file holds of maps by pieces.
+
+In order: stored_pieces.
+"""
