@@ -32,6 +32,9 @@ from diffeo.matching.transformation import Transformation
 MOST_BY_GROUPS = 3000
 # Landmarks that are missed by more than this, both ways, say all there is to say.
 HOPELESS = 0.1
+# A half has failed that misses its landmarks so many times as far as the whole and the other half do, by a percent and more,
+# and is as many times as far from the whole as that other half.
+FAILED = 10.0
 
 # A map that is expected to be wrong by more than this has a problem, which says so.
 GOOD = 0.01
@@ -167,7 +170,7 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
     if not any(by_groups):
         made, failed = _made(halves(problem), t, 0)
         if not failed:
-            return made, by_groups
+            return _without_failed(t, made), by_groups
         by_groups = sides_without_halves(problem, isometric=isinstance(t.map, ByIsometry))
         if max(len(chart) for chart in problem.charts) > MOST_BY_GROUPS:
             raise UnknownError(f"half of the samples have no map of this kind ({failed[-1]}); use more samples")
@@ -182,6 +185,22 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
         why = f"and an eighth fewer have no map of this kind ({failed[-1]}); use more samples"
         raise UnknownError(f"{' and '.join(few)}, {why}")
     return made, by_groups
+
+
+def _without_failed(t: Transformation, made: list[Transformation]) -> list[Transformation]:
+    """Two halves, or one of them twice, if its own landmarks show that the layout of the other has failed, and it alone.
+
+    Both the whole map and the half that is left fit the landmarks, and agree with each other far better than with that one.
+    """
+    if t.landmarks is None or not isinstance(t.map, ByIsometry):
+        return made
+    good, bad = sorted(made, key=lambda one: one.alignment.residual)
+    if bad.alignment.residual <= max(GOOD, FAILED * max(t.alignment.residual, good.alignment.residual)):
+        return made
+    points, n = chosen(t.a)[1], thread_count(t.n_jobs)
+    whole, *sent = (one.map.forward(points, n).values for one in (t, good, bad))
+    off = [float(np.linalg.norm(one - whole)) for one in sent]
+    return [good, good] if off[1] > FAILED * off[0] else made
 
 
 def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:
