@@ -262,9 +262,9 @@ def _apart_text(problem: MatchProblem, rows: IntArray) -> str:
 
 def _strained_text(problem: MatchProblem, rows: IntArray) -> str:
     return (
-        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) lie where the coordinates do not keep local lengths, and "
-        "do not fit the motion on which the others agree, but those next to them do not contradict them: they were left out of "
-        "the motion (diagnostics.apart_landmarks), and count in the expected error"
+        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) lie where the coordinates do not keep local lengths, "
+        "and do not fit the motion on which the others agree, but those next to them do not contradict them: they were left "
+        "out of the motion (diagnostics.apart_landmarks), and count in the expected error"
     )
 
 
