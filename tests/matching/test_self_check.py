@@ -299,7 +299,7 @@ def test_errors_of_places_are_larger_where_the_target_is_steep():
     places = np.linspace(0.0, 1.0, 101)[:, None]
     stretch = np.where(places[:, 0] < 0.5, 1.0, 10.0)
     one = (0.01 * stretch)[:, None]
-    squares = of_halves(np.zeros_like(one), one, -one, places, stretch, 0.5)
+    squares = of_halves(np.zeros_like(one), one, -one, places, stretch**2, 0.5)
     expected = 0.01 * 0.5 * np.sqrt(2.0) * stretch
     np.testing.assert_allclose(np.sqrt(squares), expected, rtol=1e-12)
     field = ErrorField(places, np.sqrt(squares), np.full(101, 0.01), np.zeros(101), 2, stretch=stretch)
@@ -308,3 +308,12 @@ def test_errors_of_places_are_larger_where_the_target_is_steep():
     # Where the target hardly moves, a place says nothing of errors elsewhere.
     flat = ErrorField(places, np.sqrt(squares), np.full(101, 0.01), np.zeros(101), 2, stretch=np.zeros(101))
     assert np.isfinite(flat.at(between, np.zeros(2))[0]).all()
+
+
+def test_errors_of_corrections_grow_with_the_distance_from_the_landmarks():
+    """Predicted between landmarks that carry the map, far finer than the places of the field are apart."""
+    places = np.linspace(0.0, 1.0, 11)[:, None]
+    field = ErrorField(places, np.full(11, 0.03), np.full(11, 0.1), np.zeros(11), 2, deviation=np.full(11, 0.01))
+    among, beyond = field.at(np.array([[0.33], [0.34]]), np.array([1e-4, 0.02]))
+    np.testing.assert_allclose(among, [3e-4, 0.06], rtol=1e-12)
+    assert not beyond.any()

@@ -12,6 +12,8 @@ from diffeo.matching.expected_error import ErrorField, ExpectedError
 from diffeo.matching.transformation import Transformation
 
 WAYS = ("forward", "backward")
+# What a field may have beside its errors, to measure them by.
+SIZES = ("stretch", "deviation")
 
 
 def expected_content(t: Transformation) -> Content:
@@ -32,12 +34,12 @@ def expected_content(t: Transformation) -> Content:
             "over_all.forward": t.expected.forward.whole,
             "over_all.backward": None if back is None else back.whole,
         }
-    if t.expected is not None and t.expected.forward.stretch is not None:
-        back = t.expected.backward
-        content |= {
-            "stretch.forward": t.expected.forward.stretch,
-            "stretch.backward": None if back is None else back.stretch,
-        }
+    if t.expected is not None:
+        forward, back = t.expected.forward, t.expected.backward
+        for name in SIZES:
+            sizes = getattr(forward, name), None if back is None else getattr(back, name)
+            if any(one is not None for one in sizes):
+                content |= {f"{name}.{way}": one for way, one in zip(WAYS, sizes, strict=True)}
     return content
 
 
@@ -58,7 +60,7 @@ def build_expected(content: Content, widths: tuple[int, int], invertible: bool) 
     """The expected error, from content that may be anything; the `widths` are how many numbers a place has on each side."""
     fields: list[ErrorField | None] = []
     over_all = take(content, "over_all.", schema.ERROR_OVER_ALL, {}) if holds(content, "over_all.") else {}
-    stretch = take(content, "stretch.", schema.ERROR_STRETCH, {}) if holds(content, "stretch.") else {}
+    sizes = {name: take(content, f"{name}.", schema.ERROR_SIZES, {}) for name in SIZES if holds(content, f"{name}.")}
     for way, width in zip(WAYS, widths, strict=True):
         at = f"expected.{way}."
         if not holds(content, at):
@@ -67,15 +69,17 @@ def build_expected(content: Content, widths: tuple[int, int], invertible: bool) 
         taken = take(content, at, schema.ERROR_FIELD, {"f": width})
         if any((taken[name] < 0.0).any() for name in ("errors", "spacing", "growth")) or taken["order"] > 2:
             raise errors.InputError(f"{at}errors, spacing or growth are negative, or its order is not 1 or 2")
-        own = stretch.get(way)
-        if own is not None and (len(own) != len(taken["errors"]) or (own < 0.0).any()):
-            raise errors.InputError(f"stretch.{way} is negative, or not of as many places as expected errors")
-        fields.append(ErrorField(**taken, whole=over_all.get(way), stretch=own))
+        own = {name: found[way] for name, found in sizes.items() if found[way] is not None}
+        for name, values in own.items():
+            if len(values) != len(taken["errors"]) or (values < 0.0).any():
+                raise errors.InputError(f"{name}.{way} is negative, or not of as many places as expected errors")
+        fields.append(ErrorField(**taken, whole=over_all.get(way), **own))
     forward, backward = fields
     if (backward is not None) != (forward is not None and invertible):
         raise errors.InputError("an expected error has a way back where the map has one")
     if over_all and (forward is None or (over_all["backward"] is None) != (backward is None)):
         raise errors.InputError("expected errors over all samples are there for ways that have none")
-    if stretch and (forward is None or (stretch["backward"] is None) != (backward is None)):
-        raise errors.InputError("stretches are there for ways that have no expected error")
+    for way, one in zip(WAYS, fields, strict=True):
+        if one is None and any(found[way] is not None for found in sizes.values()):
+            raise errors.InputError(f"sizes of errors are there for a way that has no expected error: {way}")
     return None if forward is None else ExpectedError(forward, backward)

@@ -68,7 +68,7 @@ WHOLE = {  # arrays of length 1 hold what may be infinite, which JSON cannot say
 TRIED = {"reasons": "texts", "names": "texts", "errors": "F*0 t"}  # of a map: figures are infinite where nothing is known
 ERROR_FIELD = {"places": "F kf", "errors": "F k", "spacing": "F k", "growth": "F k", "order": "int 1"}
 ERROR_OVER_ALL = {"forward": ">=0", "backward": "null|>=0"}  # only where samples were left out of a chart
-ERROR_STRETCH = {"forward": "F k", "backward": "null|F j"}  # only of maps that send places
+ERROR_SIZES = {"forward": "null|F k", "backward": "null|F j"}  # by what errors are measured at places; older files have none
 # L pairs of A's m and B's k measurements, derivatives by p coordinates; r and v components, C kernels, g degrees.
 PAIRS = {
     "points_a": "F Lm", "points_b": "F Lk", "jacobians_a": "null|F Lmp", "jacobians_b": "null|F Lkp", "ids": "null|I L",

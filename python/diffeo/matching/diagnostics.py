@@ -81,7 +81,8 @@ class Diagnostics:
         Landmarks that the others contradict, ascending: rows of the landmarks given. They were left out.
     apart_landmarks : ndarray of int64
         Landmarks that were left out of the motion too, but need not be wrong: it has no samples of the other side where their
-        ends lie, so that a side folds, or is torn, or the inputs fill different domains. The expected errors count them.
+        ends lie, so that a side folds, or is torn, or the inputs fill different domains; or a layout does not keep the lengths
+        around them, and those next to them do not contradict them. The expected errors count them.
     """
 
     problems: list[str]

@@ -22,8 +22,9 @@ COVERED = 1.5
 TINY = float(np.finfo(float).tiny)
 # Neighbours over which squares are averaged: what two halves differ by is one draw of a random error.
 SMOOTHED = 16
-# Squared stretches are not taken below this share of their mean: where a side hardly moves, errors are not those of places.
-LEAST_STRETCH = 1e-3
+# Squared stretches are not taken below this share of their mean: where a side hardly moves, errors are not those of places. Nor
+# are squared deviations of corrections, which vanish at landmarks.
+LEAST_STRETCH, LEAST_DEVIATION = 1e-3, 1e-6
 # Power of the spacing with which the error of layouts and interpolants falls, at least.
 ORDER = 2.0
 # What noise adds to lengths is averaged: half as many samples, the root of two times the error.
@@ -40,9 +41,10 @@ class ErrorField:
     """Expected error of one direction of a map, at samples of the side that it starts from.
 
     Maps are wrong in where they send to, and the target's stretch makes this an error of its measurements. So between samples
-    squared errors over squared stretches are averaged, by inverse squared distance. At a distance D beyond the spacing of the
-    samples around, a map that is continued by its slope misses what it bends, ``growth * D**2``, and one that stops at the
-    nearest sample misses its slope, ``growth * D``.
+    squared errors over squared stretches are averaged, by inverse squared distance. Where landmarks carry the map, its error
+    grows with the distance from these: by what their processes say, which takes the place of the stretch. At a distance D
+    beyond the spacing of the samples around, a map that is continued by its slope misses what it bends, ``growth * D**2``, and
+    one that stops at the nearest sample misses its slope, ``growth * D``.
 
     Attributes
     ----------
@@ -59,6 +61,8 @@ class ErrorField:
         Relative error expected on all samples of the side, where some were left out of a chart; else None.
     stretch : ndarray of shape (k,) or None
         Stretch of the target around the partners of the places (`stretch_at`); None where errors are not from places.
+    deviation : ndarray of shape (k,) or None
+        Where landmarks carry the map, what they say of its error at the places (`LandmarkCorrection.deviation`).
     """
 
     places: FloatArray
@@ -68,6 +72,7 @@ class ErrorField:
     order: int
     whole: float | None = None
     stretch: FloatArray | None = None
+    deviation: FloatArray | None = None
     _tree: PointTree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,19 +88,27 @@ class ErrorField:
         """The same over the places alone: where nothing was left out of a chart."""
         return float(np.sqrt((self.errors**2).mean()))
 
-    def at(self, places: FloatArray, stretch: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    @property
+    def sizes(self) -> tuple[FloatArray, float] | None:
+        """By what errors at the places are measured, and the least share of its mean square that counts."""
+        if self.deviation is not None:
+            return self.deviation, LEAST_DEVIATION
+        return None if self.stretch is None else (self.stretch, LEAST_STRETCH)
+
+    def at(self, places: FloatArray, size: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
         """Expected errors (count,) at places (count, f) among the samples, and what extrapolation adds to each.
 
-        `stretch` (count,) is that of the target around their partners.
+        `size` (count,) is what landmarks say of errors there, where the field has a `deviation`; else the stretch of the target
+        around their partners.
         """
         k = min(AVERAGED, len(self.places))
         distance, near = (x.reshape(len(places), k) for x in self._tree.query(places, k, workers=workers()))
         weights = 1.0 / np.maximum(distance, 1e-3 * np.maximum(distance[:, -1:], TINY)) ** 2
         weights /= weights.sum(axis=1, keepdims=True)
         squares = (weights * self.errors[near] ** 2).sum(axis=1)
-        if self.stretch is not None and stretch is not None:
-            size, here = _sizes(self.stretch, self.stretch), _sizes(stretch, self.stretch)
-            squares *= here / (weights * size[near]).sum(axis=1)
+        if self.sizes is not None and size is not None:
+            usual, least = self.sizes
+            squares *= squared(size, usual, least) / (weights * squared(usual, usual, least)[near]).sum(axis=1)
         among = np.sqrt(squares)
         nearest = near[:, 0]
         beyond = np.maximum(distance[:, 0] - COVERED * self.spacing[nearest], 0.0)
@@ -140,11 +153,11 @@ def stretch_at(chart: Coordinates, points: FloatArray) -> FloatArray:
     return found
 
 
-def _sizes(stretch: FloatArray, usual: FloatArray) -> FloatArray:
-    """Squared stretches in units of the largest of the usual ones, none of which vanishes beside these."""
+def squared(size: FloatArray, usual: FloatArray, least: float) -> FloatArray:
+    """Squared sizes in units of the largest of the usual ones, none below the least share of the mean of these."""
     largest = max(float(usual.max()), TINY)
-    least = LEAST_STRETCH * float(((usual / largest) ** 2).mean())
-    found: FloatArray = np.maximum((stretch / largest) ** 2, max(least, TINY))
+    share = least * float(((usual / largest) ** 2).mean())
+    found: FloatArray = np.maximum((size / largest) ** 2, max(share, TINY))
     return found
 
 
@@ -216,11 +229,11 @@ def ratio_of_halves(d: int, noise: float, apart: float) -> float:
 
 
 def of_halves(
-    whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, stretch: FloatArray, ratio: float
+    whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, unit: FloatArray, ratio: float
 ) -> FloatArray:
     """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
 
-    What is averaged is over the squared `stretch` (k,) of the target there.
+    What is averaged is in units (k,) of squared errors there, as a field measures them.
 
     Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
     An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
@@ -229,29 +242,28 @@ def of_halves(
     apart = ((one - other) ** 2).sum(axis=1)
     moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
     near = _neighbors(places)
-    apart, moved = (_averaged(x, near, stretch) for x in (apart, moved))
+    apart, moved = (_averaged(x, near, unit) for x in (apart, moved))
     alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
     found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
     return found
 
 
-def of_groups(whole: FloatArray, parts: list[FloatArray], places: FloatArray, stretch: FloatArray) -> FloatArray:
+def of_groups(whole: FloatArray, parts: list[FloatArray], places: FloatArray, unit: FloatArray) -> FloatArray:
     """Squared errors of the whole map at places, averaged over their neighbours, from where maps without each group send these.
 
     A group of an eighth is a change of the sample as chance makes it, and the whole map is wrong by about what it changes;
     without one that holds a corner, a layout may fold: the worst parts at each place do not count.
     """
     near = _neighbors(places)
-    squares = np.array([_averaged(((part - whole) ** 2).sum(axis=1), near, stretch) for part in parts])
+    squares = np.array([_averaged(((part - whole) ** 2).sum(axis=1), near, unit) for part in parts])
     kept = np.sort(squares, axis=0)[: GROUPS - int(WORST * GROUPS)]
     found: FloatArray = BY_GROUPS**2 * kept.mean(axis=0)
     return found
 
 
-def _averaged(squares: FloatArray, near: IntArray, stretch: FloatArray) -> FloatArray:
-    """Squared errors (k,) averaged over the neighbours (k, c) of each place, in units of the squared stretch there."""
-    size = _sizes(stretch, stretch)
-    found: FloatArray = size * squares[near].sum(axis=1) / size[near].sum(axis=1)
+def _averaged(squares: FloatArray, near: IntArray, unit: FloatArray) -> FloatArray:
+    """Squared errors (k,) averaged over the neighbours (k, c) of each place, in units (k,) there."""
+    found: FloatArray = unit * squares[near].sum(axis=1) / unit[near].sum(axis=1)
     return found
 
 

@@ -6,36 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import chi2
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import percent
-from diffeo.alignment.linear import displacements, parameters
-from diffeo.charts.coordinates import Coordinates
-from diffeo.charts.isometric import IsometricChart
-from diffeo.isometry.periods import nearest_zero
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
-from diffeo.matching.expected_error import (
-    GROUPS,
-    TINY,
-    WORST,
-    ErrorField,
-    ExpectedError,
-    bend,
-    of_groups,
-    of_halves,
-    past_the_ends,
-    places_of,
-    ratio_of_halves,
-    some_of,
-    spread_of,
-    stretch_at,
-)
+from diffeo.matching.expected_error import GROUPS, TINY, WORST, ExpectedError, spread_of
 from diffeo.matching.isometric_match import by_isometry
-from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration
+from diffeo.matching.parts.fields import AT_LANDMARKS, MORE_LANDMARKS, UnknownError, chosen, error_field, of_pairs
 from diffeo.matching.parts.halves_and_groups import (
     Sides,
     halves,
@@ -48,19 +28,13 @@ from diffeo.matching.parts.no_counterpart import with_no_counterpart, with_unsee
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
-# Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
-# landmarks are about as few as this, by more.
-OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
 # Sides with more samples than this are not taken by groups, which are eight maps of nearly as many.
 MOST_BY_GROUPS = 3000
-# Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
-# of all cases.
-UNLUCKY = 0.25
-# Landmarks more than the dimension, from which on what they miss when each is left out is an estimate of the error by itself,
-# up to a factor of two, for the landmarks may themselves be inexact.
-MORE_LANDMARKS, AT_LANDMARKS = 3, 0.5
 # Landmarks that are missed by more than this, both ways, say all there is to say.
 HOPELESS = 0.1
+# A half has failed that misses its landmarks so many times as far as the whole and the other half do, by a percent and more,
+# and is as many times as far from the whole as that other half.
+FAILED = 10.0
 
 # A map that is expected to be wrong by more than this has a problem, which says so.
 GOOD = 0.01
@@ -71,10 +45,6 @@ PREFERRED = 0.5
 MOSTLY = 1.5
 # What landmarks miss, in a map of which nothing else is known, counts so many times.
 UNKNOWN = 4.0
-
-
-class UnknownError(Exception):
-    """Nothing can be said of the error; the text says why."""
 
 
 def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation | None = None) -> Transformation:
@@ -172,20 +142,20 @@ def expected_error(problem: MatchProblem, t: Transformation) -> ExpectedError:
         A half is too small, or has no coordinates.
     """
     if isinstance(t.map, ByPairs):
-        return _of_pairs(t)
+        return of_pairs(t)
     hopeless = _is_hopeless(t)
     # Parts cannot make it better, or worse: what the landmarks miss is known.
     parts, by_groups = ([t, t], (False, False)) if hopeless else _parts(problem, t)
     n = thread_count(t.n_jobs)
     made, share = [t, *parts], 1.0 if hopeless else AT_LANDMARKS
     noise = max(chart.observation.length_noise for chart in problem.charts)
-    at_a = _between(t, backward=False) if by_groups[0] else _chosen(t.a)
-    forward = _field(t, at_a, [one.map.forward(at_a[1], n).values for one in made], noise, share, backward=False)
+    at_a = _between(t, backward=False) if by_groups[0] else chosen(t.a)
+    forward = error_field(t, at_a, [one.map.forward(at_a[1], n).values for one in made], noise, share, backward=False)
     if not t.invertible:
         return ExpectedError(forward, None)
-    at_b = _between(t, backward=True) if by_groups[1] else _chosen(t.b)
+    at_b = _between(t, backward=True) if by_groups[1] else chosen(t.b)
     sent = [one.map.backward(at_b[1], n).values for one in made]
-    return ExpectedError(forward, _field(t, at_b, sent, noise, share, backward=True))
+    return ExpectedError(forward, error_field(t, at_b, sent, noise, share, backward=True))
 
 
 def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformation], Sides]:
@@ -200,7 +170,7 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
     if not any(by_groups):
         made, failed = _made(halves(problem), t, 0)
         if not failed:
-            return made, by_groups
+            return _without_failed(t, made), by_groups
         by_groups = sides_without_halves(problem, isometric=isinstance(t.map, ByIsometry))
         if max(len(chart) for chart in problem.charts) > MOST_BY_GROUPS:
             raise UnknownError(f"half of the samples have no map of this kind ({failed[-1]}); use more samples")
@@ -215,6 +185,22 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
         why = f"and an eighth fewer have no map of this kind ({failed[-1]}); use more samples"
         raise UnknownError(f"{' and '.join(few)}, {why}")
     return made, by_groups
+
+
+def _without_failed(t: Transformation, made: list[Transformation]) -> list[Transformation]:
+    """Two halves, or one of them twice, if its own landmarks show that the layout of the other has failed, and it alone.
+
+    Both the whole map and the half that is left fit the landmarks, and agree with each other far better than with that one.
+    """
+    if t.landmarks is None or not isinstance(t.map, ByIsometry):
+        return made
+    good, bad = sorted(made, key=lambda one: one.alignment.residual)
+    if bad.alignment.residual <= max(GOOD, FAILED * max(t.alignment.residual, good.alignment.residual)):
+        return made
+    points, n = chosen(t.a)[1], thread_count(t.n_jobs)
+    whole, *sent = (one.map.forward(points, n).values for one in (t, good, bad))
+    off = [float(np.linalg.norm(one - whole)) for one in sent]
+    return [good, good] if off[1] > FAILED * off[0] else made
 
 
 def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:
@@ -247,17 +233,11 @@ def _made_alike(half: MatchProblem, t: Transformation) -> Transformation:
     found = by_isometry(half, a, b)
     if len(found.candidates) == 1:
         return found
-    _, points = _chosen(t.a)
+    _, points = chosen(t.a)
     wanted = t.sent(points).values
     options = [found.by_candidate(k) for k in range(len(found.candidates))]
     missed = [float(np.linalg.norm(one.sent(points).values - wanted)) for one in options]
     return options[int(np.argmin(missed))]
-
-
-def _chosen(chart: Coordinates) -> tuple[FloatArray, FloatArray]:
-    """Some samples of a chart, spread over their order: their coordinates and their measurements."""
-    rows = some_of(chart)
-    return chart.coordinates[rows], chart.observation.points[rows]
 
 
 def _between(t: Transformation, *, backward: bool) -> tuple[FloatArray, FloatArray]:
@@ -266,10 +246,10 @@ def _between(t: Transformation, *, backward: bool) -> tuple[FloatArray, FloatArr
     Its own samples would not do: all parts but one have them, and interpolate them exactly.
     """
     source, target = (t.b, t.a) if backward else (t.a, t.b)
-    own = _chosen(source)
+    own = chosen(source)
     if not t.invertible:
         return own
-    sent = (t.sent if backward else t.sent_back)(_chosen(target)[1])
+    sent = (t.sent if backward else t.sent_back)(chosen(target)[1])
     inside = np.ones(len(sent.values), dtype=bool)
     inside[sent.outside.off_manifold] = inside[sent.outside.no_counterpart] = False
     if inside.sum() < len(own[0]):
@@ -285,116 +265,3 @@ def _is_hopeless(t: Transformation) -> bool:
     enough = len(t.forward.landmarks) >= t.a.observation.dim + MORE_LANDMARKS
     models = [one for one in (t.forward, t.backward) if one is not None]
     return all((one.error if enough else t.alignment.residual) > HOPELESS for one in models)
-
-
-def _field(
-    t: Transformation,
-    at: tuple[FloatArray, FloatArray],
-    sent: list[FloatArray],
-    noise: float,
-    share: float,
-    *,
-    backward: bool,
-) -> ErrorField:
-    """Expected errors at places of the source: from where the map and those of parts send them, and the landmarks.
-
-    `at` are their coordinates and measurements. At least a `share` of what landmarks miss, each left out.
-    """
-    source, target = (t.b, t.a) if backward else (t.a, t.b)
-    coordinates, points = at
-    spread = spread_of(target.observation.points)
-    whole, *parts = sent
-    places, stretch = places_of(source, coordinates, points), stretch_at(target, whole)
-    if len(parts) > 2:
-        squares = of_groups(whole, parts, places, stretch) / spread**2
-    else:
-        apart = float(np.sqrt(((parts[0] - parts[1]) ** 2).sum(axis=1).mean())) / spread
-        ratio = ratio_of_halves(t.a.observation.dim, noise, apart)
-        squares = of_halves(whole, parts[0], parts[1], places, stretch, ratio) / spread**2
-    by_landmarks = _of_landmarks(t, coordinates, whole, backward=backward) / spread**2
-    taught = t.backward if backward else t.forward
-    if taught is not None and taught.learned:
-        # Where corrections carry the map, it need not be as wrong as the motion.
-        by_landmarks *= min(1.0, taught.error**2 / max(float(by_landmarks.mean()), TINY))
-        # The parts have the same landmarks, and cannot see what becomes of corrections between and beyond these.
-        common = coordinates if backward else t.alignment.forward(coordinates)
-        corrected = taught.deviation(points, t.b.features(common)) / spread
-        by_landmarks = np.maximum(by_landmarks, corrected**2)
-    squares += by_landmarks
-    if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
-        squares += max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
-    order = 2 if isinstance(t.map, ByIsometry) else 1
-    spacing, growth = bend(places, whole / spread, order)
-    if order == 2:
-        growth = growth + bend(places, points / spread_of(source.observation.points), order)[1]
-        if places.shape[1] == 1:
-            squares += past_the_ends(places, growth, len(source.observation.usable))
-    return ErrorField(places, np.sqrt(squares), spacing, growth, order, stretch=stretch)
-
-
-def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray, *, backward: bool) -> FloatArray:
-    """Squared errors at samples of the source, from landmarks that miss each other by their own noise.
-
-    With s^2 the sum of squared misfits over the degrees of freedom that the motion leaves, its parameters have the covariance
-    s^2 (A^T A)^-1, A the displacements of the landmarks by its generators; each principal change of them moves every sample.
-    """
-    none = np.zeros(len(whole))
-    if t.landmarks is None:
-        return none
-    n = thread_count(t.n_jobs)
-    if not isinstance(t.map, (ByIsometry, ByDiffusion)):
-        # Placed samples have no motion of their own: its freedom, of what the landmarks miss.
-        misfit = t.landmarks[1] - t.sent(t.landmarks[0]).values
-        if backward:
-            misfit = t.landmarks[0] - t.sent_back(t.landmarks[1]).values
-        share = min(t.a.observation.dim / len(misfit), 1.0)
-        return np.full(len(whole), share * float((misfit**2).sum(axis=1).mean()))
-    at_a, at_b = (side.place(y, n).values for side, y in zip((t.a, t.b), t.landmarks, strict=True))
-    alignment = t.alignment
-    missed = alignment.forward(at_a) - at_b
-    if isinstance(t.b, IsometricChart) and len(t.b.embedding.periods_):
-        missed = nearest_zero(missed, t.b.embedding.periods_)
-    freedom = missed.size - parameters(alignment, *at_b.shape)
-    if freedom < 1:
-        return none
-    variance = float((missed * missed).sum()) / float(chi2.ppf(UNLUCKY, freedom))
-    common = coordinates if backward else alignment.forward(coordinates)
-    centre = at_b.mean(axis=0)
-    moves_marks, moves = (displacements(x, centre, alignment.kind) for x in (at_b, common))
-    design = moves_marks.reshape(len(moves_marks), -1)
-    size, axes = np.linalg.eigh(design @ design.T)
-    kept = size > 1e-12 * size.max(initial=0.0)
-    squares = none
-    for amount, axis in zip(size[kept], axes.T[kept], strict=True):
-        step = np.sqrt(variance / amount) * np.tensordot(axis, moves, 1)
-        if backward:
-            sent = t.a.measurements(alignment.backward(common + step), n) - t.a.measurements(
-                alignment.backward(common), n
-            )
-        else:
-            sent = t.b.measurements(common + step, n) - t.b.measurements(common, n)
-        squares = squares + (sent**2).sum(axis=1)
-    return squares
-
-
-def _of_pairs(t: Transformation) -> ExpectedError:
-    """Of maps that were learned from landmarks alone: what their processes say, and landmarks left out."""
-    forward = _regressed(t.a, t.b, t.forward)
-    if forward is None:
-        raise UnknownError("the map lacks its regression")
-    return ExpectedError(forward, _regressed(t.b, t.a, t.backward))
-
-
-def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrection | None) -> ErrorField | None:
-    if model is None:
-        return None
-    coordinates, points = _chosen(source)
-    spread = spread_of(target.observation.points)
-    squares = (model.deviation(points, source.features(coordinates)) / spread) ** 2
-    # Predictors are chosen by the landmarks, which promise too much where they are few.
-    error = OPTIMISM * (1.0 + FEW_LANDMARKS / len(model.landmarks)) * model.error
-    squares *= max(1.0, error**2 / max(float(squares.mean()), TINY))
-    places = places_of(source, coordinates, points)
-    predicted = model.predict(points, source.features(coordinates))
-    spacing, growth = bend(places, predicted / spread, 1)
-    return ErrorField(places, np.sqrt(squares), spacing, growth, 1)

@@ -227,17 +227,33 @@ class Transformation(Shown):
         at = source.place(y, n_threads).values
         # Points may be as far away as numbers go: no error is larger than these.
         with np.errstate(over="ignore"):
-            stretch = None
-            if own.stretch is not None:
+            size = None
+            if own.deviation is not None:
+                size = self.deviation(y, at, backward=inverse)
+            elif own.stretch is not None:
                 target, sent = (self.a, self.sent_back) if inverse else (self.b, self.sent)
-                stretch = stretch_at(target, sent(y).values)
-            among, beyond = own.at(places_of(source, at, y), stretch)
+                size = stretch_at(target, sent(y).values)
+            among, beyond = own.at(places_of(source, at, y), size)
             squares = among**2 + beyond**2
             if isinstance(self.map, ByIsometry):
                 off = source.measurements(at, n_threads) - y
                 squares += (np.linalg.norm(off, axis=1) / spread_of(source.observation.points)) ** 2
             squares += self.partners_beyond(at, inverse=inverse) ** 2
         return np.minimum(np.sqrt(squares), np.finfo(float).max)
+
+    def deviation(self, points: FloatArray, coordinates: FloatArray, *, backward: bool) -> FloatArray:
+        """What the landmarks say of the error (count,) at points (count, m) of the source, with their coordinates there.
+
+        In units of the measurements that are mapped to; 0 where no landmarks were learned from.
+        """
+        model = self.backward if backward else self.forward
+        if model is None:
+            return np.zeros(len(points))
+        source = self.b if backward else self.a
+        if isinstance(self.map, ByPairs):
+            return model.deviation(points, source.features(coordinates))
+        common = coordinates if backward else self.alignment.forward(coordinates)
+        return model.deviation(points, self.b.features(common))
 
     def partners_beyond(self, at: FloatArray, *, inverse: bool) -> FloatArray:
         """What to expect, (count,), of coordinates (count, c) whose partners lie beyond the samples of the other side.

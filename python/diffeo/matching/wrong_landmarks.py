@@ -14,7 +14,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo._support.wording import percent, rows_text
-from diffeo.alignment.robust import Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
+from diffeo.alignment.robust import NEIGHBORS, Consensus, contradicted, diffusion_consensus, motion_consensus, unrelated
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.periods import nearest_zero
 from diffeo.isometry.trust import OVERLAPPING, doubt_of_stress, is_suspicious
@@ -49,6 +49,8 @@ MOST = 0.8
 # ... and what it misses is explained by how far it is from these: a fold lays it on its mirror image, twice as far away as the
 # nearest sample; here twice that counts.
 FOLDED = 4.0
+# A layout that misses the lengths around a landmark by more than this share may be what is wrong there.
+STRAINED = 0.02
 TINY = float(np.finfo(float).tiny)
 
 
@@ -56,13 +58,14 @@ TINY = float(np.finfo(float).tiny)
 class Sifted:
     """A problem without the landmarks that the others contradict; their rows among those given; and what is said of them.
 
-    `apart` are the rows of those that were left out as well, and need not be wrong.
+    `apart` are the rows of those that were left out as well, and need not be wrong; `reasons` what that may be the reason of.
     """
 
     problem: MatchProblem
     wrong: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     said: list[str] = field(default_factory=list)
     apart: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    reasons: list[str] = field(default_factory=list)
 
     @property
     def landmarks(self) -> Pairs:
@@ -73,11 +76,14 @@ class Sifted:
 
     def noted(self, diagnostics: Diagnostics) -> Diagnostics:
         """The diagnostics with these landmarks in them."""
-        if not self.said:
+        if not self.said and not self.reasons:
             return diagnostics
         wrong = np.union1d(self.wrong, diagnostics.wrong_landmarks)
         problems = [*self.said, *diagnostics.problems]
-        return replace(diagnostics, problems=problems, wrong_landmarks=wrong, apart_landmarks=self.apart)
+        reasons = [*self.reasons, *diagnostics.reasons]
+        return replace(
+            diagnostics, problems=problems, reasons=reasons, wrong_landmarks=wrong, apart_landmarks=self.apart
+        )
 
 
 def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Sifted:
@@ -117,12 +123,18 @@ def by_motion(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Si
         return by_neighbors(problem)
     apart = found.wrong[_beyond(a, b, found, (at_a[found.wrong], at_b[found.wrong]))]
     wrong = np.setdiff1d(found.wrong, apart)
+    strained = wrong[:0]
+    if len(wrong) and (neighbors := _by_neighbors(problem)) is not None:
+        # Where a layout does not keep lengths, it may be the motion that is off: the landmarks around are asked as well.
+        strained = wrong[(_strained(a, at_a[wrong]) | _strained(b, at_b[wrong])) & ~neighbors[wrong]]
+        wrong = np.setdiff1d(wrong, strained)
     sifted = _without(problem, wrong, "no motion that most of them agree on carries them to their partners")
-    if not len(apart):
+    if not len(apart) and not len(strained):
         return sifted
-    rows = problem.numbered(apart)
-    said = [_apart_text(problem, rows), *sifted.said]
-    return Sifted(problem.without(found.wrong), sifted.wrong, said, rows)
+    said = [_apart_text(problem, problem.numbered(apart)), *sifted.said] if len(apart) else sifted.said
+    reasons = [_strained_text(problem, problem.numbered(strained))] if len(strained) else []
+    rows = problem.numbered(np.union1d(apart, strained))
+    return Sifted(problem.without(found.wrong), sifted.wrong, said, rows, reasons)
 
 
 def by_diffusion_coordinates(problem: MatchProblem, located: tuple[FloatArray, FloatArray]) -> Sifted:
@@ -133,8 +145,18 @@ def by_diffusion_coordinates(problem: MatchProblem, located: tuple[FloatArray, F
 
 def by_neighbors(problem: MatchProblem) -> Sifted:
     """Without the landmarks that those next to them contradict, on A and on B: for maps learned from landmarks alone."""
-    if problem.landmarks is None or problem.count < FEWEST_JUDGED:
+    wrong = _by_neighbors(problem)
+    if wrong is None:
         return Sifted(problem)
+    return _without(
+        problem, np.flatnonzero(wrong), "those next to them on both sides agree with one another, and not with them"
+    )
+
+
+def _by_neighbors(problem: MatchProblem) -> NDArray[np.bool_] | None:
+    """Which landmarks those next to them contradict (L,), on A and on B; None where these cannot tell."""
+    if problem.landmarks is None or problem.count < max(FEWEST_JUDGED, 2 * NEIGHBORS):
+        return None
     y_a, y_b = (
         (x - x.mean(axis=0)) / max(float(np.linalg.norm(x.std(axis=0))), TINY) for x in problem.landmarks.points
     )
@@ -143,12 +165,22 @@ def by_neighbors(problem: MatchProblem) -> Sifted:
         judged.append(_missed(y_b, y_a))
     # A way that is no function contradicts nothing.
     judged = [one for one in judged if np.median(one.missed) <= CARRIED]
+    if not judged:
+        return None
     wrong = contradicted(y_a, y_b, [one.missed for one in judged], LEAST_MISS)
     for one in judged:
         wrong &= one.unexpected > CERTAIN
-    return _without(
-        problem, np.flatnonzero(wrong), "those next to them on both sides agree with one another, and not with them"
-    )
+    return wrong
+
+
+def _strained(side: IsometricChart, at: FloatArray) -> NDArray[np.bool_]:
+    """At which coordinates (count, d) the layout of a side misses the lengths around by more than a share."""
+    rows = side.used
+    nodes = side.features(side.coordinates[rows])
+    k = min(len(rows), nodes.shape[1] + 2)
+    near = PointTree(nodes).query(side.features(at), k, workers=workers())[1].reshape(len(at), k)
+    strained: NDArray[np.bool_] = np.sqrt((side.embedding.misfit_[rows][near] ** 2).mean(axis=1)) > STRAINED
+    return strained
 
 
 class _Judged(NamedTuple):
@@ -225,6 +257,14 @@ def _apart_text(problem: MatchProblem, rows: IntArray) -> str:
         f"need not be wrong: it brings no samples of one side to where they lie on the other, so that {a} or {b} folds, or is "
         "torn, and there is not one change of coordinates, or the inputs fill different domains; they were left out of the "
         "motion (diagnostics.apart_landmarks), and count in the expected error"
+    )
+
+
+def _strained_text(problem: MatchProblem, rows: IntArray) -> str:
+    return (
+        f"{len(rows)} of {problem.count} landmarks ({rows_text(rows)}) lie where the coordinates do not keep local lengths, "
+        "and do not fit the motion on which the others agree, but those next to them do not contradict them: they were left "
+        "out of the motion (diagnostics.apart_landmarks), and count in the expected error"
     )
 
 
