@@ -57,7 +57,8 @@ def _isometric_content(chart: IsometricChart) -> Content:
     if not (fits and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
     loose = fields_of("loose.", fitted, schema.LOOSE) if len(fitted.looseness_) else {}
-    moved = fields_of("moved.", fitted, schema.MOVED) if fitted.moved_ > 0.0 else {}
+    told = fitted.moved_ > 0.0 or is_suspicious(fitted.stress_, chart.observation.length_noise)
+    moved = fields_of("moved.", fitted, schema.MOVED) if told else {}
     return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows} | loose | moved
 
 

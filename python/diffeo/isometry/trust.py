@@ -14,13 +14,13 @@ UNSETTLED = 3e-4
 DOUBTFUL = 0.004
 # Above this, maps have been wrong by a percent or more, and a problem says so; below 0.001 all is well.
 SUSPICIOUS = 0.012
-# Above this a problem is named whatever else is known: a first-order answer to so large misfits says little.
-STRAINED = 0.035
 # Above this the estimator warns: no isometric coordinates.
 DISTORTED = 0.015
 # Above this a layout that has not settled is folded, or a chart does not exist, and Gauss-Newton steps do no good; nor is
 # it one to start others from.
 FOLDED = 0.02
+# Above this a problem is named whatever else is known: a first-order answer to so large misfits says little.
+STRAINED = 0.035
 # Beyond this there is no isometric chart, and no isometry between two samples; other coordinates are taken.
 NOT_ISOMETRIC = 0.05
 # Noisy lengths disagree by their own errors, on both sides of a registration: this many times the error of A's are still
