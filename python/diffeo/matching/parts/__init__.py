@@ -1,4 +1,4 @@
 """Problems of parts of the samples, from which a map is made again, and what samples in no chart add to its error.
 
-In order: halves_and_groups, left_out, no_counterpart.
+In order: halves_and_groups, left_out, no_counterpart, stray_landmarks.
 """
