@@ -17,6 +17,7 @@ LADDER = (
     "SUSPICIOUS",
     "DISTORTED",
     "FOLDED",
+    "STRAINED",
     "NOT_ISOMETRIC",
     "NOISY_ISOMETRIC",
 )
@@ -51,6 +52,15 @@ def test_a_chart_keeps_lengths_as_far_as_their_noise_allows_and_is_one_to_one(no
     for stress in np.geomspace(1e-5, 1.0, 60):
         assert trust.is_suspicious(stress, noise) or not trust.is_distorted(stress, 0.0, noise)
         assert trust.is_distorted(stress, 0.0, noise) or trust.keeps_lengths(stress, noise)
+
+
+def test_a_suspicious_stress_is_a_problem_where_it_may_stand_for_a_wrong_layout():
+    stress = 0.5 * (trust.SUSPICIOUS + trust.STRAINED)
+    assert trust.is_strained(stress, 0.0, 1.01 * trust.MOVED)
+    assert not trust.is_strained(stress, 0.0, trust.MOVED)
+    assert trust.is_strained(1.01 * trust.STRAINED, 0.0, 0.0)
+    assert not trust.is_strained(trust.SUSPICIOUS, 0.0, 1.0)
+    assert not trust.is_strained(0.1, 0.2, 1.0)
 
 
 def test_noise_excuses_a_registration_up_to_a_limit():

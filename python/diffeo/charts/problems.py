@@ -11,7 +11,7 @@ from diffeo._support.wording import percent, rows_text
 from diffeo.charts.diffusion import DiffusionChart
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.embedding import loose_texts
-from diffeo.isometry.trust import OVERLAPPING, TURNED, UNSETTLED, is_suspicious, too_many_strays
+from diffeo.isometry.trust import OVERLAPPING, TURNED, UNSETTLED, is_strained, is_suspicious, too_many_strays
 from diffeo.observation.curvature import SUGGESTED, or_samples
 from diffeo.observation.folds import many_near_folds, near_folds
 from diffeo.observation.observation import Observation
@@ -26,15 +26,15 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
     """Lengths that are not kept, layouts that had not settled or overlap, samples left out, folds."""
     problems = []
     stress, misfits = chart.embedding.stress_, chart.embedding.misfit_
-    if is_suspicious(stress, chart.observation.length_noise):
-        if chart.roughness > 0.0:
-            problems.append(
-                f"{where}lengths are rough everywhere (relative stress {stress:.4f}; the two ends of the usual step differ by "
-                f"{percent(2.0 * chart.roughness)}), as between the linear pieces of rectifiers and pooling; the coordinates "
-                "average over all of them; measure the network smoothed at the spacing of the samples (smooth=), or by "
-                'covariances="bursts"'
-            )
-            return problems + _places_problems(where, chart)
+    noise = chart.observation.length_noise
+    if is_suspicious(stress, noise) and chart.roughness > 0.0:
+        problems.append(
+            f"{where}lengths are rough everywhere (relative stress {stress:.4f}; the two ends of the usual step differ by "
+            f"{percent(2.0 * chart.roughness)}), as between the linear pieces of rectifiers and pooling; the coordinates "
+            "average over all of them; measure the network smoothed at the spacing of the samples (smooth=), or by "
+            'covariances="bursts"'
+        )
+    elif is_strained(stress, noise, chart.embedding.moved_):
         worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]
         problems.append(
             f"{where}the coordinates cannot keep all local lengths (relative stress {stress:.4f}, worst "

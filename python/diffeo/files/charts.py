@@ -26,6 +26,7 @@ from diffeo.files.schema import fields_of, holds, take
 from diffeo.isometry.embedding import IsometricEmbedding
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.periods import turns
+from diffeo.isometry.trust import is_suspicious
 from diffeo.observation.observation import Observation
 
 # Eigenpairs belong to the kernel assembled again if their residuals are below the tolerance of the fit times
@@ -56,7 +57,9 @@ def _isometric_content(chart: IsometricChart) -> Content:
     if not (fits and np.array_equal(chart.coordinates, fitted.embedding_)):
         raise errors.InputError("coordinates, embedding and observation are not of the same samples")
     loose = fields_of("loose.", fitted, schema.LOOSE) if len(fitted.looseness_) else {}
-    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows} | loose
+    told = fitted.moved_ > 0.0 or is_suspicious(fitted.stress_, chart.observation.length_noise)
+    moved = fields_of("moved.", fitted, schema.MOVED) if told else {}
+    return fields_of("fitted.", fitted, schema.FITTED["isometric"]) | {"rows": rows} | loose | moved
 
 
 def _diffusion_content(chart: DiffusionChart) -> Content:
@@ -92,6 +95,10 @@ def build_isometric(content: Content, at: str, sizes: dict[str, int], assemble: 
     fitted.loose_part_, fitted.looseness_ = loose["loose_part_"], loose["looseness_"]
     if set(fitted.loose_part_) - {0} != set(range(1, len(fitted.looseness_) + 1)) or (fitted.looseness_ < 0.0).any():
         raise errors.InputError(f"{at}loose_part_ and looseness_ do not fit each other")
+    # Of a layout that an older version made, it is not known: then as large as can be.
+    fitted.moved_ = float(is_suspicious(fitted.stress_, observation.length_noise))
+    if holds(content, f"{at}moved."):
+        fitted.moved_ = take(content, f"{at}moved.", schema.MOVED, {})["moved_"]
     if len(rows) < 2 or sorted([*rows, *fitted.left_out_]) != list(range(sizes["n"])):
         raise errors.InputError(f"{at}rows and {at}left_out_ do not list every sample once")
     samples = (fitted.embedding_, observation.points, fitted.jacobians_)

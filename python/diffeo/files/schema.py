@@ -42,6 +42,7 @@ CURVE = {  # the dimension is NaN where a single bandwidth was tried
 SELECTION = {"mixing": "F cs", "components": "I s<c", "unexplained": "F c"}
 ISOMETRIC = {"rows": "I v<n"}  # of the nodes: their order decides between neighbours equally far
 LOOSE = {"loose_part_": "I n", "looseness_": "F h"}  # only where parts are held loosely; files of older versions have none
+MOVED = {"moved_": ">=0"}  # only of layouts of suspicious stress; files of older versions have none
 DIFFUSION = {"coordinates": "F nu", "truncation": ">0"}
 ALIGNMENTS = {  # misfits are infinite where there were too few landmarks to leave one out
     "kind": "texts", "name": "texts", "residual": "F* i", "left_out": "F* i", "scale": "F i"}

@@ -19,8 +19,8 @@ from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, overlap, pieces, pieces_text
 from diffeo.isometry.layout_search import Unfolding, unfold
-from diffeo.isometry.stress import check_lengths, relative_stress, untangle
-from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, too_many_strays
+from diffeo.isometry.stress import check_lengths, moved_by_misfits, relative_stress, untangle
+from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, is_suspicious, too_many_strays
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.estimator_input import all_or_nothing, checked_input, of_one_fit
@@ -89,6 +89,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         corridor: the lengths hardly tell how it is turned against the rest.
     looseness_ : ndarray of shape (k,)
         Relative error of `embedding_` that each such part may cause; 1 and more where it may be mirrored.
+    moved_ : float
+        Relative error of `embedding_` that the misfits may stand for, where the stress is suspicious; else 0.
     n_iter_ : int
         Steps of the refinement, all rounds together.
     converged_ : bool
@@ -248,6 +250,8 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         )
         self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
         self.n_iter_, self.converged_ = found.n_iter, found.settled
+        suspicious = not is_array and is_suspicious(found.stress, observation.length_noise)
+        self.moved_ = moved_by_misfits(found.graph, found.layout) if suspicious else 0.0
         self._chart = found.chart(observation)
         self._rows = found.graph.rows  # of the nodes of the chart
         self._scatter(whole, found, n_threads)

@@ -12,7 +12,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
 from diffeo.isometry.anderson import Anderson
-from diffeo.isometry.gauss_newton import bend, held_up_by_few
+from diffeo.isometry.gauss_newton import bend, held_up_by_few, response
 from diffeo.isometry.graph import NeighborGraph
 from diffeo.isometry.laplacian import anchored_solution, graph_laplacian
 from diffeo.isometry.trust import FOLDED
@@ -238,6 +238,23 @@ def relative_stress(graph: NeighborGraph, layout: FloatArray) -> float:
     norm = np.linalg.norm(graph.steps(layout), axis=1)
     total = max(float((graph.lengths**2).sum()), np.finfo(float).tiny)
     return float(np.sqrt(((norm - graph.lengths) ** 2).sum() / total))
+
+
+def moved_by_misfits(graph: NeighborGraph, layout: FloatArray) -> float:
+    """Relative error of a layout of least stress if every length is off by what it is missed by, all to one side.
+
+    To first order. A few lengths that are wrong by tens of percent make a stress as large as many that are wrong by a few,
+    and hardly move what the others hold; misfits of one sign, as those of lengths that bend or that jump over a fold, move more
+    than independent ones.
+    """
+    n, weights = len(graph.rows), edge_weights(graph.lengths)
+    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=layout.shape[1])
+    missed = np.abs(np.linalg.norm(graph.steps(layout), axis=1) - graph.lengths)
+    move, offsets = (x[:n] - x[:n].mean(axis=0) for x in (response(graph, layout, weights, laplacian, missed), layout))
+    # What a small rotation does is no error: the antisymmetric part of the best linear map from the layout to its move.
+    linear = np.linalg.lstsq(offsets, move, rcond=None)[0]
+    move -= offsets @ (0.5 * (linear - linear.T))
+    return float(np.linalg.norm(move) / max(float(np.linalg.norm(offsets)), np.finfo(float).tiny))
 
 
 def edge_weights(lengths: FloatArray) -> FloatArray:

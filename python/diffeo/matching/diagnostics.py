@@ -76,7 +76,8 @@ class Diagnostics:
     competed : dict of str to float
         By what each kind of map competed that was tried, "isometric", "diffusion", "registered", "pairs": the geometric mean of
         the expected errors both ways, half of it for isometric coordinates that are charts by every other sign; or, where it is
-        not known, four times what landmarks miss. The smallest was taken.
+        not known, four times what landmarks miss; and at least what it misses of landmarks for which a chart of the whole
+        sample has no place. The smallest was taken.
     wrong_landmarks : ndarray of int64
         Landmarks that the others contradict, ascending: rows of the landmarks given. They were left out.
     apart_landmarks : ndarray of int64

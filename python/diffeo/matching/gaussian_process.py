@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.dense import cholesky, cholesky_solve, triangular_solve
 
 # The noise falls in these stages (the last one is free), each from where the one before ended: started at its final
@@ -62,14 +62,24 @@ class Process:
     spread: FloatArray
     dual: FloatArray
 
-    def left_out(self) -> tuple[FloatArray, FloatArray]:
+    def left_out(self, groups: list[IntArray] | None = None) -> tuple[FloatArray, FloatArray]:
         """Residuals (L, m) of each target predicted from the others, and their variances (L, m).
 
-        Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), equations 5.10 to 5.12.
+        With `groups`, which hold each landmark once, from those that are not in its group. Rasmussen and Williams, Gaussian
+        Processes for Machine Learning (2006), equations 5.10 to 5.12; of a group, with its block of the inverse matrix in the
+        place of a diagonal entry.
         """
         factor = kernel_factor(self.inputs, self.inverse_scales, self.amplitude, self.noise)
-        precision = np.diag(cholesky_solve(factor, np.eye(len(factor))))[:, None]
-        return self.dual / precision, self.spread**2 / precision
+        precision = cholesky_solve(factor, np.eye(len(factor)))
+        if groups is None:
+            own = np.diag(precision)[:, None]
+            return self.dual / own, self.spread**2 / own
+        missed, variances = np.empty_like(self.dual), np.empty_like(self.dual)
+        for rows in groups:
+            covariance = np.linalg.inv(precision[np.ix_(rows, rows)])
+            missed[rows] = covariance @ self.dual[rows]
+            variances[rows] = np.diag(covariance)[:, None] * self.spread**2
+        return missed, variances
 
 
 def fit_process(inputs: FloatArray, targets: FloatArray, searched: int = SEARCHED, known: float = 0.0) -> Process:

@@ -17,6 +17,7 @@ from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.noisy_marks import mark_noise
 from diffeo.isometry.trust import doubt_of_stress, too_many_strays
 from diffeo.matching.diagnostics import diagnose_isometric, regression_problems
+from diffeo.matching.expected_error import some_of
 from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByIsometry
@@ -101,13 +102,16 @@ def _taught(
             left_out = left_out_coordinates(at_a, at_b, alignment, known_unit=problem.known_unit)
     known: dict[str, Any] = {"doubt": doubt, "searched": SEARCHED_OF_HALF if problem.is_half else SEARCHED}
     known["explained_by_noise"] = noise.explains
-    forward = learn_correction(
-        y_a, b.features(alignment.forward(at_a)), y_b, b.measurements(left_out, n_threads), noise=noise.at_b, **known
-    )
+    rows_a, rows_b = some_of(a), some_of(b)
+    samples = a.observation.points[rows_a], b.features(alignment.forward(a.coordinates[rows_a]))
+    predicted = b.measurements(left_out, n_threads)
+    there = b.features(alignment.forward(at_a))
+    forward = learn_correction(y_a, there, y_b, predicted, noise=noise.at_b, samples=samples, **known)
     if alignment.kind == "projection":
         return forward, None
+    samples = b.observation.points[rows_b], b.features(b.coordinates[rows_b])
     back = a.measurements(alignment.backward(at_b), n_threads)
-    return forward, learn_correction(y_b, b.features(at_b), y_a, back, noise=noise.at_a, **known)
+    return forward, learn_correction(y_b, b.features(at_b), y_a, back, noise=noise.at_a, samples=samples, **known)
 
 
 def _noise(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from diffeo import errors
@@ -23,6 +24,7 @@ from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.parts.pieces_joined import joined_pieces
 from diffeo.matching.parts.pieces_posed import posed_in_pieces
+from diffeo.matching.parts.stray_landmarks import missed_strays
 from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
@@ -196,7 +198,8 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
         return t
     a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
     learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))
-    return with_losers(min((t, learned), key=expected_of), [t, learned])
+    figures = [expected_of(t), expected_of(learned)]
+    return with_losers(t if figures[0] <= figures[1] else learned, [t, learned], figures)
 
 
 def _good_within(t: Transformation) -> bool:
@@ -215,6 +218,10 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     """
     a, b = layouts.sides[0], layouts.sides[-1]
     found: list[Transformation] = []
+
+    def competing(t: Transformation) -> float:
+        return max(expected_of(t), missed_strays(problem, t))
+
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.
         are_charts = a.is_chart and b.is_chart
@@ -226,19 +233,20 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
         if problem.coordinates == "isometric":
             return found[0]
         enough = GOOD_CHART if are_charts and found and found[0].expected is not None else GOOD
-        if found and expected_of(found[0]) <= enough:
+        if found and competing(found[0]) <= enough:
             return found[0]
     if problem.count and problem.invertible and problem.register:
         with _refused(problem):
             reasons = layouts.reasons if a is None or b is None else _no_chart(problem, a, b)
             registered = by_registration(problem, reasons)
             # What already misses the landmarks by more needs no halves.
-            hopeless = found and 0.5 * expected_of(registered) > expected_of(found[0])
+            hopeless = found and 0.5 * expected_of(registered) > competing(found[0])
             found.append(registered if hopeless else judged(problem, registered, _first(found)))
     if learnable:
         learned = regressed(problem, *_for_regression(problem, layouts), layouts.reasons)
         found.append(judged(problem, learned, _first(found)))
-    return with_losers(min(found, key=expected_of), found) if found else None
+    figures = [competing(one) for one in found]
+    return with_losers(found[int(np.argmin(figures))], found, figures) if found else None
 
 
 def _first(found: list[Transformation]) -> Transformation | None:

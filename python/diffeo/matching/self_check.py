@@ -124,12 +124,12 @@ def _at_landmarks(t: Transformation) -> float:
     return float(np.exp(np.mean(np.log(np.maximum(missed, TINY)))))
 
 
-def with_losers(best: Transformation, found: list[Transformation]) -> Transformation:
-    """The map with the figures of all that were tried; regressions are called "pairs"."""
+def with_losers(best: Transformation, found: list[Transformation], by: list[float]) -> Transformation:
+    """The map with the figures, `by` which they competed, of all that were tried; regressions are called "pairs"."""
     figures = dict[str, float]()
-    for one in found:
+    for one, figure in zip(found, by, strict=True):
         name = "registered" if one.registration is not None else str(one.coordinates)
-        figures["pairs" if name == "regression" else name] = expected_of(one)
+        figures["pairs" if name == "regression" else name] = figure
     return replace(best, diagnostics=replace(best.diagnostics, competed=figures))
 
 

@@ -19,7 +19,7 @@ from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.periods import nearest_zero
 from diffeo.isometry.trust import OVERLAPPING, doubt_of_stress, is_suspicious
 from diffeo.matching.diagnostics import Diagnostics, many_without, without_counterpart
-from diffeo.matching.gaussian_process import explained, fit_process, kernel_factor, sections
+from diffeo.matching.gaussian_process import SEARCHED, explained, fit_process, kernel_factor, sections
 from diffeo.matching.pairs import Pairs
 from diffeo.matching.problem import MatchProblem
 from diffeo.observation.folds import many_near_folds, near_folds
@@ -33,6 +33,8 @@ DIFFUSION_DOUBT = 0.1
 # Landmarks around each, itself among them, whose median tells which are alike; fits of a process at most; and by how many of
 # its own standard deviations it may miss landmarks that it takes up.
 AROUND, STEPS, UNEXPECTED = 7, 8, 3.5
+# Landmarks by which the scales of a process are sought, for a part of the samples.
+SEARCHED_OF_PART = 100
 # A landmark is wrong only if the last of them misses it by so many.
 CERTAIN = 8.0
 # Landmarks that a map learned from pairs alone needs at least for any to be judged.
@@ -160,9 +162,11 @@ def _by_neighbors(problem: MatchProblem) -> NDArray[np.bool_] | None:
     y_a, y_b = (
         (x - x.mean(axis=0)) / max(float(np.linalg.norm(x.std(axis=0))), TINY) for x in problem.landmarks.points
     )
-    judged = [_missed(y_a, y_b)]
+    # What the whole map takes for wrong is out of its parts already: scales need only be about those of the whole.
+    searched = SEARCHED_OF_PART if problem.is_half else SEARCHED
+    judged = [_missed(y_a, y_b, searched)]
     if problem.invertible:
-        judged.append(_missed(y_b, y_a))
+        judged.append(_missed(y_b, y_a, searched))
     # A way that is no function contradicts nothing.
     judged = [one for one in judged if np.median(one.missed) <= CARRIED]
     if not judged:
@@ -190,7 +194,7 @@ class _Judged(NamedTuple):
     unexpected: FloatArray
 
 
-def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
+def _missed(inputs: FloatArray, targets: FloatArray, searched: int) -> _Judged:
     """By how much a process misses each landmark (L,) that it does not know, and knows none that the others contradict.
 
     It starts from the landmarks that are most like those next to them, because a few wrong ones make it expect little of all;
@@ -204,7 +208,7 @@ def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
     used = np.zeros(count, dtype=bool)
     used[np.argsort(unlike, kind="stable")[:fewest]] = True
     for left in reversed(range(STEPS)):
-        judged = _by_process(inputs, targets, used)
+        judged = _by_process(inputs, targets, used, searched)
         taken = judged.unexpected <= UNEXPECTED
         if taken.sum() < fewest:
             taken[np.argsort(judged.unexpected, kind="stable")[:fewest]] = True
@@ -216,9 +220,9 @@ def _missed(inputs: FloatArray, targets: FloatArray) -> _Judged:
     return judged
 
 
-def _by_process(inputs: FloatArray, targets: FloatArray, used: NDArray[np.bool_]) -> _Judged:
+def _by_process(inputs: FloatArray, targets: FloatArray, used: NDArray[np.bool_], searched: int) -> _Judged:
     """What a process of the landmarks that are `used` (L,) misses: of these each left out, of the others as they are."""
-    fitted = fit_process(np.ascontiguousarray(inputs[used]), targets[used])
+    fitted = fit_process(np.ascontiguousarray(inputs[used]), targets[used], searched)
     missed, variances = fitted.left_out()
     sizes, deviations = np.empty(len(targets)), np.empty(len(targets))
     sizes[used], deviations[used] = np.linalg.norm(missed, axis=1), np.sqrt(variances.sum(axis=1))

@@ -1,0 +1,76 @@
+"""Plain fits to landmarks as predictors: an affine map, and kernel ridge regression with one length scale for all."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffeo._support.arrays import FloatArray
+from diffeo._support.dense import cholesky_solve
+from diffeo.alignment.noisy_landmarks import averaged
+from diffeo.matching.gaussian_process import Process, kernel_factor, sections
+from diffeo.matching.predictors.predictor import Predictor, groups_of, of_process
+
+AFFINE_PENALTIES, RIDGE_PENALTIES = np.logspace(-8, 2, 21), np.logspace(-10, -1, 10)
+# Inverse squared length scales, over the mean squared distance of standardised landmarks.
+RIDGE_SCALES = np.logspace(-3, 1, 9)
+# No landmark or group is taken to fix its own prediction by more than this.
+MOST_LEVERAGE = 1.0 - 1e-9
+
+
+def affine(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArray) -> Predictor:
+    """Ridge regression on the points, its penalty and its misses by landmarks left out, in closed form."""
+    points, mean = landmarks[:, c:], values.mean(axis=0)
+    centre, unit = points.mean(axis=0), points.std(axis=0)
+    unit = np.where(unit > 0.0, unit, np.inf)
+    u, s, vt = np.linalg.svd((points - centre) / unit, full_matrices=False)
+    along, count = u.T @ (values - mean), len(values)
+    fits = []
+    for penalty in AFFINE_PENALTIES:
+        kept = s**2 / (s**2 + penalty)
+        share = np.minimum(1.0 / count + (u**2) @ kept, MOST_LEVERAGE)
+        fits.append((values - mean - u @ (kept[:, None] * along)) / (1.0 - share)[:, None])
+    best = int(np.argmin([np.linalg.norm(missed) for missed in fits]))
+    kept = s**2 / (s**2 + AFFINE_PENALTIES[best])
+    residual, grouped = values - mean - u @ (kept[:, None] * along), np.empty_like(values)
+    for rows in groups_of(count):
+        # Residuals without a group are (I - H)^-1 times those with it, H the part of the hat matrix that belongs to it.
+        hat = 1.0 / count + (u[rows] * kept) @ u[rows].T
+        grouped[rows] = np.linalg.lstsq(np.eye(len(rows)) - MOST_LEVERAGE * hat, residual[rows], rcond=None)[0]
+    weights = (vt.T @ ((s / (s**2 + AFFINE_PENALTIES[best]))[:, None] * along)) / unit[:, None]
+    linear = np.zeros((landmarks.shape[1], values.shape[1]))
+    linear[c:] = weights
+    least = averaged(own, points.shape[1], count)
+    spread, by_groups = (np.sqrt(np.maximum((missed**2).mean(axis=0) - own, least)) for missed in (fits[best], grouped))
+    none = np.zeros(values.shape[1])
+    return Predictor(
+        "affine of points", np.zeros(landmarks.shape[1]), 0.0, 1.0, mean - centre @ weights, spread, none,
+        np.zeros_like(values), fits[best], np.tile(spread**2, (count, 1)), grouped, np.tile(by_groups**2, (count, 1)), linear,
+    )  # fmt: skip
+
+
+def ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int, own: FloatArray) -> Predictor:
+    """Kernel ridge regression on the points, with the scale and penalty that miss groups of landmarks left out least.
+
+    Single landmarks left out lie among the others, and prefer scales that are too short for where there are none.
+    """
+    points, offset, spread = np.ascontiguousarray(landmarks[:, c:]), values.mean(axis=0), values.std(axis=0)
+    unit = points.std(axis=0)
+    unit = np.where(unit > 0.0, unit, np.inf)
+    standard = (values - offset) / np.where(spread > 0.0, spread, 1.0)
+    some = np.linspace(0, len(points) - 1, min(len(points), searched)).astype(np.int64)
+    groups = groups_of(len(some))
+    best = (np.inf, 0.0, 0.0)
+    for scale in RIDGE_SCALES:
+        inverse = np.sqrt(scale / np.isfinite(unit).sum().clip(1)) / unit
+        size, axes = np.linalg.eigh(sections(points[some], points[some], inverse, 1.0))
+        along = axes.T @ standard[some]
+        for penalty in RIDGE_PENALTIES:
+            gain = 1.0 / (np.maximum(size, 0.0) + penalty)
+            dual = axes @ (gain[:, None] * along)
+            missed = [np.linalg.solve((axes[rows] * gain) @ axes[rows].T, dual[rows]) for rows in groups]
+            best = min(best, (float(np.sqrt(sum((one**2).sum() for one in missed))), float(scale), float(penalty)))
+    inverse = np.sqrt(best[1] / np.isfinite(unit).sum().clip(1)) / unit
+    factor = kernel_factor(points, inverse, 1.0, best[2])
+    dual = cholesky_solve(factor, standard) * spread
+    fitted = Process(points, inverse, 1.0, best[2], offset, spread, dual)
+    return of_process("ridge of points", landmarks, slice(c, None), fitted, own)

@@ -1,0 +1,87 @@
+"""Predictors that landmarks teach: groups left out in closed form are those of fits without them, and decide who is taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from diffeo.matching.gaussian_process import Process, kernel_factor, sections
+from diffeo.matching.predictors.choice import chosen, combine, grouped_misses
+from diffeo.matching.predictors.plain_fits import AFFINE_PENALTIES, affine, ridge
+from diffeo.matching.predictors.predictor import aligned_map, groups_of, process
+from support.samples import smooth_map, square
+
+MEASURE_A, MEASURE_B = smooth_map(2, 4, 1), smooth_map(2, 3, 2)
+NO_NOISE = np.zeros(3)
+
+
+def landmarks(count, seed=0):
+    x = square(count, seed=seed)
+    return MEASURE_A(x)[0], MEASURE_B(x)[0]
+
+
+@pytest.mark.parametrize("count", [1, 7, 10, 11, 53])
+def test_each_landmark_is_in_one_group(count):
+    groups = groups_of(count)
+    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(count))
+    assert len(groups) == (count if count <= 10 else 5)
+
+
+def test_a_process_without_a_group_is_the_one_of_the_others():
+    y_a, y_b = landmarks(23)
+    scales, amplitude, noise = np.full(4, 0.7), 2.0, 1e-4
+
+    def fitted(rows):
+        factor = kernel_factor(y_a[rows], scales, amplitude, noise)
+        return np.linalg.solve(factor @ factor.T, y_b[rows])
+
+    whole = Process(y_a, scales, amplitude, noise, NO_NOISE, np.ones(3), fitted(np.arange(23)))
+    groups = groups_of(23)
+    missed, variances = whole.left_out(groups)
+    for rows in groups:
+        rest = np.setdiff1d(np.arange(23), rows)
+        kernel = sections(y_a[rows], y_a[rest], scales, amplitude)
+        np.testing.assert_allclose(missed[rows], y_b[rows] - kernel @ fitted(rest), atol=1e-9)
+        factor = kernel_factor(y_a[rest], scales, amplitude, noise)
+        known = np.einsum("ij,ji->i", kernel, np.linalg.solve(factor @ factor.T, kernel.T))
+        np.testing.assert_allclose(variances[rows, 0], amplitude + noise - known, rtol=1e-6)
+    alone = whole.left_out([np.array([i]) for i in range(23)])
+    for one, other in zip(alone, whole.left_out(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_an_affine_map_without_a_group_is_the_one_of_the_others():
+    y_a, y_b = landmarks(40)
+    y_b = y_b + 0.1 * np.random.default_rng(0).normal(size=y_b.shape)
+    found, unit = affine(y_a, 0, y_b, NO_NOISE), y_a.std(axis=0)
+
+    def refitted(penalty):
+        missed = np.empty_like(y_b)
+        for rows in groups_of(40):
+            rest = np.setdiff1d(np.arange(40), rows)
+            centre, mean = y_a[rest].mean(axis=0), y_b[rest].mean(axis=0)
+            z = (y_a[rest] - centre) / unit
+            slope = np.linalg.solve(z.T @ z + penalty * np.eye(z.shape[1]), z.T @ (y_b[rest] - mean))
+            missed[rows] = y_b[rows] - mean - (y_a[rows] - centre) / unit @ slope
+        return missed
+
+    off = [np.abs(refitted(penalty) - found.grouped).max() for penalty in AFFINE_PENALTIES]
+    assert min(off) < 1e-6
+
+
+def test_what_misses_groups_least_is_chosen():
+    y_a, y_b = landmarks(50)
+    far = aligned_map(y_a, np.full_like(y_b, 0.5), NO_NOISE, NO_NOISE, NO_NOISE)
+    good = process("process of points", y_a, slice(0, None), y_b, 400, NO_NOISE)
+    others = [far, good, affine(y_a, 0, y_b, NO_NOISE), ridge(y_a, 0, y_b, 400, NO_NOISE)]
+    found = chosen(others)
+    assert far not in found
+    least = np.linalg.norm(grouped_misses(found))
+    assert least <= min(np.linalg.norm(one.grouped) for one in others)
+    assert least <= np.linalg.norm(grouped_misses(others))
+    assert chosen([far]) == [far]
+
+
+def test_a_combination_is_weighted_by_precision():
+    one, other = np.array([[0.0, 1.0]]), np.array([[1.0, 3.0]])
+    np.testing.assert_allclose(combine([one, other], [np.ones((1, 2)), np.full((1, 2), 3.0)]), [[0.25, 1.5]])
+    np.testing.assert_allclose(combine([one, other], [np.zeros((1, 2)), np.ones((1, 2))]), one, atol=1e-300)
