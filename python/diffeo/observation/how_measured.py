@@ -83,10 +83,14 @@ class MeasureOptions:
     resolved: float | None = None
 
     @property
+    def slopes(self) -> bool:
+        """Whether Jacobians are slopes over bursts, as of networks with kinks."""
+        return self.n_bursts is not None and self.covariances in ("auto", "slopes")
+
+    @property
     def over_bursts(self) -> str:
-        """What a text on the source of covariances ends with: Jacobians over bursts, and what was chosen by "auto" to be so."""
-        slopes = self.n_bursts is not None and self.covariances in ("auto", "slopes")
-        return f" over bursts of {self.n_bursts}" if slopes else ""
+        """What a text on the source of covariances ends with where Jacobians are slopes over bursts."""
+        return f" over bursts of {self.n_bursts}" if self.slopes else ""
 
     def differences(self, other: MeasureOptions) -> list[str]:
         """Names of what differs, which two samples of the same measurements have in common."""
