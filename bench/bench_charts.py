@@ -197,9 +197,10 @@ def transformer_layers(name: str, size: Size) -> Row:
 
 @row("rectifiers, digits")
 def rectified_digits(name: str, size: Size) -> Row:
-    """Last hidden layers of convolutional networks with rectifiers and pooling, by their Jacobians and nothing else."""
+    """Last hidden layers of convolutional networks with rectifiers and pooling, by all defaults."""
     n, pairs = size.n // 2, ((1, 2), (3, 4))
-    found = [one for pair in pairs for one in digits.matched(pair, n, size.steps // 10, 3, {})]
+    with diffeo.errors.unsaid(diffeo.errors.PiecewiseLinearWarning):
+        found = [one for pair in pairs for one in digits.matched(pair, n, size.steps // 10, 3, {})]
     errors = np.array([(one.forward, one.backward) for one in found])
     right = sum(one.verdict == "equivalent" for one in found)
     return Row(
@@ -215,12 +216,12 @@ def rectified_digits(name: str, size: Size) -> Row:
 
 @row("auto on rectifiers")
 def rectified_by_bursts(name: str, size: Size) -> Row:
-    """The first pair of these networks from half as many samples, by bursts that covariances="auto" takes, and by Jacobians."""
+    """The first pair of these networks from half as many samples, by slopes that covariances="auto" takes, and by Jacobians."""
     n, pair = size.n // 4, (1, 2)
     found = {}
-    for how in ({"covariances": "auto", "n_bursts": "auto"}, {}):
+    for how in ({"covariances": "auto"}, {"covariances": "jacobians"}):
         with diffeo.errors.unsaid(diffeo.errors.PiecewiseLinearWarning):
-            (found[how.get("covariances", "jacobians")],) = digits.matched(pair, n, size.steps // 10, 1, how)
+            (found[how["covariances"]],) = digits.matched(pair, n, size.steps // 10, 1, how)
     auto, plain = found["auto"], found["jacobians"]
     return Row(
         name,

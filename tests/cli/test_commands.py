@@ -211,20 +211,22 @@ def test_observe_by_bursts_smoothed_and_along_tangents(network):
     assert read_observation("A.npz").dim == 1
 
 
-@pytest.mark.parametrize(("activation", "source"), [("Tanh", "jacobians"), ("ReLU", "bursts")])
-def test_observe_takes_bursts_where_it_meets_rectifiers(network, activation, source, capsys):
+@pytest.mark.parametrize(("activation", "bursts"), [("Tanh", None), ("ReLU", 16)])
+def test_observe_takes_slopes_where_it_meets_rectifiers(network, activation, bursts, capsys):
     from diffeo.files.arrays import read_observation
+    from safetensors.torch import save_model
 
     torch = pytest.importorskip("torch")
     name = network.given[1].partition(":")[0]
     with open(f"{name}.py", "w", encoding="utf-8") as file:
-        file.write(SOURCE.replace("Tanh", activation))
-    assert parser.main([*network.given, "--covariances", "auto", "--bursts", "auto", "-o", "A.npz"]) == 0
-    assert ("bursts of" in capsys.readouterr().err) == (source == "bursts")
-    network.net[1] = getattr(torch.nn, activation)()
+        file.write(SOURCE.replace("Tanh", activation).replace("6", "40"))
+    net = torch.nn.Sequential(torch.nn.Linear(2, 40), getattr(torch.nn, activation)(), torch.nn.Linear(40, 3)).double()
+    save_model(net, "w.safetensors")
+    assert parser.main([*network.given, "-o", "A.npz"]) == 0
+    assert ("bursts of 16" in capsys.readouterr().err) == (bursts is not None)
     with errors.unsaid(errors.PiecewiseLinearWarning):
-        expected = diffeo.observe(network.net, np.load("x.npy"), covariances="auto", n_bursts="auto")
-    assert expected.source == source
+        expected = diffeo.observe(net, np.load("x.npy"))
+    assert expected.options.n_bursts == bursts
     assert_same(expected, read_observation("A.npz"))
 
 
@@ -233,7 +235,7 @@ def test_observe_takes_bursts_where_it_meets_rectifiers(network, activation, sou
     [
         (["-o", "A.csv"], "is written as .npz or .safetensors"),
         (["-o", "A.npz", "--layer", "9"], "9"),
-        (["-o", "A.npz", "--scale", "0.1"], "--scale is for --covariances bursts"),
+        (["-o", "A.npz", "--covariances", "jacobians", "--scale", "0.1"], "--scale is for --covariances auto"),
         (["-o", "A.npz", "--inputs", "w.safetensors"], "inputs are read from an npy file"),
         (["-o", "A.npz", "--inputs", "absent.npy"], "absent.npy"),
         (["-o", "no/A.npz"], "A.npz"),

@@ -114,7 +114,7 @@ def test_operators_that_refuse_to_be_looked_at_or_to_be_differentiated(name, kin
 def test_kinks_within_branches_are_seen():
     model = Head(lambda y: torch.cond(y.sum() > -1e9, lambda z: torch.relu(z + 1), torch.cos, (y,)))
     with pytest.warns(errors.PiecewiseLinearWarning, match="relu"), pytest.warns(errors.ForwardModeWarning):
-        diffeo.observe(model, X, dim=2)
+        diffeo.observe(model, X, dim=2, covariances="jacobians")
 
 
 @pytest.mark.parametrize("size", [None, 16], ids=["any batch", "batches of 16"])
@@ -160,7 +160,7 @@ def test_what_to_do_with_networks_that_are_quantised_dynamically():
 
 def test_bursts_in_bfloat16_are_refused_with_the_scale_that_would_do():
     with pytest.raises(errors.ParameterError, match=r"0\.0078 of inputs of up to .*scale=0\.13 at least") as caught:
-        diffeo.observe(Net().bfloat16(), X, covariances="bursts", dim=2)
+        diffeo.observe(Net().bfloat16(), X, covariances="bursts", n_bursts=32, dim=2)
     assert "model.float()" in str(caught.value)
     with pytest.warns(errors.PrecisionWarning, match="bfloat16"):
         diffeo.observe(Net().bfloat16(), X, covariances="bursts", dim=2, scale=0.13)

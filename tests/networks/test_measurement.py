@@ -42,7 +42,7 @@ def x():
 def test_kinked_operators_are_named(x, function, name):
     model = Call(function)
     with pytest.warns(errors.PiecewiseLinearWarning, match=name):
-        found = measure(model, x)
+        found = measure(model, x, covariances="jacobians")
     np.testing.assert_allclose(found.jacobians, full_jacobian(model, x), atol=1e-13)
     measure(model, x, layer="inner")  # before the operator, so no warning (it would be an error)
     measure(model, x, covariances="bursts")
@@ -51,8 +51,9 @@ def test_kinked_operators_are_named(x, function, name):
 def test_warnings_point_at_the_caller(x):
     for model in (Call(functional.leaky_relu, m=5), Call(Square.apply, m=5)):
         for call in (measure, diffeo.observe):
+            how = {"dim": 3} if call is diffeo.observe else {}
             with pytest.warns(errors.DiffeoWarning) as record:
-                call(model, x, dim=3) if call is diffeo.observe else call(model, x)
+                call(model, x, covariances="jacobians", **how)
             assert [found.filename for found in record] == [__file__]
 
 
@@ -127,7 +128,7 @@ def skewed(n=20):
         ({"tangents": np.full((20, 3, 1), np.nan)}, errors.NonFiniteError, "tangents in 20 of 20"),
         ({"tangents": skewed()}, errors.ParameterError, r"1e-06 in 2 of 20 rows \(first: 3, 7\)"),
         ({"covariances": "both"}, errors.ParameterError, "'both'"),
-        ({"scale": 0.1}, errors.ParameterError, "scale is for"),
+        ({"covariances": "jacobians", "scale": 0.1}, errors.ParameterError, "scale is for"),
         ({"covariances": "bursts", "scale": 0.0}, errors.ParameterError, "scale must be > 0"),
         ({"covariances": "bursts", "scale": np.nan}, errors.ParameterError, "scale must be a finite"),
         ({"covariances": "bursts", "scale": np.inf}, errors.ParameterError, "scale must be a finite"),

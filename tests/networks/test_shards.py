@@ -62,10 +62,30 @@ def test_parts_are_whole_batches_however_many_are_asked_for(network, shards, mon
 
 
 def test_what_is_wrong_with_a_part_says_which_inputs_these_are(network):
-    inputs = INPUTS.copy()
-    inputs[400, 1] = np.nan
-    with pytest.raises(errors.NonFiniteError, match="inputs 384 to 499, counted from the first of these"):
-        diffeo.observe(network, inputs, shards=4, batch_size=128)
+    class Breaks(torch.nn.Module):
+        def forward(self, x):
+            if (x == torch.tensor(INPUTS[400])).all(dim=1).any():
+                raise RuntimeError("of no use here")
+            return network(x)
+
+    with (
+        joblib.parallel_config(backend="threading", n_jobs=1),
+        pytest.raises(errors.CaptureError, match="inputs 384 to 499, counted from the first of these"),
+    ):
+        diffeo.observe(Breaks(), INPUTS, shards=4, batch_size=128)
+
+
+def test_slopes_are_those_of_one_go():
+    torch.manual_seed(0)
+    kinked = torch.nn.Sequential(torch.nn.Linear(3, 40), torch.nn.ReLU(), torch.nn.Linear(40, 8)).double()
+    with joblib.parallel_config(backend="threading", n_jobs=1), pytest.warns(errors.PiecewiseLinearWarning) as said:
+        parts = diffeo.observe(kinked, INPUTS, shards=3, batch_size=100)
+    assert len(said) == 1
+    with errors.unsaid(errors.PiecewiseLinearWarning):
+        whole = diffeo.observe(kinked, INPUTS, batch_size=100)
+    assert parts.options.n_bursts == whole.options.n_bursts == 18
+    assert not parts.options.differences(whole.options)
+    assert same(parts, whole)
 
 
 @pytest.mark.parametrize(

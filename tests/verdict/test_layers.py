@@ -180,11 +180,11 @@ def test_pictures_with_tangents_measure_the_set_of_pictures():
     np.testing.assert_allclose(np.linalg.norm(along, axis=1), 1.0, atol=1e-5)
 
 
-def test_piecewise_linear_networks_need_smoothing_and_say_so():
+def test_piecewise_linear_networks_need_slopes_or_smoothing_and_say_so():
     nets = [Rendered(trained(conv_net(s, channels=4, activation=nn.ReLU, pool=nn.MaxPool2d), 20)) for s in (1, 2)]
     rules = [diffeo.RandomProjection(12, rng=s) for s in (1, 2)]
 
-    def matched(smooth):
+    def matched(smooth, covariances="auto"):
         def seen(x):
             found = [
                 diffeo.capture(net, x, "network.2", reduce=rule, smooth=smooth)["network.2"]
@@ -193,14 +193,17 @@ def test_piecewise_linear_networks_need_smoothing_and_say_so():
             return tuple(found)
 
         sides = [
-            diffeo.observe(net, x, layer="network.2", reduce=rule, smooth=smooth, dim=2)
+            diffeo.observe(net, x, layer="network.2", reduce=rule, smooth=smooth, covariances=covariances, dim=2)
             for net, x, rule in zip(nets, SAMPLES, rules, strict=True)
         ]
         a, b = seen(HELD_OUT)
         return diffeo.relative_error(diffeo.match(*sides, landmarks=seen(LANDMARKS), n_jobs=1).transform(a), b)
 
     with pytest.warns(errors.PiecewiseLinearWarning, match=r"relu.*smooth="):
-        plain = matched(None)
+        plain = matched(None, "jacobians")
+    with pytest.warns(errors.PiecewiseLinearWarning, match=r"relu.*bursts of 16"):
+        slopes = matched(None)
+    assert slopes < 0.95 * plain
     assert matched(0.05) < min(0.015, plain / 3)
 
 

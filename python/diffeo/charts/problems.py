@@ -31,8 +31,8 @@ def layout_problems(where: str, chart: IsometricChart) -> list[str]:
         problems.append(
             f"{where}lengths are rough everywhere (relative stress {stress:.4f}; the two ends of the usual step differ by "
             f"{percent(2.0 * chart.roughness)}), as between the linear pieces of rectifiers and pooling; the coordinates "
-            "average over all of them; measure the network smoothed at the spacing of the samples (smooth=), or by "
-            'covariances="bursts"'
+            "average over all of them; measure the network smoothed at the spacing of the samples (smooth=)"
+            + ("" if chart.observation.options.slopes else ', or by covariances="slopes"')
         )
     elif is_strained(stress, noise, chart.embedding.moved_):
         worst = np.argsort(-np.where(np.isfinite(misfits), misfits, 0.0), kind="stable")[:5]

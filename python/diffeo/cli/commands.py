@@ -45,7 +45,7 @@ def observe(options: Any) -> str:
         raise errors.ParameterError("--added is for --refine N: nothing is added without it")
     tangents = None if options.tangents is None else read_inputs(options.tangents, "tangents")
     if options.covariances == "jacobians" and options.scale is not None:
-        raise errors.ParameterError("--scale is for --covariances bursts or auto; Jacobians have none")
+        raise errors.ParameterError("--scale is for --covariances auto, slopes or bursts; Jacobians have none")
     recipe = Recipe(
         reduce=options.reduce,
         smooth=options.smooth,

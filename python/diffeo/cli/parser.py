@@ -216,11 +216,11 @@ def _add_observe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--reduce", choices=("mean", "first", "last"), help="reduce tokens, steps or pixels first (default: none)")
     add("--smooth", type=float, metavar="S", help="average over inputs this far around each, for rectifiers")
     add(
-        "--covariances", choices=("jacobians", "bursts", "auto"), default="jacobians",
-        help="derivatives, or bursts of inputs; auto takes bursts where it meets rectifiers and pooling",
+        "--covariances", choices=("auto", "jacobians", "slopes", "bursts"), default="auto",
+        help="derivatives, slopes over bursts of inputs, or these; auto takes slopes where rectifiers or pooling need them",
     )  # fmt: skip
-    add("--bursts", type=_burst_size, default=32, metavar="K", help="inputs in a burst, or auto (default: 32)")
-    add("--scale", type=float, help="their standard deviation (default: 0.02 of the spread; of auto, the spacing)")
+    add("--bursts", type=_burst_size, default="auto", metavar="K", help="inputs in a burst, or auto (default)")
+    add("--scale", type=float, help="their standard deviation (default: by the spacing; of bursts 0.02 of the spread)")
     add("--tangents", metavar="T.npy", help="orthonormal tangents (n, ..., d) of inputs that fill d dimensions only")
     add("--dim", type=int, metavar="D", help="intrinsic dimension (default: found)")
     add("--refine", type=int, metavar="N", help="add up to N inputs where the sample is too thin for the curvature")

@@ -63,7 +63,8 @@ def observation_arrays(measured: Measurement, built: Observation) -> Arrays:
     """What a file holds of a measurement and the observation that it makes."""
     arrays: Arrays = {"points": measured.points, "neurons": measured.neurons, "dim": np.asarray(built.dim)}
     for name in ("jacobians", "bursts", "scale", "layer"):
-        if getattr(measured, name) is not None:
+        # The scale of slopes is among the options.
+        if getattr(measured, name) is not None and (name != "scale" or measured.bursts is not None):
             arrays[name] = np.asarray(getattr(measured, name))
     arrays["options"] = np.asarray(options_text(built.options))
     return arrays

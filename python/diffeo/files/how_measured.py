@@ -10,6 +10,7 @@ from diffeo._support.arrays import IntArray
 from diffeo.files import schema
 from diffeo.files.container import Content
 from diffeo.files.schema import take
+from diffeo.networks.recipes.recipe import KINDS
 from diffeo.networks.reduction import RULES, RandomProjection
 from diffeo.observation.how_measured import LostCallable, MeasureOptions, Reduction
 
@@ -32,8 +33,8 @@ def build_options(content: Content, at: str, sizes: dict[str, int]) -> MeasureOp
     shrinkage, covariances = taken["shrinkage"], taken["covariances"]
     if shrinkage not in (None, "optimal"):
         taken["shrinkage"] = schema.checked(">=0", _number(shrinkage), f"{at}shrinkage", sizes)
-    if covariances not in (None, "jacobians", "bursts", "auto"):
-        raise errors.InputError(f"{at}covariances are {covariances!r:.60}; known are jacobians, bursts and auto")
+    if covariances not in (None, *KINDS):
+        raise errors.InputError(f"{at}covariances are {covariances!r:.60}; known are {', '.join(KINDS)}")
     if taken["complete"] and (covariances is None or taken["neurons"] is None or taken["width"] is None):
         raise errors.InputError(
             f"{at}complete is true, although the neurons, their layer or their covariances are missing"

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, IntArray, integer, real, seeded
+from diffeo._support.arrays import seeded
 from diffeo._support.notebook import NotebookBar, in_notebook
-from diffeo.networks.batches import (
-    N_COPIES,
-    as_tensor,
-    bad_rows,
-    check_smooth,
-    count,
-    raise_non_finite,
-    sample_set,
-    say_cost,
+from diffeo.networks.batches import N_COPIES, as_tensor, bad_rows, count, raise_non_finite, sample_set, say_cost
+from diffeo.networks.bursts.burst_sizes import members
+from diffeo.networks.bursts.slope_choice import (
+    Slopes,
+    chosen_slopes,
+    cut_to_rank,
+    rank_shown,
+    say_slopes,
+    scale_and_size,
 )
-from diffeo.networks.bursts.burst_sizes import kinked_layers, members, say_bursts, spacing_scale
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import resolve, say
+from diffeo.networks.looking.operators import OperatorsUsed
 from diffeo.networks.model_state import alternatives, checked_model, failures_named, prepared, say_way
-from diffeo.networks.reduction import Reduce, check_reduce, neurons_of, rule_for, rules_of
-from diffeo.networks.responses import Samples, auto_scale, check_samples, measure_bursts, measure_jacobians
+from diffeo.networks.recipes.measured import Measurement
+from diffeo.networks.recipes.recipe import Asked, BurstSize, CovarianceKind, Neurons, Recipe
+from diffeo.networks.reduction import check_reduce, neurons_of, rule_for, rules_of
+from diffeo.networks.responses import (
+    Samples,
+    auto_scale,
+    check_samples,
+    looked_over,
+    measure_bursts,
+    measure_jacobians,
+    measure_slopes,
+    warn_of_half_precision,
+    warn_of_kinks,
+)
 from diffeo.observation.how_measured import MeasureOptions
 
 if TYPE_CHECKING:
@@ -37,131 +50,20 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("diffeo")
 
 
-@dataclass(frozen=True, eq=False)
-class Measurement:
-    """What `measure` saw of one layer at n samples; exactly one of `jacobians` and `bursts` is there.
-
-    Attributes
-    ----------
-    points : ndarray (n, m), float64, C-contiguous
-        The measured neurons.
-    jacobians : ndarray (n, m, p), float64, or None
-        dy/dx on flattened inputs (p = input size), or (dy/dx) T with p = d tangents.
-    bursts : ndarray (n, K, m), float64, or None
-        The same neurons at K perturbed inputs per sample.
-    options : MeasureOptions
-        How it was measured. Its layer has ":k" for the k-th of several calls, and its scale is None with Jacobians.
-    precision : str
-        "single" or "double": in which the network computed.
-    directions : int or None
-        Number of tangents, or of coordinates of an input: no more dimensions can show.
-    """
-
-    points: FloatArray
-    jacobians: FloatArray | None
-    bursts: FloatArray | None
-    options: MeasureOptions
-    precision: str = "double"
-    directions: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.jacobians is None) == (self.bursts is None):
-            raise errors.InputError("a measurement has either jacobians or bursts")
-        if (self.scale is None) != (self.bursts is None):
-            raise errors.InputError("bursts need the scale of their perturbations, and Jacobians have none")
-
-    def joined(self, more: Measurement) -> Measurement:
-        """Both this and what was measured alike at further samples."""
-        around = None if self.jacobians is None else np.concatenate([self.jacobians, _there(more.jacobians)])
-        bursts = None if self.bursts is None else np.concatenate([self.bursts, _there(more.bursts)])
-        points = np.concatenate([self.points, more.points])
-        return replace(self, points=points, jacobians=around, bursts=bursts)
-
-    def select(self, columns: IntArray) -> Measurement:
-        """Some of the measured columns, in this order."""
-        around = None if self.jacobians is None else np.ascontiguousarray(self.jacobians[:, columns])
-        bursts = None if self.bursts is None else np.ascontiguousarray(self.bursts[:, :, columns])
-        options = replace(self.options, neurons=self.neurons[columns])
-        points = np.ascontiguousarray(self.points[:, columns])
-        return replace(self, points=points, jacobians=around, bursts=bursts, options=options)
-
-    def with_scale(self) -> tuple[FloatArray, float]:
-        """Bursts and their scale, of a measurement that has them."""
-        if self.bursts is None or self.scale is None:
-            raise errors.InputError("a measurement of Jacobians has no bursts")
-        return self.bursts, self.scale
-
-    @property
-    def layer(self) -> str | None:
-        """Name of the layer; None is the output."""
-        return self.options.layer
-
-    @property
-    def neurons(self) -> IntArray:
-        """Which columns of the flattened layer were measured, (m,)."""
-        return np.arange(self.points.shape[1]) if self.options.neurons is None else self.options.neurons
-
-    @property
-    def scale(self) -> float | None:
-        """Standard deviation of the perturbation per direction, in input units; None with Jacobians."""
-        return self.options.scale
-
-
-def _there(values: FloatArray | None) -> FloatArray:
-    if values is None:
-        raise errors.InputError("one measurement has derivatives, and the other bursts")
-    return values
-
-
-CovarianceKind = Literal["jacobians", "bursts", "auto"]
-BurstSize = int | Literal["auto"]
-Neurons = int | ArrayLike | None
-
-
-class Asked(TypedDict, total=False):
-    """Keywords of `measure`, which are fields of `Recipe`."""
-
-    reduce: Reduce
-    smooth: float | None
-    neurons: Neurons | Mapping[str, Any]
-    covariances: CovarianceKind
-    n_bursts: BurstSize
-    scale: float | None
-    tangents: NDArray[Any] | torch.Tensor | None
-    batch_size: int
-    device: Any
-    rng: int | np.random.Generator | None
-    verbose: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What is asked of a measurement; the fields are described at `measure`. What came of it, `MeasureOptions` says."""
-
-    reduce: Reduce = None
-    smooth: float | None = None
-    neurons: Neurons | Mapping[str, Any] = None
-    covariances: CovarianceKind = "jacobians"
-    n_bursts: BurstSize = 32
-    scale: float | None = None
-    tangents: Any = None
-    batch_size: int = 1024
-    device: Any = None
-    rng: int | np.random.Generator | None = 0
-    verbose: bool = False
-
-    def checked(self) -> Recipe:
-        """The recipe with its numbers as Python's own, after all parameters that need no network were checked."""
-        integer(self.batch_size, "batch_size", 1)
-        if self.covariances not in ("jacobians", "bursts", "auto"):
-            raise errors.ParameterError(f"covariances is 'jacobians', 'bursts' or 'auto'; got {self.covariances!r}")
-        if self.covariances != "jacobians":
-            if self.n_bursts != "auto":
-                integer(self.n_bursts, "n_bursts", 2)
-        elif self.scale is not None:
-            raise errors.ParameterError("scale is for covariances='bursts' or 'auto'; Jacobians have none")
-        scale = None if self.scale is None else real(self.scale, "scale", above=0.0)
-        return replace(self, scale=scale, smooth=check_smooth(self.smooth))
+__all__ = [
+    "BurstSize",
+    "CovarianceKind",
+    "Measurement",
+    "Neurons",
+    "Recipe",
+    "bar_of",
+    "check_measured",
+    "measure",
+    "measure_layers",
+    "measured_layers",
+    "one_layer",
+    "settled",
+]
 
 
 def measure(
@@ -185,14 +87,16 @@ def measure(
     neurons : int or array of int, optional
         None: all; a number: so many, drawn by ``np.random.default_rng(rng)``, sorted; an array: those. Columns of what
         `reduce` leaves.
-    covariances : {"jacobians", "bursts", "auto"}
-        Derivatives, or perturbed copies of each input; "auto" takes these, at the spacing of the samples, for layers with
-        operators that have kinks, and derivatives for others. Points are the same.
+    covariances : {"auto", "jacobians", "slopes", "bursts"}
+        Derivatives; "slopes", Jacobians fitted to perturbed copies of each input, for networks with kinks; or "bursts", the
+        copies themselves. "auto": derivatives, or slopes for layers with operators that have kinks, where these predict steps
+        between neighbouring samples better. Points are the same.
     n_bursts : int or "auto"
-        K, perturbed copies per sample; "auto" takes as many as `diffeo.networks.bursts.burst_sizes` says.
+        K, perturbed copies per sample; "auto" takes as many as the verdict needs (`diffeo.networks.bursts`).
     scale : float, optional
-        Standard deviation of the perturbations per direction, in input units. None: 0.02 sqrt(V / p), V the total variance of
-        the inputs, p the number of directions (0.02 of the rms spread); with "auto" the spacing of the samples.
+        Standard deviation of the perturbations per direction, in input units. None: of slopes about 0.7 times the spacing of
+        the samples (root mean square over all directions); of bursts 0.02 sqrt(V / p), V the total variance of the inputs, p
+        the number of directions (0.02 of the rms spread).
     tangents : ndarray or torch.Tensor (n, ..., d), or callable, optional
         Orthonormal directions T_i (input shape, then d) of each sample: Jacobians are (dy/dx_i) T_i, bursts
         y(x_i + T_i z) with z ~ N(0, scale^2 I). None: all p input coordinates (Jacobians: p <= 64). A callable makes them
@@ -222,7 +126,7 @@ def measure(
     Warns
     -----
     PiecewiseLinearWarning
-        The layer is computed with rectifiers, max pooling or the like, and Jacobians were asked for, or "auto" takes bursts.
+        The layer is computed with rectifiers, max pooling or the like, and Jacobians were asked for, or "auto" takes slopes.
     ForwardModeWarning
         Forward mode fails, or contradicts differences: reverse mode was used, or differences where that does, too.
     PrecisionWarning
@@ -262,85 +166,142 @@ def measured_layers(
     model: torch.nn.Module, inputs: NDArray[Any] | torch.Tensor, layers: str | Iterable[str], recipe: Recipe
 ) -> dict[str, Measurement]:
     """What `measure_layers` gives, by a recipe."""
+    with _ready(model, inputs, layers, recipe) as ready, bar_of(inputs, recipe.verbose) as bar:
+        if not ready.by_slopes:
+            return _measured(ready, bar)
+    say_slopes(ready.by_slopes, ready.kinks)
+    measured = dict[str, Measurement]()
+    for way in dict.fromkeys(ready.by_slopes.get(key) for key in ready.layers.keys):
+        part = [key for key in ready.layers.keys if ready.by_slopes.get(key) == way]
+        with errors.unsaid(errors.PiecewiseLinearWarning):  # it was chosen by what the network shows
+            measured |= measured_layers(model, ready.inputs, part, ready.settled(way, part))
+    return {key: measured[key].as_auto() for key in ready.layers.keys}
+
+
+def settled(model: Any, inputs: Any, layer: str, recipe: Recipe) -> Recipe:
+    """The recipe for one layer, with "auto" decided by all of the inputs and said as `measured_layers` does."""
+    with _ready(model, inputs, [layer], recipe) as ready:
+        if recipe.covariances == "slopes":
+            found = scale_and_size(recipe.n_bursts, recipe.scale, ready.samples, ready.batch_size)
+            return ready.settled(Slopes(*found, *ready.ranks()), ready.layers.keys)
+        if recipe.covariances != "auto":
+            return ready.recipe
+        way = None if not ready.by_slopes else next(iter(ready.by_slopes.values()))
+        if ready.by_slopes:
+            say_slopes(ready.by_slopes, ready.kinks)
+        elif ready.by_slopes is None:
+            warn_of_kinks(ready.kinks)
+        return ready.settled(way, ready.layers.keys)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """Layers that were tried and looked over: their widths, operators, those with kinks, and which slopes are to be taken of.
+
+    `by_slopes` is None where nothing tells, or nothing was to be told.
+    """
+
+    layers: Layers
+    samples: Samples
+    inputs: Any
+    recipe: Recipe
+    widths: list[int]
+    looks: list[OperatorsUsed]
+    kinks: dict[str, list[str]]
+    by_slopes: dict[str, Slopes] | None
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a pass."""
+        batch_size = self.recipe.batch_size
+        return batch_size if self.recipe.smooth is None else max(1, batch_size // N_COPIES)
+
+    def ranks(self) -> list[int]:
+        """The largest rank that slopes of each layer can have."""
+        own = self.recipe.rank
+        layers = map(self.layers.only, range(len(self.layers.keys)))
+        return [rank_shown(one, self.samples, self.batch_size) if own is None else own for one in layers]
+
+    def settled(self, way: Slopes | None, keys: Iterable[str]) -> Recipe:
+        """The recipe for some of the layers, by slopes or by derivatives, with the neurons that were drawn."""
+        at = [self.layers.keys.index(key) for key in keys]
+        return replace(
+            self.recipe,
+            neurons={self.layers.keys[k]: self.layers.neurons[k] for k in at},
+            reduce=rules_of([self.layers.targets[k] for k in at], self.recipe.reduce),
+            covariances="jacobians" if way is None else "slopes",
+            scale=None if way is None else way.scale,
+            n_bursts="auto" if way is None else way.n_bursts,
+            rank=None if way is None else way.rank,
+        )
+
+
+@contextmanager
+def _ready(model: Any, inputs: Any, layers: str | Iterable[str], recipe: Recipe) -> Iterator[_Ready]:
     model = checked_model(model)
     inputs = sample_set(inputs)
     recipe = recipe.checked()
-    if recipe.covariances == "auto":
-        return _by_operators(model, inputs, layers, recipe)
-    scale, smooth, batch_size = recipe.scale, recipe.smooth, recipe.batch_size
-    targets = resolve(model, layers)
-    check_reduce(recipe.reduce, [target.name for target in targets])
-    samples = Samples.of(inputs, recipe.tangents(inputs) if callable(recipe.tangents) else recipe.tangents)
-    check_samples(samples, recipe.covariances, batch_size)
-    if smooth is not None:
-        batch_size = max(1, batch_size // N_COPIES)
-    with prepared(model, recipe.device) as (place, dtype), bar_of(inputs, recipe.verbose) as bar:
-        own = dtype or as_tensor(samples.inputs[:1]).dtype
-        chosen = Layers(model, targets, place, own, recipe.reduce, smooth)
-        chosen.form = None if samples.named is None else samples.named.form
-        widths = _tried(chosen, samples, alternatives(model, dtype, own, batch_size, len(samples)))
-        _logger.info("computing in %s on %s; results are float64", chosen.dtype, place)
-        say_cost(smooth)
-        numbers = neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)
-        chosen.neurons = [*numbers]
-        n_bursts = (
-            members(recipe.n_bursts, len(samples), samples.n_directions) if recipe.covariances == "bursts" else None
-        )
-        if n_bursts is None:
-            found = measure_jacobians(chosen, samples, batch_size, bar)
-        else:
-            scale = scale or auto_scale(samples, batch_size, chosen.dtype)
-            found = measure_bursts(chosen, samples, n_bursts, scale, seeded(recipe.rng), batch_size, bar)
-        common = MeasureOptions(
-            smooth=smooth,
-            covariances=recipe.covariances,
-            n_bursts=n_bursts,
-            scale=scale,
-            tangents=recipe.tangents is not None,
-            complete=True,
-        )
-        precision = "double" if str(chosen.dtype) == "torch.float64" else "single"
-        measured = {}
-        for k, (key, (points, around)) in enumerate(zip(chosen.keys, found, strict=True)):
-            rule = rule_for(chosen.targets[k], recipe.reduce)
-            options = replace(common, layer=key or None, neurons=numbers[k], width=widths[k], reduce=rule)
-            jacobians, perturbed = (around, None) if n_bursts is None else (None, around)
-            measured[key] = Measurement(points, jacobians, perturbed, options, precision, samples.n_directions)
-        return measured
-
-
-def _by_operators(model: Any, inputs: Any, layers: str | Iterable[str], recipe: Recipe) -> dict[str, Measurement]:
-    """Layers with operators that have kinks by bursts at the spacing of the samples, and others by derivatives."""
     targets = resolve(model, layers)
     check_reduce(recipe.reduce, [target.name for target in targets])
     if callable(recipe.tangents):
         recipe = replace(recipe, tangents=recipe.tangents(inputs))
     samples = Samples.of(inputs, recipe.tangents)
-    check_samples(samples, "bursts", recipe.batch_size)
-    with errors.unsaid(errors.DiffeoWarning), prepared(model, recipe.device) as (place, dtype):
+    check_samples(samples, recipe.covariances, recipe.batch_size)
+    with prepared(model, recipe.device) as (place, dtype):
         own = dtype or as_tensor(samples.inputs[:1]).dtype
-        tried = Layers(model, targets, place, own, recipe.reduce, recipe.smooth)
-        tried.form = None if samples.named is None else samples.named.form
-        widths = _tried(tried, samples, alternatives(model, dtype, own, recipe.batch_size, len(samples)))
+        chosen = Layers(model, targets, place, own, recipe.reduce, recipe.smooth)
+        chosen.form = None if samples.named is None else samples.named.form
+        ready = _Ready(chosen, samples, inputs, recipe, [], [], {}, None)
+        widths = _tried(chosen, samples, alternatives(model, dtype, own, ready.batch_size, len(samples)))
+        chosen.neurons = [*neurons_of(chosen.keys, widths, recipe.neurons, recipe.rng)]
+        looks = looked_over(chosen, samples)
         # A network that is smoothed has no kinks.
-        kinks = kinked_layers(tried, samples) if recipe.smooth is None else {}
-    neurons_of(tried.keys, widths, recipe.neurons, 0)
-    scale = recipe.scale
-    if kinks:
-        scale = scale or spacing_scale(samples, recipe.batch_size)
-        say_bursts(kinks, members(recipe.n_bursts, len(samples), samples.n_directions), scale)
-    measured, neurons = dict[str, Measurement](), recipe.neurons
-    kinds: list[CovarianceKind] = ["jacobians", "bursts"]
-    for kind, width in zip(kinds, (None, scale), strict=True):
-        both = zip(tried.keys, tried.targets, strict=True)
-        part = {key: target for key, target in both if (key in kinks) == (kind == "bursts")}
-        how = replace(recipe, covariances=kind, scale=width, reduce=rules_of(part.values(), recipe.reduce))
-        if isinstance(neurons, Mapping):
-            how = replace(how, neurons={key: neurons[key] for key in part if key in neurons})
-        if part:
-            measured |= measured_layers(model, inputs, [*part], how)
-    found = [replace(measured[key], options=replace(measured[key].options, covariances="auto")) for key in tried.keys]
-    return dict(zip(tried.keys, found, strict=True))
+        smooth = recipe.smooth is not None
+        kinks = {} if smooth else {key: [*o.kinked] for key, o in zip(chosen.keys, looks, strict=True) if o.kinked}
+        by_slopes = None
+        if recipe.covariances == "auto" and kinks:
+            by_slopes = chosen_slopes(chosen, kinks, samples, recipe.n_bursts, recipe.scale, recipe.batch_size)
+        yield replace(ready, widths=widths, looks=looks, kinks=kinks, by_slopes=by_slopes)
+
+
+def _measured(ready: _Ready, bar: Any) -> dict[str, Measurement]:
+    """Measure layers, all of them in one way."""
+    chosen, samples, recipe, batch_size = ready.layers, ready.samples, ready.recipe, ready.batch_size
+    scale, kind, precision = recipe.scale, recipe.covariances, "double" if chosen.dtype.itemsize == 8 else "single"
+    _logger.info("computing in %s on %s; results are float64", chosen.dtype, chosen.place)
+    say_cost(recipe.smooth)
+    if kind == "jacobians" or (kind == "auto" and ready.by_slopes is None):
+        warn_of_kinks(ready.kinks)
+    proof = {"kinked": any(o.kinked for o in ready.looks), "half": any(o.half for o in ready.looks)}
+    n_bursts: int | None = None
+    if kind == "bursts":
+        n_bursts = members(recipe.n_bursts, len(samples), samples.n_directions)
+        scale = scale or auto_scale(samples, batch_size, chosen.dtype)
+        found = measure_bursts(chosen, samples, n_bursts, scale, seeded(recipe.rng), batch_size, bar)
+    elif kind == "slopes":
+        scale, n_bursts = scale_and_size(recipe.n_bursts, scale, samples, batch_size)
+        found = measure_slopes(chosen, samples, n_bursts, scale, seeded(recipe.rng), batch_size, bar)
+        ranks = ready.ranks()
+        found = [(y, cut_to_rank(slopes, rank)) for (y, slopes), rank in zip(found, ranks, strict=True)]
+    else:
+        scale = None
+        found = measure_jacobians(chosen, samples, batch_size, bar, **proof)
+    warn_of_half_precision([say(key) for key in chosen.keys], [name for look in ready.looks for name in look.half])
+    common = MeasureOptions(
+        smooth=recipe.smooth,
+        covariances=kind,
+        n_bursts=n_bursts,
+        scale=scale,
+        tangents=recipe.tangents is not None,
+        complete=True,
+    )
+    measured = {}
+    for k, (key, (points, around)) in enumerate(zip(chosen.keys, found, strict=True)):
+        rule = rule_for(chosen.targets[k], recipe.reduce)
+        options = replace(common, layer=key or None, neurons=chosen.neurons[k], width=ready.widths[k], reduce=rule)
+        jacobians, perturbed = (None, around) if kind == "bursts" else (around, None)
+        measured[key] = Measurement(points, jacobians, perturbed, options, precision, samples.n_directions)
+    return measured
 
 
 def _tried(layers: Layers, samples: Samples, ways: Iterable[tuple[torch.dtype | None, int | None]]) -> list[int]:

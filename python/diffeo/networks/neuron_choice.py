@@ -89,8 +89,8 @@ def suggest_neurons(
     layer: str | None = None,
     reduce: Reduce = None,
     smooth: float | None = None,
-    covariances: CovarianceKind = "jacobians",
-    n_bursts: BurstSize = 32,
+    covariances: CovarianceKind = "auto",
+    n_bursts: BurstSize = "auto",
     n_neurons: int | None = None,
     dim: int | None = None,
     tangents: Any = None,
@@ -118,7 +118,7 @@ def suggest_neurons(
     Parameters
     ----------
     model_or_observation : torch.nn.Module or Observation
-        A network, whose layer is measured with Jacobians; or an observation of the neurons to choose from.
+        A network, whose layer is measured as in `diffeo.observe`; or an observation of the neurons to choose from.
     inputs : ndarray or torch.Tensor of shape (n, ...)
         Points of the common domain, as many as will be used later: the choice counts with their spacing. Of more than
         4,096 a random part is evaluated. None for an observation.
@@ -165,7 +165,7 @@ def suggest_neurons(
     """
     generator = seeded(rng)
     if isinstance(model_or_observation, Observation):
-        if any(given is not None for given in (inputs, layer, tangents, reduce, smooth)) or covariances != "jacobians":
+        if any(given is not None for given in (inputs, layer, tangents, reduce, smooth)) or covariances != "auto":
             raise errors.ParameterError(
                 "an observation is complete: inputs, layer, tangents, reduce, smooth and covariances are for a model"
             )

@@ -52,8 +52,8 @@ def observe(
     reduce: Reduce = None,
     smooth: float | None = None,
     neurons: Neurons = None,
-    covariances: CovarianceKind = "jacobians",
-    n_bursts: BurstSize = 32,
+    covariances: CovarianceKind = "auto",
+    n_bursts: BurstSize = "auto",
     scale: float | None = None,
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | Callable[[Any], Any] | None = None,
@@ -87,15 +87,18 @@ def observe(
         to be transformed with the same number, and along their tangents (`Observation.measure`).
     neurons : int or array_like of int, optional
         How many neurons to draw with `rng`, or which; None takes all.
-    covariances : {"jacobians", "bursts", "auto"}
-        Exact derivatives by forward mode (one pass a tangent), or covariances of perturbed inputs. "auto" takes these where the
-        layer is computed with rectifiers, pooling or the like, whose derivatives jump, and says so; else derivatives. Points
-        never depend on it, and landmarks need nothing else.
+    covariances : {"auto", "jacobians", "slopes", "bursts"}
+        "jacobians": exact derivatives by forward mode (one pass a tangent). "slopes": Jacobians fitted to bursts of inputs
+        about the spacing of the samples away, for rectifiers, pooling and the like, whose derivatives jump. "bursts":
+        covariances of bursts, by the outputs alone. "auto": derivatives; where a layer has operators with kinks, slopes if
+        these predict the steps between neighbouring samples better, and says so. Points never depend on it, and landmarks
+        need nothing else.
     n_bursts : int or "auto"
-        Perturbed inputs a sample, for bursts; "auto": as many as the verdict needs (`diffeo.networks.bursts.burst_sizes`).
+        Perturbed inputs a sample, for slopes and bursts; "auto": as many as the verdict needs (`diffeo.networks.bursts`).
     scale : float, optional
-        Their standard deviation per input coordinate, or tangent (input units). Default: a fiftieth of the spread of the inputs
-        (`diffeo.networks.measurement.measure`), or, where "auto" takes bursts, the spacing of the samples.
+        Their standard deviation per input coordinate, or tangent (input units). Default: for slopes as much as makes the root
+        mean square perturbation 0.7 times the spacing of the samples; for bursts a fiftieth of the spread of the inputs
+        (`diffeo.networks.measurement.measure`).
     shrinkage : "optimal", float or None
         For bursts of networks that compute with noise; see `Observation.from_bursts`.
     tangents : array_like of shape (n, ..., d), or callable, optional
@@ -115,7 +118,7 @@ def observe(
     shards : int, optional
         Measure the inputs in so many parts of whole batches, sent with the network to the workers of
         ``joblib.parallel_config(backend="loky")`` (or "dask", "ray"); the bits are those of one go. Threads of one process take
-        turns, and gain nothing. Not for bursts.
+        turns, and gain nothing. Not for covariances="bursts".
     batch_size, device, rng, verbose
         Samples a pass; torch device (default: the model's); seed or generator; progress bar.
 
@@ -192,8 +195,8 @@ def observe_layers(
     reduce: Reduce = None,
     smooth: float | None = None,
     neurons: Neurons | Mapping[str, Neurons] = None,
-    covariances: CovarianceKind = "jacobians",
-    n_bursts: BurstSize = 32,
+    covariances: CovarianceKind = "auto",
+    n_bursts: BurstSize = "auto",
     scale: float | None = None,
     shrinkage: Shrinkage = None,
     tangents: NDArray[Any] | torch.Tensor | None = None,
@@ -306,8 +309,7 @@ def refined(
     (measured,) = measured_layers(model, inputs, names, recipe).values()
     built = observed(measured, dim, shrinkage, noise)
     # What was found from the given inputs holds for all.
-    size = measured.options.n_bursts or recipe.n_bursts
-    recipe = replace(recipe, neurons=measured.neurons, scale=measured.scale, n_bursts=size)
+    recipe = recipe.like(measured)
     x = inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else np.asarray(inputs)
     count = len(x)
     for done in range(REFINING_ROUNDS + 1):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray, dense
+from diffeo._support.arrays import FloatArray, IntArray, dense
 from diffeo._support.memory import memory_limit
 from diffeo.networks.batches import NamedInputs, bad_rows, check_dense, host, raise_non_finite, some_of
 from diffeo.networks.derivatives import Differentiator
 from diffeo.networks.hooks import TRIAL_ROWS, Layers
 from diffeo.networks.layer_names import say
-from diffeo.networks.looking.operators import operators_used
+from diffeo.networks.looking.operators import OperatorsUsed, operators_used
 from diffeo.networks.model_state import failures_named
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def at(self, rows: IntArray) -> Samples:
+        """Some of the samples."""
+        named = None if self.named is None else NamedInputs(self.named[rows])
+        return Samples(self.inputs[rows], None if self.tangents is None else self.tangents[rows], named)
+
     @property
     def n_directions(self) -> int:
         """Number d of tangents, or of all coordinates of an input."""
@@ -86,7 +91,7 @@ def check_samples(samples: Samples, covariances: str, batch_size: int) -> None:
             raise errors.ShapeError(
                 f"tangents have shape {tuple(tangents.shape)}; for these inputs they must be {(*inputs.shape, 'd')}"
             )
-    elif covariances == "jacobians" and samples.n_directions > _MAX_IDENTITY:
+    elif covariances != "bursts" and samples.n_directions > _MAX_IDENTITY:
         raise errors.ParameterError(
             f"inputs have {samples.n_directions} coordinates; derivatives along all of them are for up to "
             f"{_MAX_IDENTITY}. Give tangents of shape (n, *input_shape, d), or use covariances='bursts'"
@@ -128,10 +133,21 @@ def _check_floating(name: str, values: Any) -> None:
         raise errors.ShapeError(f"{name} have shape {tuple(values.shape)}; they must be (n, ...), not empty")
 
 
+def looked_over(layers: Layers, samples: Samples) -> list[OperatorsUsed]:
+    """What operators each layer is computed with, by a few rows."""
+    block, inputs, tangents = next(samples.blocks(TRIAL_ROWS))
+    x = layers.send(inputs)
+    return [operators_used(layers.only(k).along(tangents, samples.held(block)), x) for k in range(len(layers.keys))]
+
+
 def measure_jacobians(
-    layers: Layers, samples: Samples, batch_size: int, bar: Any
+    layers: Layers, samples: Samples, batch_size: int, bar: Any, *, kinked: bool = False, half: bool = False
 ) -> list[tuple[FloatArray, FloatArray]]:
-    """Points (n, m) and Jacobians (n, m, d) of each layer along the tangents, or along all p coordinates of the input."""
+    """Points (n, m) and Jacobians (n, m, d) of each layer along the tangents, or along all p coordinates of the input.
+
+    Derivatives are proven by differences: where the network is `kinked`, a little away from the samples; in half precision
+    they are not.
+    """
     differentiate = Differentiator(layers)
     found: list[tuple[FloatArray, FloatArray]] = []
     for block, inputs, directions in samples.blocks(batch_size):
@@ -144,7 +160,8 @@ def measure_jacobians(
         with failures_named(layers.model, block.start, len(x)):
             if block.start == 0:
                 layers.along(directions, samples.held(block), slice(TRIAL_ROWS))
-                _check_smooth(layers, x[:TRIAL_ROWS], tangents[:TRIAL_ROWS], differentiate)
+                if not half:  # differences of three digits would prove nothing
+                    differentiate.settle(x[:TRIAL_ROWS], tangents[:TRIAL_ROWS], kinked=kinked)
             layers.along(directions, samples.held(block))
             y, derivatives = differentiate(x, tangents)
         found = found or [
@@ -172,31 +189,8 @@ def measure_bursts(
     """Points (n, m) and bursts (n, K, m) of each layer; the deviates are drawn row by row, whatever the batches."""
     found: list[tuple[FloatArray, FloatArray]] = []
     for block, x, tangents in samples.blocks(max(1, batch_size // n_bursts)):
-        least = _LEAST_SCALE * _precision(layers.dtype) * float(np.abs(x).max())
-        if scale < least:
-            raise errors.ParameterError(
-                f"scale={scale:g} is lost in the rounding of {layers.dtype}, to {_precision(layers.dtype):.2g} of inputs of up "
-                f"to {np.abs(x).max():.3g}: cast the model (model.float()), or give scale={_rounded_up(least):g} at least, if "
-                "the network is about linear over such a distance"
-            )
-        if tangents is None:
-            change = scale * generator.standard_normal((len(x), n_bursts, *x.shape[1:]))
-        else:
-            weights = scale * generator.standard_normal((len(x), n_bursts, tangents.shape[-1]))
-            change = np.einsum("i...d,ikd->ik...", tangents, weights)
-        moved = (x[:, None] + change).reshape(-1, *x.shape[1:])
-        with failures_named(layers.model, block.start, len(x)):
-            if block.start == 0:
-                layers.along(tangents, samples.held(block), slice(TRIAL_ROWS))
-                seen = operators_used(layers, layers.send(x[:TRIAL_ROWS]))
-                _warn_of_half_precision([say(key) for key in layers.keys], seen.half)
-            parts = []
-            for k in range(0, len(moved), batch_size):
-                few = moved[k : k + batch_size]
-                layers.along(tangents, samples.held(block), np.arange(k, k + len(few)) // n_bursts)
-                parts.append(host(layers(layers.send(few))))
-            y = host(layers.along(tangents, samples.held(block))(layers.send(x)))
-        around = np.concatenate(parts).reshape(len(x), n_bursts, -1)
+        drawn = generator.standard_normal((len(x), n_bursts, samples.n_directions))
+        y, around = _perturbed(layers, samples, (block, x, tangents), drawn, scale, batch_size)
         found = found or [
             (np.empty((len(samples), m)), np.empty((len(samples), n_bursts, m)))
             for m in _widths(layers, samples, n_bursts)
@@ -208,6 +202,88 @@ def measure_bursts(
             begin = columns.stop
         bar.update(len(x))
     return found
+
+
+def measure_slopes(
+    layers: Layers,
+    samples: Samples,
+    n_bursts: int,
+    scale: float,
+    generator: np.random.Generator,
+    batch_size: int,
+    bar: Any,
+) -> list[tuple[FloatArray, FloatArray]]:
+    """Points (n, m) of each layer, and Jacobians (n, m, d): linear fits to bursts of inputs around each sample.
+
+    Members are K/2 pairs x + s z, x - s z, so that curvature cancels: J = sum_k (y_k+ - y_k-) z_k^T (2 s sum_k z_k z_k^T)^-1.
+    In the limit of many members it is the mean derivative within the burst; of a linear network it is exact for any.
+    """
+    found: list[tuple[FloatArray, FloatArray]] = []
+    half = n_bursts // 2
+    for block, x, tangents in samples.blocks(max(1, batch_size // n_bursts)):
+        z = burst_directions(len(x), half, samples.n_directions, generator)
+        both = np.concatenate([z, -z], axis=1)
+        y, around = _perturbed(layers, samples, (block, x, tangents), both, scale, batch_size)
+        gram = np.einsum("ika,ikb->iab", z, z)
+        change = np.einsum("ikm,ika->iam", around[:, :half] - around[:, half:], z)
+        slopes = np.linalg.solve(2.0 * scale * gram, change).transpose(0, 2, 1)
+        found = found or [
+            (np.empty((len(samples), m)), np.empty((len(samples), m, samples.n_directions)))
+            for m in _widths(layers, samples, samples.n_directions)
+        ]
+        begin = 0
+        for points, jacobians in found:
+            columns = slice(begin, begin + points.shape[1])
+            points[block], jacobians[block] = y[:, columns], slopes[:, columns]
+            begin = columns.stop
+        bar.update(len(x))
+    return found
+
+
+def burst_directions(count: int, half: int, d: int, generator: np.random.Generator) -> FloatArray:
+    """Directions (count, half, d) of perturbations, whose mean square along any direction is about 1, for each of some samples.
+
+    Random orthonormal frames, each at a radius of its own: those of equal shells of a ball. As many numbers are drawn for each
+    sample, so that it does not matter in which batch it is.
+    """
+    frames = -(-half // d)
+    bases = np.linalg.qr(generator.standard_normal((count, frames, d, d)))[0]
+    radii = ((np.arange(frames) + 0.5) / frames) ** (1.0 / d)
+    radii *= np.sqrt(d / (radii**2).mean())
+    return np.ascontiguousarray((bases * radii[:, None, None]).reshape(count, frames * d, d)[:, :half])
+
+
+def _perturbed(
+    layers: Layers,
+    samples: Samples,
+    part: tuple[slice, FloatArray, FloatArray | None],
+    deviates: FloatArray,
+    scale: float,
+    batch_size: int,
+) -> tuple[FloatArray, FloatArray]:
+    """Values (b, m) at the inputs of a block, and (b, K, m) at inputs moved by a scale times deviates (b, K, d)."""
+    block, x, tangents = part
+    weights = scale * deviates
+    least = _LEAST_SCALE * _precision(layers.dtype) * float(np.abs(x).max())
+    if scale < least:
+        raise errors.ParameterError(
+            f"scale={scale:g} is lost in the rounding of {layers.dtype}, to {_precision(layers.dtype):.2g} of inputs of up "
+            f"to {np.abs(x).max():.3g}: cast the model (model.float()), or give scale={_rounded_up(least):g} at least, if "
+            "the network is about linear over such a distance"
+        )
+    if tangents is None:
+        change = weights.reshape(*weights.shape[:2], *x.shape[1:])
+    else:
+        change = np.einsum("i...d,ikd->ik...", tangents, weights)
+    moved = (x[:, None] + change).reshape(-1, *x.shape[1:])
+    with failures_named(layers.model, block.start, len(x)):
+        parts = []
+        for k in range(0, len(moved), batch_size):
+            few = moved[k : k + batch_size]
+            layers.along(tangents, samples.held(block), np.arange(k, k + len(few)) // weights.shape[1])
+            parts.append(host(layers(layers.send(few))))
+        y = host(layers.along(tangents, samples.held(block))(layers.send(x)))
+    return y, np.concatenate(parts).reshape(len(x), weights.shape[1], -1)
 
 
 def _widths(layers: Layers, samples: Samples, per_neuron: int) -> list[int]:
@@ -253,31 +329,23 @@ def auto_scale(samples: Samples, batch_size: int, dtype: torch.dtype) -> float:
     return max(scale, least) if least <= scale * _LARGEST_SCALE / _AUTO_SCALE else scale
 
 
-def _check_smooth(layers: Layers, x: torch.Tensor, tangents: torch.Tensor, differentiate: Differentiator) -> None:
-    """Warn of operators with kinks, and leave out what gives other derivatives than the network has."""
-    kinked: dict[str, list[str]] = {}
-    half: dict[str, None] = {}
-    for k, key in enumerate(layers.keys):
-        seen = operators_used(layers.only(k), x)
-        half |= seen.half
-        if seen.kinked:
-            kinked[say(key)] = [*seen.kinked]
-    if kinked and layers.smooth is None:
-        names = list(dict.fromkeys(name for operators in kinked.values() for name in operators))
-        errors.warn(
-            f"{', '.join(kinked)} {'is' if len(kinked) == 1 else 'are'} computed with piecewise-linear or otherwise kinked "
-            f"operators ({', '.join(names)}): Jacobians jump between the pieces, and miss a stretch that acts on a "
-            "larger scale than one piece. Use smooth= with about the spacing of the samples (the network averaged over "
-            "perturbations of that size, capture alike: the most accurate), covariances='auto' (bursts as wide as that: "
-            "the network as it is), or smooth activations (tanh, gelu, softplus, average pooling)",
-            errors.PiecewiseLinearWarning,
-        )
-    _warn_of_half_precision([say(key) for key in layers.keys], half)
-    if not half:  # differences of three digits would prove nothing
-        differentiate.settle(x, tangents, kinked=bool(kinked))
+def warn_of_kinks(kinked: Mapping[str, Iterable[str]]) -> None:
+    """Warn of layers with operators whose derivatives jump, by the names of both, where Jacobians are taken."""
+    if not kinked:
+        return
+    names = list(dict.fromkeys(name for operators in kinked.values() for name in operators))
+    errors.warn(
+        f"{', '.join(map(say, kinked))} {'is' if len(kinked) == 1 else 'are'} computed with piecewise-linear or otherwise "
+        f"kinked operators ({', '.join(names)}): Jacobians jump between the pieces, and miss a stretch that acts on a "
+        "larger scale than one piece. Use covariances='auto' or 'slopes' (Jacobians fitted to inputs about the spacing of the "
+        "samples away: the network as it is), smooth= with about that spacing (the network averaged over perturbations of that "
+        "size, capture alike), or smooth activations (tanh, gelu, softplus, average pooling)",
+        errors.PiecewiseLinearWarning,
+    )
 
 
-def _warn_of_half_precision(names: list[str], dtypes: Iterable[str]) -> None:
+def warn_of_half_precision(names: Iterable[str], dtypes: Iterable[str]) -> None:
+    """Warn of layers that are computed in half precision."""
     found = [*dtypes]
     if not found:
         return

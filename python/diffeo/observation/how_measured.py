@@ -48,11 +48,11 @@ class MeasureOptions:
         The rule for this layer.
     smooth : float or None
         Standard deviation of the perturbations over which the network was averaged, in input units.
-    covariances : {"jacobians", "bursts", "auto"} or None
-        What the local covariances were asked to be from; "auto" took bursts where there are `n_bursts`. None where no network
-        was measured.
+    covariances : {"auto", "jacobians", "slopes", "bursts"} or None
+        What the local covariances were asked to be from; "auto" took slopes over bursts where there are `n_bursts`. None where
+        no network was measured.
     n_bursts : int or None
-        Members of each burst.
+        Members of each burst; None where there were none.
     scale : float or None
         Standard deviation of the perturbations in a burst, in input units.
     shrinkage : "optimal", float or None
@@ -83,9 +83,14 @@ class MeasureOptions:
     resolved: float | None = None
 
     @property
-    def chosen(self) -> str:
-        """What a text on the source of covariances ends with if that was chosen for the caller."""
-        return " (auto)" if self.covariances == "auto" else ""
+    def slopes(self) -> bool:
+        """Whether Jacobians are slopes over bursts, as of networks with kinks."""
+        return self.n_bursts is not None and self.covariances in ("auto", "slopes")
+
+    @property
+    def over_bursts(self) -> str:
+        """What a text on the source of covariances ends with where Jacobians are slopes over bursts."""
+        return f" over bursts of {self.n_bursts}" if self.slopes else ""
 
     def differences(self, other: MeasureOptions) -> list[str]:
         """Names of what differs, which two samples of the same measurements have in common."""

@@ -102,9 +102,9 @@ class Observation(Shown):
         raise errors.DataTypeError("an Observation is no array; its measurements are .points")
 
     def __repr__(self) -> str:
-        n, m = self.points.shape
         left_out = f", {len(self.deficient)} rank-deficient" if len(self.deficient) else ""
-        return f"Observation({n} samples, {m} measurements, dim={self.dim}, from {self.source}{self.options.chosen}{left_out})"
+        rest = f"from {self.source}{self.options.over_bursts}{left_out}"
+        return f"Observation({len(self)} samples, {self.shape[1]} measurements, dim={self.dim}, {rest})"
 
     @property
     def usable(self) -> IntArray:

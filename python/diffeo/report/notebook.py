@@ -127,7 +127,10 @@ def _observation(obs: Observation) -> str:
         ("samples", f"{n:,}"),
         ("measurements", f"{m}" + (f" of layer {obs.layer}" if obs.layer else "")),
         ("dimension", f"{obs.dim}"),
-        ("local metric", f"from {obs.source}" + ("" if obs.known_unit else ", unit of length unknown")),
+        (
+            "local metric",
+            f"from {obs.source}{obs.options.over_bursts}" + ("" if obs.known_unit else ", unit of length unknown"),
+        ),
     ]
     rows = obs.usable
     if len(rows):

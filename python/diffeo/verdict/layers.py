@@ -42,8 +42,8 @@ def compare_layers(
     reduce: Any = None,
     smooth: float | None = None,
     neurons: str | int | None = "suggest",
-    covariances: CovarianceKind = "jacobians",
-    n_bursts: BurstSize = 32,
+    covariances: CovarianceKind = "auto",
+    n_bursts: BurstSize = "auto",
     scale: float | None = None,
     tangents_a: Any = None,
     tangents_b: Any = None,
@@ -150,12 +150,12 @@ def compare_layers(
     pairs = landmark_inputs, held_out_inputs
     if common_inputs is not None:
         others = inputs_a, inputs_b, *pairs, tangents_b, dim, scale
-        if any(one is not None for one in others) or neurons != "suggest" or covariances != "jacobians":
+        if any(one is not None for one in others) or neurons != "suggest" or covariances != "auto":
             raise errors.ParameterError(
                 "common_inputs take the place of other inputs, and all neurons are compared by derivatives: leave out "
                 "inputs_a, inputs_b, landmark_inputs, held_out_inputs, neurons, covariances, scale, dim and tangents_b"
             )
-        recipe_a, recipe_b = (replace(one, tangents=tangents_a) for one in recipes)
+        recipe_a, recipe_b = (replace(one, tangents=tangents_a, covariances="jacobians") for one in recipes)
         with showing(verbose):
             given = (model_a, model_b), common_inputs, (layers_a, layers_b), (recipe_a, recipe_b)
             return compared_at_common_inputs(*given, judging, rng)

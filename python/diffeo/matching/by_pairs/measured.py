@@ -102,7 +102,13 @@ def measure_pairs(
         try:
             if jacobians:
                 recipe = Recipe(
-                    reduce=way.reduce, smooth=way.smooth, neurons=way.neurons, tangents=tangents, rng=rng, **common
+                    reduce=way.reduce,
+                    smooth=way.smooth,
+                    neurons=way.neurons,
+                    covariances="jacobians",
+                    tangents=tangents,
+                    rng=rng,
+                    **common,
                 )
                 # Between two networks kinks are no matter: derivatives of both are those of one piece.
                 with errors.unsaid(errors.PiecewiseLinearWarning):

@@ -262,5 +262,5 @@ def fine_problems(steps: InputSteps, fine: NDArray[np.bool_]) -> list[str]:
     return [
         f"tangents turn by more than {np.rad2deg(TURN):.0f} degrees, or lengths jump, over steps as short as 1/32 of the usual "
         f"({rows_text(worst)}): kinks (rectifiers, pooling) or walls without width, where more inputs will not do; observe "
-        'with smooth= or covariances="bursts"'
+        'with smooth= or covariances="slopes"'
     ]
