@@ -12,7 +12,6 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
-from diffeo.alignment.linear import CONTRADICTION
 from diffeo.charts.chart import Chart
 from diffeo.charts.coordinates import Coordinates, Marks
 from diffeo.charts.pieces import large_pieces
@@ -22,6 +21,8 @@ from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.piecewise.routes import Routes
 from diffeo.matching.problem import MatchProblem
 
+# Landmarks of two pieces that miss each other by more of their spread than noise does join them by mistake.
+UNRELATED = 0.2
 Rows = tuple[IntArray, IntArray]
 
 
@@ -195,7 +196,7 @@ class _Several:
                 found = by_isometry(_sub_problem(self.problem, charts, pieces, self._landmarks(numbers)), a, b)
         except (errors.DiffeoError, RuntimeError, np.linalg.LinAlgError):
             return None
-        if found.diagnostics.landmark_residual > CONTRADICTION["isometric"]:
+        if found.diagnostics.landmark_residual > UNRELATED:
             return None
         moved, own = (b.features(x) for x in (found.alignment.forward(a.coordinates), b.coordinates))
         inside, distances = [], []
