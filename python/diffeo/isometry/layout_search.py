@@ -139,8 +139,8 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
             break
     if many and found.stress > KEPT:
         found = _with_trend(observation, found)
-    # Slopes of networks with kinks are smooth enough for gates and corrected lengths: 0.9 to 1.1 % of layouts of 2,000 samples of
-    # convolutional networks with rectifiers, by place 2.1 to 2.5 %; of nine perceptrons none was better by place.
+    # Slopes of networks with kinks are smooth enough for gates and corrected lengths: layouts of 2,000 samples of convolutional
+    # networks with rectifiers were off by 0.9 to 1.1 %, by place 2.1 to 2.5 %; of nine perceptrons none was better by place.
     rough = not observation.options.slopes and found.overlap <= OVERLAPPING
     if rough and lengths_are_rough(observation, found.graph, found.layout):
         return _by_place(observation, found, n_neighbors, n_threads)
