@@ -115,7 +115,7 @@ def draw(
         observation = observe(network, x, layer=layer, neurons=chosen, rng=int(rng.integers(2**31)))
         neurons = observation.neurons
         if bursts:
-            noisy.append(observe(network, x, layer=layer, neurons=neurons, covariances="bursts"))
+            noisy.append(observe(network, x, layer=layer, neurons=neurons, covariances="bursts", n_bursts=32))
         drawn.append(x)
         sides.append(observation)
         measures.append(measure_neurons(network, layer, neurons))

