@@ -177,7 +177,8 @@ class Transformation(Shown):
 
         From what two halves of the samples make of the places around (`diffeo.matching.self_check`), the noise of the
         landmarks, how far a point lies off the measured manifold, and how far it and its partner lie from the samples of their
-        sides; or, of `diffeo.match_pairs`, from what is missed of pairs left out in turn. Saved with the map.
+        sides; where landmarks carry the map, also from how far it lies from these. Of `diffeo.match_pairs`, from what is missed
+        of pairs left out in turn. Saved with the map.
 
         Parameters
         ----------
