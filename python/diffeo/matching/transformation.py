@@ -220,8 +220,8 @@ class Transformation(Shown):
         at = source.place(y, n_threads).values
         # Points may be as far away as numbers go: no error is larger than these.
         with np.errstate(over="ignore"):
-            size = None
-            if own.deviation is not None:
+            size, taught = None, self.backward if inverse else self.forward
+            if own.deviation is not None and taught is not None:  # another candidate has none
                 size = self.deviation(y, at, backward=inverse)
             elif own.stretch is not None:
                 target, sent = (self.a, self.sent_back) if inverse else (self.b, self.sent)
