@@ -183,7 +183,8 @@ class Transformation(Shown):
 
         From what two halves of the samples make of the places around (`diffeo.matching.self_check`), the noise of the
         landmarks, how far a point lies off the measured manifold, and how far it and its partner lie from the samples of their
-        sides; or, of `diffeo.match_pairs`, from what is missed of pairs left out in turn. Saved with the map.
+        sides; where landmarks carry the map, also from how far it lies from these. Of `diffeo.match_pairs`, from what is missed
+        of pairs left out in turn. Saved with the map.
 
         Parameters
         ----------
@@ -227,8 +228,8 @@ class Transformation(Shown):
         at = source.place(y, n_threads).values
         # Points may be as far away as numbers go: no error is larger than these.
         with np.errstate(over="ignore"):
-            size = None
-            if own.deviation is not None:
+            size, taught = None, self.backward if inverse else self.forward
+            if own.deviation is not None and taught is not None:  # another candidate has none
                 size = self.deviation(y, at, backward=inverse)
             elif own.stretch is not None:
                 target, sent = (self.a, self.sent_back) if inverse else (self.b, self.sent)

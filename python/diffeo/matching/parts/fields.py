@@ -6,7 +6,8 @@ import numpy as np
 from scipy.stats import chi2
 
 from diffeo._support.arrays import FloatArray
-from diffeo._support.threads import thread_count
+from diffeo._support.point_tree import PointTree
+from diffeo._support.threads import thread_count, workers
 from diffeo.alignment.linear import displacements, parameters
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.isometric import IsometricChart
@@ -41,6 +42,8 @@ UNLUCKY = 0.25
 # Landmarks more than the dimension, from which on what they miss when each is left out is an estimate of the error by itself,
 # up to a factor of two, for the landmarks may themselves be inexact.
 MORE_LANDMARKS, AT_LANDMARKS = 3, 0.5
+# Landmarks at least that tell whether what they miss is their own, and by how many times the root mean square one stands out.
+FEWEST_ALIKE, STANDS_OUT = 12, 3.5
 
 
 class UnknownError(Exception):
@@ -94,7 +97,8 @@ def error_field(
         by_landmarks = own * max(1.0, float(by_landmarks.mean()) / max(float(own.mean()), TINY))
     squares += by_landmarks
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
-        lacking = max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
+        alike = _in_common(t) if deviation is None else 1.0
+        lacking = max(alike * (share * taught.error) ** 2 - float(squares.mean()), 0.0)
         squares += lacking if deviation is None else lacking * squares / max(float(squares.mean()), TINY)
     order = 2 if isinstance(t.map, ByIsometry) else 1
     spacing, growth = bend(places, whole / spread, order)
@@ -103,6 +107,40 @@ def error_field(
         if places.shape[1] == 1:
             squares += past_the_ends(places, growth, len(source.observation.usable))
     return ErrorField(places, np.sqrt(squares), spacing, growth, order, stretch=stretch, deviation=deviation)
+
+
+def _in_common(t: Transformation) -> float:
+    """What landmarks miss in common with those next to them, as a share of its square, and as much as chance may hide.
+
+    An error of the map is that of a neighbourhood; what each misses by itself is its own, and averaged by the motion. 1 where
+    landmarks are few, or single ones stand out, as where a small part of a side is folded.
+    """
+    if t.landmarks is None or not isinstance(t.map, ByIsometry):
+        return 1.0
+    at_b, missed = _misfits(t)
+    squares = (missed**2).sum(axis=1)
+    mean = float(squares.mean())
+    if len(missed) < FEWEST_ALIKE or squares.max() > STANDS_OUT**2 * mean or mean == 0.0:
+        return 1.0
+    places = t.b.features(at_b)
+    near = PointTree(places).query(places, 2, workers=workers())[1]
+    next_to = np.where(near[:, 0] == np.arange(len(near)), near[:, 1], near[:, 0])
+    alike = float((missed * missed[next_to]).sum(axis=1).mean()) / mean
+    # And the deviation of this by chance, where all are independent and many next to each other.
+    return float(np.clip(alike + np.sqrt(2.0 / missed.size), 0.0, 1.0))
+
+
+def _misfits(t: Transformation) -> tuple[FloatArray, FloatArray]:
+    """Coordinates of the landmarks on B, (L, c), and by how much those of A miss them there."""
+    if t.landmarks is None:
+        none = np.empty((0, t.b.coordinates.shape[1]))
+        return none, none
+    n = thread_count(t.n_jobs)
+    at_a, at_b = (side.place(y, n).values for side, y in zip((t.a, t.b), t.landmarks, strict=True))
+    missed = t.alignment.forward(at_a) - at_b
+    if isinstance(t.b, IsometricChart) and len(t.b.embedding.periods_):
+        missed = nearest_zero(missed, t.b.embedding.periods_)
+    return at_b, missed
 
 
 def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray, *, backward: bool) -> FloatArray:
@@ -122,11 +160,7 @@ def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray,
             misfit = t.landmarks[0] - t.sent_back(t.landmarks[1]).values
         share = min(t.a.observation.dim / len(misfit), 1.0)
         return np.full(len(whole), share * float((misfit**2).sum(axis=1).mean()))
-    at_a, at_b = (side.place(y, n).values for side, y in zip((t.a, t.b), t.landmarks, strict=True))
-    alignment = t.alignment
-    missed = alignment.forward(at_a) - at_b
-    if isinstance(t.b, IsometricChart) and len(t.b.embedding.periods_):
-        missed = nearest_zero(missed, t.b.embedding.periods_)
+    alignment, (at_b, missed) = t.alignment, _misfits(t)
     freedom = missed.size - parameters(alignment, *at_b.shape)
     if freedom < 1:
         return none
