@@ -31,7 +31,9 @@ from diffeo.matching.expected_error import (
     ratio_of_halves,
     some_of,
     spread_of,
+    strain,
     stretch_at,
+    without_left_out,
 )
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.landmark_correction import LandmarkCorrection
@@ -67,8 +69,6 @@ GOOD = 0.01
 # Isometric coordinates that are charts by every other sign are kept up to this: nothing else does better where they exist.
 GOOD_CHART = 0.05
 PREFERRED = 0.5
-# Samples left out of a chart are most of the error where it is so many times that of the others.
-MOSTLY = 1.5
 # What landmarks miss, in a map of which nothing else is known, counts so many times.
 UNKNOWN = 4.0
 
@@ -95,20 +95,11 @@ def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation |
     if max(forward, back or 0.0) > GOOD:
         a, b = problem.names
         ways = f"{percent(forward)} from {a} to {b}" + ("" if back is None else f" and {percent(back)} from {b} to {a}")
-        ways += _without_left_out(expected)
+        ways += without_left_out(expected)
         why = f". Why, perhaps: {'; '.join(known.reasons)}" if known.reasons else ""
         problems.insert(0, f"expect errors of about {ways}{why}")
     diagnostics = replace(known, problems=problems, expected_error=forward, expected_error_back=back)
     return replace(t, diagnostics=diagnostics, expected=expected)
-
-
-def _without_left_out(expected: ExpectedError) -> str:
-    """How good the map is elsewhere, if samples that were left out of a chart are most of what is wrong."""
-    fields = [one for one in (expected.forward, expected.backward) if one is not None]
-    if all(one.relative <= MOSTLY * one.among_places for one in fields):
-        return ""
-    rest = " and ".join(percent(one.among_places) for one in fields)
-    return f", with the samples that were left out of a chart and their partners ({rest} without)"
 
 
 def unchecked(t: Transformation) -> Transformation:
@@ -321,8 +312,11 @@ def _field(
         corrected = taught.deviation(points, t.b.features(common)) / spread
         by_landmarks = np.maximum(by_landmarks, corrected**2)
     squares += by_landmarks
+    # Halves share what bends their lengths; landmarks tell, where there are enough.
+    least = strain(t.a, t.b)
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
-        squares += max((share * taught.error) ** 2 - float(squares.mean()), 0.0)
+        least = share * taught.error
+    squares += max(least**2 - float(squares.mean()), 0.0)
     order = 2 if isinstance(t.map, ByIsometry) else 1
     spacing, growth = bend(places, whole / spread, order)
     if order == 2:
