@@ -43,7 +43,7 @@ def test_few_wrong_lengths_make_stress_and_move_little():
     many = with_lengths(graph, (1.0 - relative_stress(few, layout)) * graph.lengths)
     assert relative_stress(few, layout) > SUSPICIOUS
     assert relative_stress(many, layout) == pytest.approx(relative_stress(few, layout), rel=0.05)
-    assert moved_by_misfits(few, layout) < 0.2 * moved_by_misfits(many, layout)
+    assert moved_by_misfits(few, layout) < moved_by_misfits(many, layout) / 3.0
 
 
 def test_what_the_misfits_may_stand_for_is_kept_and_decides_the_problem(tmp_path):

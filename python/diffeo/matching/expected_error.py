@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
+from diffeo._support.wording import percent
 from diffeo.charts.coordinates import Coordinates
+from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
 
 # Samples of each side at which the maps are compared.
@@ -20,6 +22,8 @@ AVERAGED = 4
 # A query farther from all samples than this many times their local spacing is extrapolated.
 COVERED = 1.5
 TINY = float(np.finfo(float).tiny)
+# Samples left out of a chart are most of the error where it is so many times that of the others.
+MOSTLY = 1.5
 # Neighbours over which squares are averaged: what two halves differ by is one draw of a random error.
 SMOOTHED = 16
 # Squared stretches are not taken below this share of their mean: where a side hardly moves, errors are not those of places. Nor
@@ -271,3 +275,17 @@ def _neighbors(places: FloatArray) -> IntArray:
     k = min(SMOOTHED, len(places))
     found: IntArray = PointTree(places).query(places, k, workers=workers())[1].reshape(len(places), k)
     return found
+
+
+def without_left_out(expected: ExpectedError) -> str:
+    """How good the map is elsewhere, if samples that were left out of a chart are most of what is wrong."""
+    fields = [one for one in (expected.forward, expected.backward) if one is not None]
+    if all(one.relative <= MOSTLY * one.among_places for one in fields):
+        return ""
+    rest = " and ".join(percent(one.among_places) for one in fields)
+    return f", with the samples that were left out of a chart and their partners ({rest} without)"
+
+
+def strain(*sides: Coordinates) -> float:
+    """Relative error that misfits of suspicious layouts may stand for: the largest of the sides; 0 where there is none."""
+    return max((side.embedding.moved_ for side in sides if isinstance(side, IsometricChart)), default=0.0)

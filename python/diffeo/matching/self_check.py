@@ -12,7 +12,7 @@ from diffeo._support.arrays import FloatArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import percent
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
-from diffeo.matching.expected_error import GROUPS, TINY, WORST, ExpectedError, spread_of
+from diffeo.matching.expected_error import GROUPS, TINY, WORST, ExpectedError, spread_of, without_left_out
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.maps import ByDiffusion, ByIsometry, ByPairs, ByRegistration
 from diffeo.matching.parts.fields import AT_LANDMARKS, MORE_LANDMARKS, UnknownError, chosen, error_field, of_pairs
@@ -41,8 +41,6 @@ GOOD = 0.01
 # Isometric coordinates that are charts by every other sign are kept up to this: nothing else does better where they exist.
 GOOD_CHART = 0.05
 PREFERRED = 0.5
-# Samples left out of a chart are most of the error where it is so many times that of the others.
-MOSTLY = 1.5
 # What landmarks miss, in a map of which nothing else is known, counts so many times.
 UNKNOWN = 4.0
 
@@ -65,20 +63,11 @@ def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation |
     if max(forward, back or 0.0) > GOOD:
         a, b = problem.names
         ways = f"{percent(forward)} from {a} to {b}" + ("" if back is None else f" and {percent(back)} from {b} to {a}")
-        ways += _without_left_out(expected)
+        ways += without_left_out(expected)
         why = f". Why, perhaps: {'; '.join(known.reasons)}" if known.reasons else ""
         problems.insert(0, f"expect errors of about {ways}{why}")
     diagnostics = replace(known, problems=problems, expected_error=forward, expected_error_back=back)
     return replace(t, diagnostics=diagnostics, expected=expected)
-
-
-def _without_left_out(expected: ExpectedError) -> str:
-    """How good the map is elsewhere, if samples that were left out of a chart are most of what is wrong."""
-    fields = [one for one in (expected.forward, expected.backward) if one is not None]
-    if all(one.relative <= MOSTLY * one.among_places for one in fields):
-        return ""
-    rest = " and ".join(percent(one.among_places) for one in fields)
-    return f", with the samples that were left out of a chart and their partners ({rest} without)"
 
 
 def unchecked(t: Transformation) -> Transformation:

@@ -27,6 +27,7 @@ from diffeo.matching.expected_error import (
     some_of,
     spread_of,
     squared,
+    strain,
     stretch_at,
 )
 from diffeo.matching.landmark_correction import LandmarkCorrection
@@ -96,10 +97,12 @@ def error_field(
         own = (deviation / spread) ** 2
         by_landmarks = own * max(1.0, float(by_landmarks.mean()) / max(float(own.mean()), TINY))
     squares += by_landmarks
+    # Halves share what bends their lengths; landmarks tell, where there are enough.
+    least = strain(t.a, t.b) ** 2
     if taught is not None and len(taught.landmarks) >= t.a.observation.dim + MORE_LANDMARKS:
-        alike = _in_common(t) if deviation is None else 1.0
-        lacking = max(alike * (share * taught.error) ** 2 - float(squares.mean()), 0.0)
-        squares += lacking if deviation is None else lacking * squares / max(float(squares.mean()), TINY)
+        least = (_in_common(t) if deviation is None else 1.0) * (share * taught.error) ** 2
+    lacking = max(least - float(squares.mean()), 0.0)
+    squares += lacking if deviation is None else lacking * squares / max(float(squares.mean()), TINY)
     order = 2 if isinstance(t.map, ByIsometry) else 1
     spacing, growth = bend(places, whole / spread, order)
     if order == 2:
