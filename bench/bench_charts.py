@@ -361,17 +361,17 @@ def many_hard(name: str, size: Size) -> Row:
     x = np.random.default_rng(0).random((n, 2))
     thin = float(np.sqrt(3000 / n)) / 40
     observation = cliffs.front(x, thin)
-    wall, start = time.perf_counter(), time.process_time()
-    fitted = diffeo.IsometricEmbedding().fit(observation)
-    wall, seconds = time.perf_counter() - wall, time.process_time() - start
+    start = time.process_time()
+    fitted = diffeo.IsometricEmbedding(n_jobs=1).fit(observation)
+    seconds = time.process_time() - start
     error = cliffs.rigid_error(fitted.embedding_, x)
     return Row(
         name,
-        f"n = {n}, front of 1/{1 / thin:.0f}: seconds on all threads",
-        f"{wall:.1f} s",
-        "10 s on two idle cores",
-        wall <= 10.0,
-        f"{seconds:.1f} s of CPU; error of the inputs {percent(error)}, relative stress {fitted.stress_:.3f}",
+        f"n = {n}, front of 1/{1 / thin:.0f}, one thread: CPU seconds",
+        f"{seconds:.1f} s",
+        "10 s",
+        seconds <= 10.0,
+        f"error of the inputs {percent(error)}, relative stress {fitted.stress_:.3f}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from diffeo.isometry.anderson import MEMORY, Anderson
+from diffeo.isometry.stress import MEMORY, Anderson
 
 
 def iterations(image, x, tolerance, *, accelerated, most=2000):

@@ -104,7 +104,7 @@ def test_coincident_nodes_give_their_mean():
 
 
 @pytest.mark.parametrize("degree", [1, 2, 3])
-@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
 def test_hermite_fit_is_exact_on_polynomials_of_its_degree_and_not_beyond(dim, degree):
     nodes, queries = square(300, dim), 0.1 + 0.8 * square(50, dim, seed=1)
     k = nodes_of_a_fit(dim)
@@ -121,6 +121,18 @@ def test_hermite_fit_is_exact_on_polynomials_of_its_degree_and_not_beyond(dim, d
         else:
             assert off > 1e-9
             assert off_slope > 1e-7
+
+
+@pytest.mark.parametrize("flat", [0.0, 1e-9])
+def test_many_terms_on_nodes_of_a_plane_leave_the_open_directions_out(flat):
+    # 35 terms, of which the nodes do not tell those of second degree in the last coordinate.
+    nodes, queries = square(400, 4), 0.1 + 0.8 * square(20, 4, seed=1)
+    nodes[:, 3] = 0.5 + flat * (nodes[:, 3] - 0.5)
+    queries[:, 3] = 0.5
+    functions = Polynomials(4, 3, 3)
+    value, slope = hermite(queries, nodes, nodes_of_a_fit(4), 3, functions)
+    np.testing.assert_allclose(value, functions.values(queries), atol=1e-7)
+    np.testing.assert_allclose(slope, functions.gradients(queries), atol=1e-5)
 
 
 def test_hermite_fit_has_the_same_bits_for_any_number_of_threads():

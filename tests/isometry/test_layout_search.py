@@ -11,8 +11,9 @@ from diffeo._support.threads import working
 from diffeo.isometry import laplacian, layout_search
 from diffeo.isometry.frames import gradients_along, local_frames
 from diffeo.isometry.graph import neighbor_graph, overlap
-from diffeo.isometry.layout_search import Unfolding, _opened, _winds_over_a_gap, check_lengths, corrected, unfold
+from diffeo.isometry.layout_search import _opened, _winds_over_a_gap, check_lengths, unfold
 from diffeo.isometry.stress import refine, refine_robustly, relative_stress
+from diffeo.isometry.unfolding import Unfolding, corrected
 from support.domains import closed
 from support.samples import smooth_map, smooth_observation, square
 

@@ -8,7 +8,15 @@ from diffeo import IsometricEmbedding, Observation, errors
 from diffeo.charts.isometric import isometric_chart
 from diffeo.charts.problems import layout_problems
 from diffeo.isometry import layout_search
-from diffeo.isometry.rough_lengths import _without_outliers, lengths_are_rough, relaid, roughness, ungated
+from diffeo.isometry.graph import neighbor_graph
+from diffeo.isometry.rough_lengths import (
+    _without_outliers,
+    ends_disagree,
+    lengths_are_rough,
+    relaid,
+    roughness,
+    ungated,
+)
 from diffeo.isometry.trust import ROUGH, explained_by_roughness, is_rough
 from support.domains import sphere
 from support.graphs import true_graph
@@ -73,6 +81,24 @@ def test_roughness_is_the_error_of_lengths_from_both_ends():
     assert not is_rough(0.1, 0.05, 0.01)
     assert explained_by_roughness(0.06, 0.05)
     assert not explained_by_roughness(0.3, 1.0)
+
+
+def test_lengths_beside_a_cliff_are_told_from_samples_that_are_folded_over():
+    x = square(1000, 2)
+    for steep in (True, False):
+        points, jacobians = (part.copy() for part in smooth_map(2, 5, 0)(x))
+        if steep:
+            # A front of a fiftieth of the square, less than the spacing of the samples.
+            points[:, 0] += np.tanh(50.0 * (x[:, 0] - 0.5))
+            jacobians[:, 0, 0] += 50.0 / np.cosh(50.0 * (x[:, 0] - 0.5)) ** 2
+        observation = Observation.from_jacobians(points, jacobians)
+        graph = neighbor_graph(observation, 12, 1)
+        layout = x[graph.rows]
+        if not steep:
+            # A corner lies mirrored on the samples beside it.
+            folded = layout.sum(axis=1) < 0.2
+            layout = np.where(folded[:, None], 0.2 - layout[:, ::-1], layout)
+        assert ends_disagree(observation, graph, layout) == steep
 
 
 def test_edges_that_join_no_neighbours_are_dropped_while_they_are_few():

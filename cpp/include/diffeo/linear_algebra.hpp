@@ -29,7 +29,8 @@ struct SymmetricEigen {
 SymmetricEigen symmetric_eigen(const RowMatrix& matrix, const char* caller);
 
 /// Solutions of least norm of linear least-squares problems of one shape, by a complete orthogonal decomposition:
-/// directions of the design below `threshold` of the widest count as zero. Holds scratch space: one object a thread.
+/// directions of the design below `threshold` of the widest count as zero. Many terms of a design that is far from such
+/// directions are found by refined normal equations, to some 1e-12. Holds scratch space: one object a thread.
 class LeastNormFit {
  public:
   LeastNormFit(Index rows, Index terms, double threshold);

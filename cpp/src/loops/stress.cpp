@@ -13,6 +13,7 @@ namespace {
 
 constexpr Index kEdges = 8192;
 constexpr Index kSamples = 4096;
+constexpr Index kBlock = 64;
 
 /// Step (d) of edge e of a layout (n + k, d).
 inline void edge_step(const EdgeView& edges, const double* layout, Index d, Index e, double* step) {
@@ -38,17 +39,30 @@ template <int D>
 void edge_pulls(const EdgeView& edges, const double* layout, Index dim, Index begin, Index end, double* pulls,
                 double* sums) {
   const Index d = D > 0 ? D : dim;
-  for (Index e = begin; e < end; ++e) {
-    double* pull = pulls + e * d;
-    edge_step(edges, layout, d, e, pull);
-    double squared = 0.0;
-    for (Index a = 0; a < d; ++a) squared += pull[a] * pull[a];
-    const double norm = std::sqrt(squared), miss = norm - edges.lengths[e];
-    const double factor = edges.weights[e] * miss / std::max(norm, std::numeric_limits<double>::min());
-    sums[0] += edges.weights[e] * miss * miss;
-    for (Index a = 0; a < d; ++a) pull[a] *= factor;
-    add_to_periods(edges, d, e, pull, sums + 1);
+  // Roots and quotients of a block at a time, in whole vectors; its sums of squares in lanes, added up in the end.
+  double factor[kBlock], square[kBlock], lanes[kBlock] = {};
+  for (Index first = begin; first < end; first += kBlock) {
+    const Index count = std::min(kBlock, end - first);
+    for (Index b = 0; b < count; ++b) {
+      double* pull = pulls + (first + b) * d;
+      edge_step(edges, layout, d, first + b, pull);
+      square[b] = 0.0;
+      for (Index a = 0; a < d; ++a) square[b] += pull[a] * pull[a];
+    }
+    const double* length = edges.lengths + first;
+    const double* weight = edges.weights + first;
+    for (Index b = 0; b < count; ++b) {
+      const double norm = std::sqrt(square[b]), miss = norm - length[b];
+      lanes[b] += weight[b] * miss * miss;
+      factor[b] = weight[b] * miss / std::max(norm, std::numeric_limits<double>::min());
+    }
+    for (Index b = 0; b < count; ++b) {
+      double* pull = pulls + (first + b) * d;
+      for (Index a = 0; a < d; ++a) pull[a] *= factor[b];
+      add_to_periods(edges, d, first + b, pull, sums + 1);
+    }
   }
+  for (const double lane : lanes) sums[0] += lane;
 }
 
 /// Pulls w (u u^T + damping) step of the edges of a move, u their unit vectors; `sums` (1 + k d) as above, its first
@@ -68,21 +82,27 @@ void edge_resistances(const EdgeView& edges, const double* unit, double damping,
   }
 }
 
-/// Sums of the pulls (e, d) around each sample, and those of the periods, into `result` (n + k, d).
-void gather(const EdgeView& edges, const IncidentEdges& incident, const double* pulls, const RowMatrix& sums,
-            Index chunks, Index d, double* result, int threads) {
-  parallel_chunks(edges.n, kSamples, threads, [&](Index, Index begin, Index end) {
-    std::fill(result + begin * d, result + end * d, 0.0);
+/// Sums of the pulls (e, d) around the samples from `begin` to `end` into `result` (n + k, d).
+template <int D>
+void sums_around(const IncidentEdges& incident, const double* pulls, Index dim, Index begin, Index end,
+                 double* result) {
+  if constexpr (D > 0) {
+    // In registers: nothing that is stored could be one of the pulls.
     for (Index s = begin; s < end; ++s) {
-      double* row = result + s * d;
+      double sum[D] = {};
       incident.around(s, [&](Index e, double sign) {
-        for (Index a = 0; a < d; ++a) row[a] += sign * pulls[e * d + a];
+        for (Index a = 0; a < D; ++a) sum[a] += sign * pulls[e * D + a];
+      });
+      std::copy_n(sum, D, result + s * D);
+    }
+  } else {
+    std::fill(result + begin * dim, result + end * dim, 0.0);
+    for (Index s = begin; s < end; ++s) {
+      double* row = result + s * dim;
+      incident.around(s, [&](Index e, double sign) {
+        for (Index a = 0; a < dim; ++a) row[a] += sign * pulls[e * dim + a];
       });
     }
-  });
-  std::fill(result + edges.n * d, result + (edges.n + edges.k) * d, 0.0);
-  for (Index chunk = 0; chunk < chunks; ++chunk) {
-    for (Index k = 0; k < edges.k * d; ++k) result[edges.n * d + k] += sums(chunk, 1 + k);
   }
 }
 
@@ -98,6 +118,18 @@ void with_dimension(Index d, Work&& work) {
       return work(std::integral_constant<int, 3>{});
     default:
       return work(std::integral_constant<int, -1>{});
+  }
+}
+
+/// Sums of the pulls (e, d) around each sample, and those of the periods, into `result` (n + k, d).
+void gather(const EdgeView& edges, const IncidentEdges& incident, const double* pulls, const RowMatrix& sums,
+            Index chunks, Index d, double* result, int threads) {
+  parallel_chunks(edges.n, kSamples, threads, [&](Index, Index begin, Index end) {
+    with_dimension(d, [&](auto dim) { sums_around<dim>(incident, pulls, d, begin, end, result); });
+  });
+  std::fill(result + edges.n * d, result + (edges.n + edges.k) * d, 0.0);
+  for (Index chunk = 0; chunk < chunks; ++chunk) {
+    for (Index k = 0; k < edges.k * d; ++k) result[edges.n * d + k] += sums(chunk, 1 + k);
   }
 }
 

@@ -18,9 +18,10 @@ from diffeo._support.progress import showing
 from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, overlap, pieces, pieces_text
-from diffeo.isometry.layout_search import Unfolding, unfold
+from diffeo.isometry.layout_search import unfold
 from diffeo.isometry.stress import check_lengths, moved_by_misfits, relative_stress, untangle
 from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, is_suspicious, too_many_strays
+from diffeo.isometry.unfolding import Unfolding
 from diffeo.observation.burst_smoothing import smoothed
 from diffeo.observation.curvature import SUGGESTED
 from diffeo.observation.estimator_input import all_or_nothing, checked_input, of_one_fit

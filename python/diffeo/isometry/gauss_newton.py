@@ -32,6 +32,8 @@ PATIENCE, FLOOR_STEPS, FLOOR_GAIN, FLOOR_SETTLED = 12, 6, 1e-4, 100.0
 # together gain less than so much of the stress, damped by no more than this, are the last.
 WRONG_LENGTHS, FEW_WRONG = 0.004, 0.1
 WRONG_STEPS, WRONG_GAIN, WRONG_DAMPING = 2, 0.02, 1e-3
+# Damping goes no lower there: bends softer than that are left to the right lengths that majorisation has followed.
+WRONG_LEAST_DAMPING = 1e-4
 # A stress that grows by less than this share has not grown: rounding.
 ROUNDING = 1e-12
 
@@ -42,6 +44,9 @@ def bend(
     weights: FloatArray,
     laplacian: GraphLaplacian,
     settled: float,
+    *,
+    damping: float = DAMPING,
+    max_steps: int = MAX_STEPS,
 ) -> tuple[FloatArray, int, bool]:
     """Minimise sum_edges w (norm(step) - length)^2 by damped Gauss-Newton steps, from a layout near a minimum.
 
@@ -60,6 +65,9 @@ def bend(
         With these weights.
     settled : float
         No coordinate moves by more than this in the last step.
+    damping : float
+        Of the first step.
+    max_steps : int
 
     Returns
     -------
@@ -70,11 +78,11 @@ def bend(
     converged : bool
     """
     forces = _forces(graph, weights)
-    damping, total = DAMPING, 0
+    total = 0
     unit, miss = _directions(graph, layout)
     stress = float((weights * miss**2).sum())
     history = [stress]
-    for _ in range(MAX_STEPS):
+    for _ in range(max_steps):
         right = -forces.gradient(layout, workers())[0]
         step, iterations = _step(right, forces, unit, laplacian.correct, damping)
         total += iterations
@@ -87,7 +95,11 @@ def bend(
             if np.abs(step).max(initial=0.0) <= settled:
                 return layout, total, True
             damping = max((HALVED if halved else LOWERED) * damping, LEAST_DAMPING)
+            if damping < WRONG_LEAST_DAMPING and held_up_by_few(graph, layout):
+                damping = WRONG_LEAST_DAMPING
         else:
+            if damping <= WRONG_DAMPING and held_up_by_few(graph, layout):
+                return layout, total, True
             damping *= RAISED
         history.append(stress)
         gain = history[max(0, len(history) - 1 - FLOOR_STEPS)] - stress

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from diffeo import errors
 from diffeo._support.arrays import FloatArray
 from diffeo.isometry.frame_layout import develop
-from diffeo.isometry.frames import corrected_lengths, extended, gradients_along, local_frames
+from diffeo.isometry.frames import extended, gradients_along, local_frames
+from diffeo.isometry.gauss_newton import held_up_by_few
 from diffeo.isometry.graph import (
     NeighborGraph,
     bridged,
@@ -21,9 +22,8 @@ from diffeo.isometry.graph import (
     pieces_text,
     supported,
 )
-from diffeo.isometry.hermite import HermiteChart
-from diffeo.isometry.hinges import Hinges, LoosePart, find_hinges
-from diffeo.isometry.rough_lengths import RoughLayout, fits_better, lengths_are_rough, relaid, ungated
+from diffeo.isometry.hinges import Hinges, find_hinges
+from diffeo.isometry.rough_lengths import RoughLayout, ends_disagree, fits_better, lengths_are_rough, relaid, ungated
 from diffeo.isometry.stress import (
     check_lengths,
     refine,
@@ -44,18 +44,16 @@ from diffeo.isometry.trust import (
     SECOND_LOOK,
     holds_most,
     is_doubtful,
+    is_one_to_one,
     too_many_strays,
 )
+from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
 # Samples above which a graph is laid out from a start of some of its samples, and how many.
 LARGE = 30_000
 START_SAMPLES = 15_000
-# Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
-CORRECTION_ROUNDS = 3
-# A correction that leaves more than this share of the stress is the last.
-LITTLE_GAIN = 0.7
 # Rounds in which the graph is searched anew in the layout, and edges are weighed by how far they agree.
 SECOND_LOOKS = 2
 # Edges that no gate has chosen may have so many times the relative stress of those that one has; 1.04 and 1.14 were measured.
@@ -68,40 +66,6 @@ CLOSING_DETOUR = 4.0
 LARGEST_GAP = 2.0
 # A closed curve of a sample as uneven as that has no wider gap.
 WIDEST_GAP = 10.0
-
-
-@dataclass(frozen=True, eq=False)
-class Unfolding:
-    """A layout of a neighbour graph.
-
-    `layout` (n + k, d): coordinates in the order of `graph.rows`, then the periods; `gradients` (n, m, d) = dy/dX;
-    `stress` and `overlap` as in `IsometricEmbedding`; `n_iter` steps of refinement in all; whether the last `settled`;
-    parts that few edges hold, `loose` or not.
-    """
-
-    graph: NeighborGraph
-    layout: FloatArray
-    gradients: FloatArray
-    stress: float
-    overlap: float
-    n_iter: int
-    settled: bool
-    loose: list[LoosePart] = field(default_factory=list)
-
-    @property
-    def coordinates(self) -> FloatArray:
-        """Coordinates X (n, d) of the samples."""
-        return np.ascontiguousarray(self.layout[: len(self.graph.rows)])
-
-    @property
-    def periods(self) -> FloatArray:
-        """Periods (k, d): X and X + any sum of them are the same place."""
-        return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
-
-    def chart(self, observation: Observation) -> HermiteChart:
-        """Interpolation between coordinates and measurements."""
-        points = np.ascontiguousarray(observation.points[self.graph.rows])
-        return HermiteChart(self.coordinates, points, self.gradients, self.periods, observation.noise)
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -123,7 +87,10 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     found = corrected(observation, graph, *laid)
     many = observation.dim > FEW_DIMENSIONS
     if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
-        found = _reconsidered(observation, graph, found, n_neighbors, hinges)
+        if hinges is None and not many and _few_lengths_are_wrong(observation, found):
+            found = _without_doubtful_edges(observation, found, n_neighbors)
+        else:
+            found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
     strays = len(graph.rows) < len(observation.usable)
@@ -246,32 +213,20 @@ def _start(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_t
     return start_layout(graph, observation.dim)
 
 
-def corrected(
-    observation: Observation,
-    graph: NeighborGraph,
-    layout: FloatArray,
-    n_iter: int,
-    settled: bool,
-    *,
-    rounds: int = CORRECTION_ROUNDS,
-    robust: bool = False,
-) -> Unfolding:
-    """Correct the lengths by the derivatives along the layout, refine it with them, and again."""
-    points = np.ascontiguousarray(observation.points[graph.rows])
-    whitening = observation.whitening[graph.rows]
-    gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
-    for _ in range(rounds):
-        before = relative_stress(graph, layout)
-        better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
-        moved, steps, moved_settled = refine_robustly(better, layout, 2) if robust else refine(better, layout)
-        after = relative_stress(better, moved)
-        if not (after < before or robust):
-            break
-        graph, layout, settled, n_iter = better, moved, moved_settled, n_iter + steps
-        gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
-        if after > LITTLE_GAIN * before:
-            break
-    return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), n_iter, settled)
+def _few_lengths_are_wrong(observation: Observation, found: Unfolding) -> bool:
+    """Whether a layout in one sheet misses a few lengths, those at cliffs, which would hold it up from any other start, too."""
+    few = is_one_to_one(found.overlap) and held_up_by_few(found.graph, found.layout)
+    return few and ends_disagree(observation, found.graph, found.layout)
+
+
+def _without_doubtful_edges(observation: Observation, found: Unfolding, n_neighbors: int) -> Unfolding:
+    """A layout that few wrong lengths hold up, refined without doubtful edges, if it is better so."""
+    firm = supported(found.graph, observation, n_neighbors)
+    if len(firm.i) == len(found.graph.i) or pieces(firm)[0] > 1:
+        return found
+    layout, steps, settled = refine(firm, found.layout)
+    again = corrected(observation, firm, layout, found.n_iter + steps, settled, rounds=0)
+    return again if again.stress + again.overlap < found.stress + found.overlap else found
 
 
 def _reconsidered(

@@ -11,10 +11,9 @@ from diffeo._support import core
 from diffeo._support.arrays import FloatArray
 from diffeo._support.progress import stage
 from diffeo._support.threads import workers
-from diffeo.isometry.anderson import Anderson
 from diffeo.isometry.gauss_newton import bend, held_up_by_few, response
 from diffeo.isometry.graph import NeighborGraph
-from diffeo.isometry.laplacian import anchored_solution, graph_laplacian
+from diffeo.isometry.laplacian import GraphLaplacian, anchored_solution, graph_laplacian
 from diffeo.isometry.trust import FOLDED
 
 # Landmarks of the start: each costs one run of Dijkstra; 60 fix some 3 % of every distance.
@@ -27,8 +26,9 @@ SETTLED = 1e-6
 ALLOWED_GROWTH = 1.05
 # So many steps that gain less than this share of the stress are the last where few wrong lengths are what is left of it.
 STALLED_STEPS, STALLED_GAIN = 10, 0.05
-# Rounds of freeing samples that were caught folded over.
-UNTANGLING_ROUNDS = 4
+# Rounds of freeing samples that were caught folded over. One that gains less than this share of the stress is the last: it
+# frees none (a tenth to all were measured where it does, and at most a twentieth beside cliffs).
+UNTANGLING_ROUNDS, FREED_GAIN = 4, 0.05
 # An edge off by this share of its length, and ten times the usual, has such a sample at an end ...
 CAUGHT = 0.1
 # ... unless so many are that something else is wrong.
@@ -45,6 +45,47 @@ LEAST_TRUST = 1e-3
 # Steps of a round, and its tolerance: the weights still change.
 ROBUST_STEPS = 60
 ROBUST_SETTLED = 1e-4
+# Damping of the Gauss-Newton step after weights have changed; see `diffeo.isometry.gauss_newton`.
+REWEIGHTED_DAMPING = 1e-3
+# Earlier steps that are combined; 5 to 20 were measured alike on layouts.
+MEMORY = 8
+
+
+class Anderson:
+    """Anderson's acceleration of fixed-point iterations (1965), for vectors of one size.
+
+    The next iterate is the combination of the last images whose combined move is smallest.
+
+    Differences of consecutive moves and images are kept, the oldest replaced, with the Gram matrix of the former, so
+    that a step costs a few passes over them.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._moves, self._images = np.empty((MEMORY, size)), np.empty((MEMORY, size))
+        self._gram = np.zeros((MEMORY, MEMORY))
+        self._count = 0
+        self._last: tuple[FloatArray, FloatArray] | None = None
+
+    def forget(self) -> None:
+        """Start anew."""
+        self._count, self._last = 0, None
+
+    def __call__(self, image: FloatArray, move: FloatArray) -> FloatArray:
+        """The next iterate, from the image (size,) of the last one and how far that is from it."""
+        if self._last is None:
+            self._last = (image, move)
+            return image
+        slot = self._count % MEMORY
+        np.subtract(image, self._last[0], out=self._images[slot])
+        np.subtract(move, self._last[1], out=self._moves[slot])
+        self._last = (image, move)
+        self._count += 1
+        used = min(self._count, MEMORY)
+        moves = self._moves[:used]
+        self._gram[slot, :used] = self._gram[:used, slot] = moves @ self._moves[slot]
+        weights = np.linalg.lstsq(self._gram[:used, :used], moves @ move, rcond=1e-12)[0]
+        combined: FloatArray = image - weights @ self._images[:used]
+        return combined
 
 
 def start_layout(graph: NeighborGraph, dim: int) -> FloatArray:
@@ -103,22 +144,30 @@ def refine(
     Gauss-Newton steps finish those (`diffeo.isometry.gauss_newton`). `trust` (e,) multiplies the weights; the tolerance is
     relative to the median length.
     """
-    n = len(graph.rows)
     weights = edge_weights(graph.lengths) * (1.0 if trust is None else trust)
-    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=layout.shape[1])
-    forces = core.Stress(n, graph.i, graph.j, graph.lengths, weights, graph.windings)
+    laplacian = _laplacian(graph, weights, layout.shape[1])
+    layout, steps, settled, _ = _refined(graph, layout, weights, laplacian, trust is not None, max_steps, tolerance)
+    return layout, steps, settled
 
-    def centred(x: FloatArray) -> FloatArray:
-        moved = x.copy()
-        moved[:n] -= x[:n].mean(axis=0)
-        return moved
+
+def _refined(
+    graph: NeighborGraph,
+    layout: FloatArray,
+    weights: FloatArray,
+    laplacian: GraphLaplacian,
+    is_weighed: bool,
+    max_steps: int,
+    tolerance: float,
+) -> tuple[FloatArray, int, bool, bool]:
+    """As `refine` with these weights, which trust edges or not; last, whether Gauss-Newton steps ended it."""
+    forces = core.Stress(len(graph.rows), graph.i, graph.j, graph.lengths, weights, graph.windings)
 
     def majorise(x: FloatArray) -> tuple[FloatArray, float]:
         gradient, stress = forces.gradient(x, workers())
-        return centred(x - laplacian.correct(gradient)), stress
+        return _centred(graph, x - laplacian.correct(gradient)), stress
 
-    layout = centred(layout)
-    settled = tolerance * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
+    layout = _centred(graph, layout)
+    settled = _settled(graph, tolerance)
     acceleration = Anderson(layout.size)
     best, earlier = np.inf, np.inf
     with stage("refinement") as report:
@@ -127,14 +176,14 @@ def refine(
             image, stress = majorise(layout)
             move = image - layout
             if np.abs(move).max() <= settled:
-                return image, step + 1, True
+                return image, step + 1, True, False
             if stress > ALLOWED_GROWTH * best:
                 acceleration.forget()
             best = min(best, stress)
             if step % STALLED_STEPS == STALLED_STEPS - 1:
                 if earlier - best <= STALLED_GAIN * best and held_up_by_few(graph, layout):
-                    if trust is None:
-                        return image, step + 1, False
+                    if not is_weighed:
+                        return image, step + 1, False, False
                     # Without the wrong lengths, the sides that they join bend.
                     max_steps = step + 1
                     break
@@ -142,9 +191,9 @@ def refine(
             layout = acceleration(image.ravel(), move.ravel()).reshape(layout.shape)
     layout, stress = majorise(layout)
     if stress > FOLDED**2 * float((weights * graph.lengths**2).sum()):
-        return layout, max_steps, False
+        return layout, max_steps, False, False
     layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
-    return centred(layout), max_steps + iterations, converged
+    return _centred(graph, layout), max_steps + iterations, converged, True
 
 
 def refine_robustly(
@@ -155,15 +204,26 @@ def refine_robustly(
     The weight of an edge is 1 / (1 + (r / (3 r_0))^2), r its relative misfit and r_0 the median of all (Cauchy's
     M-estimator): where the measurements bend sharply some lengths are wrong by ten percent among many right ones.
     """
-    total, settled = 0, False
+    total, settled, bent = 0, False, False
     for _ in range(rounds):
         misfit = edge_misfits(graph, layout)
         least = float(np.clip(MISFIT_SHARE * relative_stress(graph, layout), *USUAL_MISFIT))
         usual = ROBUST_WIDTH * max(float(np.median(misfit)), least)
         trust = np.maximum(1.0 / (1.0 + (misfit / usual) ** 2), LEAST_TRUST)
-        layout, steps, settled = refine(graph, layout, trust=trust, max_steps=ROBUST_STEPS, tolerance=ROBUST_SETTLED)
+        weights = edge_weights(graph.lengths) * trust
+        laplacian = _laplacian(graph, weights, layout.shape[1])
+        if bent:
+            # Weights have changed by little: one step from where the last ones ended answers that, before they change again.
+            tolerance = _settled(graph, ROBUST_SETTLED)
+            layout, steps, _ = bend(
+                graph, layout, weights, laplacian, tolerance, damping=REWEIGHTED_DAMPING, max_steps=1
+            )
+        else:
+            layout, steps, settled, bent = _refined(
+                graph, layout, weights, laplacian, True, ROBUST_STEPS, ROBUST_SETTLED
+            )
         total += steps
-    return layout, total, settled
+    return _centred(graph, layout), total, settled
 
 
 def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, bool]:
@@ -181,20 +241,36 @@ def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int,
             break
         trial, steps, trial_settled = refine(graph, _harmonic(graph, layout, caught))
         total += steps
-        if not relative_stress(graph, trial) < stress:
+        freed = relative_stress(graph, trial)
+        if freed < stress:
+            layout, settled = trial, trial_settled
+        if not freed <= (1.0 - FREED_GAIN) * stress:
             break
-        layout, settled = trial, trial_settled
     return layout, total, settled
 
 
 def unbent(graph: NeighborGraph, start: FloatArray) -> tuple[FloatArray, int, bool]:
     """As `untangle`, with Gauss-Newton steps after it in any case."""
     layout, steps, _ = untangle(graph, start)
-    n, weights = len(graph.rows), edge_weights(graph.lengths)
-    laplacian = graph_laplacian(n, graph.i, graph.j, weights, graph.windings, graph.rows, dim=start.shape[1])
-    settled = SETTLED * float(np.median(graph.lengths))
-    layout, iterations, converged = bend(graph, layout, weights, laplacian, settled)
+    weights = edge_weights(graph.lengths)
+    laplacian = _laplacian(graph, weights, start.shape[1])
+    layout, iterations, converged = bend(graph, layout, weights, laplacian, _settled(graph, SETTLED))
     return layout, steps + iterations, converged
+
+
+def _laplacian(graph: NeighborGraph, weights: FloatArray, dim: int) -> GraphLaplacian:
+    return graph_laplacian(len(graph.rows), graph.i, graph.j, weights, graph.windings, graph.rows, dim=dim)
+
+
+def _centred(graph: NeighborGraph, layout: FloatArray) -> FloatArray:
+    moved, n = layout.copy(), len(graph.rows)
+    moved[:n] -= layout[:n].mean(axis=0)
+    return moved
+
+
+def _settled(graph: NeighborGraph, tolerance: float) -> float:
+    """Moves below this have settled: a share of the median length."""
+    return tolerance * float(np.median(graph.lengths)) if len(graph.lengths) else 0.0
 
 
 def edge_misfits(graph: NeighborGraph, layout: FloatArray) -> FloatArray:

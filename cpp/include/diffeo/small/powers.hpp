@@ -29,19 +29,26 @@ class Powers {
     }
     // Each as a product of one of lower degree and a variable; and its derivatives as multiples of lower ones.
     const Index count = size();
-    lowered_.assign(static_cast<std::size_t>(count * d), -1);
-    for (Index t = 0; t < count; ++t) {
+    lowered_.assign(static_cast<std::size_t>(count * d), order == Order::constant_first ? 0 : count - 1);
+    multiples_.assign(static_cast<std::size_t>(count * d), 0.0);
+    products_.reserve(static_cast<std::size_t>(count));
+    for (Index k = 0; k < count; ++k) {
+      const Index t = order_ == Order::constant_first ? k : count - 1 - k;
+      Product product{t, -1, -1};
       for (Index a = 0; a < d; ++a) {
         auto wanted = exponents_[static_cast<std::size_t>(t)];
         if (wanted[static_cast<std::size_t>(a)] == 0) continue;
-        --wanted[static_cast<std::size_t>(a)];
+        const double multiple = wanted[static_cast<std::size_t>(a)]--;
         for (Index s = 0; s < count; ++s) {
           if (exponents_[static_cast<std::size_t>(s)] == wanted) {
-            lowered_[static_cast<std::size_t>(t * d + a)] = s;
+            lowered_[static_cast<std::size_t>(a * count + t)] = s;
+            multiples_[static_cast<std::size_t>(a * count + t)] = multiple;
+            product = {t, s, a};
             break;
           }
         }
       }
+      products_.push_back(product);
     }
   }
 
@@ -49,25 +56,22 @@ class Powers {
 
   /// All monomials at x (d), the factors of each in the order of the axes.
   void values(const double* x, double* row) const {
-    const Index count = size();
-    for (Index k = 0; k < count; ++k) {
-      const Index t = order_ == Order::constant_first ? k : count - 1 - k;
-      Index a = d_ - 1;
-      while (a >= 0 && lowered(t, a) < 0) --a;
-      row[t] = a < 0 ? 1.0 : row[lowered(t, a)] * x[a];
-    }
+    for (const Product& p : products_) row[p.term] = p.axis < 0 ? 1.0 : row[p.lower] * x[p.axis];
   }
 
   /// Their derivatives along axis a, from their values.
   void derivatives(const double* values, Index a, double* row) const {
-    for (Index t = 0; t < size(); ++t) {
-      const Index s = lowered(t, a);
-      row[t] = s < 0 ? 0.0 : exponents_[static_cast<std::size_t>(t)][static_cast<std::size_t>(a)] * values[s];
-    }
+    const Index count = size();
+    const Index* lowered = lowered_.data() + a * count;
+    const double* multiples = multiples_.data() + a * count;
+    for (Index t = 0; t < count; ++t) row[t] = multiples[t] * values[lowered[t]];
   }
 
  private:
-  Index lowered(Index t, Index a) const { return lowered_[static_cast<std::size_t>(t * d_ + a)]; }
+  /// The monomial `term` is that of `lower` times the variable of the last `axis` that it has; -1 for the constant.
+  struct Product {
+    Index term, lower, axis;
+  };
 
   void list(Index axis, int left, std::vector<int>& exponents) {
     auto& own = exponents[static_cast<std::size_t>(axis)];
@@ -83,7 +87,10 @@ class Powers {
   Index d_;
   Order order_;
   std::vector<std::vector<int>> exponents_;
+  std::vector<Product> products_;
+  // By axis: of which monomial a derivative is a multiple, and the multiple: 0 times the constant where it vanishes.
   std::vector<Index> lowered_;
+  std::vector<double> multiples_;
 };
 
 }  // namespace diffeo

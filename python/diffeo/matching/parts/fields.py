@@ -174,16 +174,14 @@ def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray,
     design = moves_marks.reshape(len(moves_marks), -1)
     size, axes = np.linalg.eigh(design @ design.T)
     kept = size > 1e-12 * size.max(initial=0.0)
-    squares = none
+
+    def measured(x: FloatArray) -> FloatArray:
+        return t.a.measurements(alignment.backward(x), n) if backward else t.b.measurements(x, n)
+
+    squares, unmoved = none, measured(common)
     for amount, axis in zip(size[kept], axes.T[kept], strict=True):
         step = np.sqrt(variance / amount) * np.tensordot(axis, moves, 1)
-        if backward:
-            sent = t.a.measurements(alignment.backward(common + step), n) - t.a.measurements(
-                alignment.backward(common), n
-            )
-        else:
-            sent = t.b.measurements(common + step, n) - t.b.measurements(common, n)
-        squares = squares + (sent**2).sum(axis=1)
+        squares = squares + ((measured(common + step) - unmoved) ** 2).sum(axis=1)
     return squares
 
 

@@ -1,0 +1,82 @@
+"""A layout of an observation's graph, and its lengths corrected by the derivatives along it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from diffeo._support.arrays import FloatArray
+from diffeo.isometry.frames import corrected_lengths, gradients_along, local_frames
+from diffeo.isometry.graph import NeighborGraph, overlap
+from diffeo.isometry.hermite import HermiteChart
+from diffeo.isometry.hinges import LoosePart
+from diffeo.isometry.stress import refine, refine_robustly, relative_stress
+from diffeo.observation.observation import Observation
+
+# Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
+CORRECTION_ROUNDS = 3
+# A correction that leaves more than this share of the stress is the last.
+LITTLE_GAIN = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class Unfolding:
+    """A layout of a neighbour graph.
+
+    `layout` (n + k, d): coordinates in the order of `graph.rows`, then the periods; `gradients` (n, m, d) = dy/dX;
+    `stress` and `overlap` as in `IsometricEmbedding`; `n_iter` steps of refinement in all; whether the last `settled`;
+    parts that few edges hold, `loose` or not.
+    """
+
+    graph: NeighborGraph
+    layout: FloatArray
+    gradients: FloatArray
+    stress: float
+    overlap: float
+    n_iter: int
+    settled: bool
+    loose: list[LoosePart] = field(default_factory=list)
+
+    @property
+    def coordinates(self) -> FloatArray:
+        """Coordinates X (n, d) of the samples."""
+        return np.ascontiguousarray(self.layout[: len(self.graph.rows)])
+
+    @property
+    def periods(self) -> FloatArray:
+        """Periods (k, d): X and X + any sum of them are the same place."""
+        return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
+
+    def chart(self, observation: Observation) -> HermiteChart:
+        """Interpolation between coordinates and measurements."""
+        points = np.ascontiguousarray(observation.points[self.graph.rows])
+        return HermiteChart(self.coordinates, points, self.gradients, self.periods, observation.noise)
+
+
+def corrected(
+    observation: Observation,
+    graph: NeighborGraph,
+    layout: FloatArray,
+    n_iter: int,
+    settled: bool,
+    *,
+    rounds: int = CORRECTION_ROUNDS,
+    robust: bool = False,
+) -> Unfolding:
+    """Correct the lengths by the derivatives along the layout, refine it with them, and again."""
+    points = np.ascontiguousarray(observation.points[graph.rows])
+    whitening = observation.whitening[graph.rows]
+    gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+    for _ in range(rounds):
+        before = relative_stress(graph, layout)
+        better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
+        moved, steps, moved_settled = refine_robustly(better, layout, 2) if robust else refine(better, layout)
+        after = relative_stress(better, moved)
+        if not (after < before or robust):
+            break
+        graph, layout, settled, n_iter = better, moved, moved_settled, n_iter + steps
+        gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
+        if after > LITTLE_GAIN * before:
+            break
+    return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), n_iter, settled)
