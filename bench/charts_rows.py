@@ -17,7 +17,9 @@ class Size:
     uniform: tuple[int, ...]
 
 
-DESCRIPTION = "Charts of one network each: made once and matched many times; across cliffs, refined or not; hard ones against easy ones."
+DESCRIPTION = (
+    "Charts of one network each: made once, matched many times; across cliffs; of trained networks; hard beside easy."
+)
 
 row = Rows(
     "bench_charts",
