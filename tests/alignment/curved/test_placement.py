@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 from diffeo import Observation
 from diffeo.alignment.curved import placement
@@ -46,3 +48,14 @@ def test_sides_that_no_isometry_joins_are_given_up_early(monkeypatch):
     patient = register(a, b, scrambled, *marks, known_unit=True, n_jobs=1)
     assert patient.stress > 0.05
     assert found.n_iter < 0.5 * patient.n_iter
+
+
+def test_edges_without_length_are_caught_by_what_they_miss():
+    edges = SimpleNamespace(
+        i=np.array([0, 1, 2, 3]), j=np.array([1, 2, 3, 4]), lengths=np.array([0.0, 1.0, 1.0, 1.0]), median=1.0,
+        edges=lambda places: (places.node,), misses=lambda lengths: np.array([0.0, 1e-3, 1e-3, 0.5]),
+    )  # fmt: skip
+    with np.errstate(all="raise"):
+        caught = placement.Placement.caught(edges, SimpleNamespace(node=np.arange(5)))
+    # Both ends of the last edge, and their neighbour.
+    np.testing.assert_array_equal(caught, [False, False, True, True, True])

@@ -40,6 +40,8 @@ FIRST_LANDMARK_WEIGHT, LAST_LANDMARK_WEIGHT, WEIGHT_FALL = 10.0, 0.3, 0.3
 DAMPING = 1e-3
 # An edge off by this share of its length, and ten times the usual, has such a sample at an end.
 CAUGHT = 0.1
+# Edges shorter than this share of the median are judged as if they were that long.
+TWINS = 1e-6
 # Local linear fits that place caught samples by the ones around them.
 PLACEMENTS = 60
 
@@ -203,7 +205,7 @@ class Placement:
     def caught(self, places: Places) -> NDArray[np.bool_]:
         """Samples with lengths far off, and their neighbours."""
         n = len(places.node)
-        relative = np.abs(self.misses(self.edges(places)[0])) / self.lengths
+        relative = np.abs(self.misses(self.edges(places)[0])) / np.maximum(self.lengths, TWINS * self.median)
         worst = np.zeros(n)
         np.maximum.at(worst, self.i, relative)
         np.maximum.at(worst, self.j, relative)
