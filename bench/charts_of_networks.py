@@ -85,10 +85,14 @@ def recurrent_pairs(name: str, size: Size) -> Row:
     n, how = (size.n // 4, {}) if derivatives else (size.n // 2, {"covariances": "bursts", "n_bursts": 128})
     target = 0.01 if derivatives else 0.02
     errors, told = list[float](), list[str]()
-    for number in range(min(size.draws, 4)):
+    for number in range(4 if size.draws > 4 else 1):
         pair, rng = recurrent(number, size.steps // 5), np.random.default_rng([number, 9])
-        sides = pair.observe(n, rng, **how)
-        t = diffeo.match(*sides, landmarks=pair.pairs(rng, 3))
+        try:
+            t = diffeo.match(*pair.observe(n, rng, **how), landmarks=pair.pairs(rng, 3))
+        except diffeo.errors.DiffeoError as error:
+            errors.append(np.inf)
+            told.append(f"refused, {type(error).__name__}")
+            continue
         at_a, at_b = pair.pairs(rng, count)
         ways = diffeo.relative_error(t.transform(at_a), at_b), diffeo.relative_error(t.inverse_transform(at_b), at_a)
         errors.append(max(ways))
