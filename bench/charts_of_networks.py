@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+import time
 
 import diffeo
 import numpy as np
+import torch
 from diffeo.demos.training import train
 from tqdm import tqdm
 
@@ -169,6 +171,29 @@ def rectified_by_bursts(name: str, size: Size) -> Row:
         f"forward {percent(auto.forward)}, backward {percent(auto.backward)}, {auto.verdict}; by Jacobians "
         + (f"{percent(max(plain.forward, plain.backward))}, " if np.isfinite(plain.forward) else "refused: ")
         + plain.verdict,
+    )
+
+
+@row("many neurons")
+def many_neurons(name: str, size: Size) -> Row:
+    """The choice of neurons among 198 outputs of random perceptrons over two and three inputs: the time that it takes."""
+    n, seconds, sets = 3 * size.n // 4, {}, []
+    for d in (2, 3):
+        torch.manual_seed(d)
+        widths = [(d, 64), (64, 64), (64, 198)]
+        layers = [part for m, k in widths for part in (torch.nn.Linear(m, k), torch.nn.Tanh())]
+        net = torch.nn.Sequential(*layers[:-1]).double()
+        observation = diffeo.observe(net, np.random.default_rng(d).random((n, d)))
+        start = time.process_time()
+        sets.append(diffeo.suggest_neurons(observation))
+        seconds[d] = time.process_time() - start
+    return Row(
+        name,
+        f"suggest_neurons of 198 outputs, n = {n}, d = 2 and 3: CPU seconds",
+        " and ".join(f"{value:.2f} s" for value in seconds.values()),
+        "1 s",
+        max(seconds.values()) <= 1.0,
+        "; ".join(f"{len(one.neurons)} neurons, {len(one.problems)} problems" for one in sets),
     )
 
 

@@ -326,12 +326,12 @@ def _set_problems(cost: Cost, chosen: list[int], rows: IntArray, n_all: int) -> 
             f"between neighbouring samples (most around {rows_text(anchors[worst])}): the measurements bend too sharply for "
             f"{n_all} samples; use about {enough:.2g}, or take more neurons or an earlier layer"
         )
-    gaps = cost.gaps(chosen)
-    separation = np.sqrt(gaps.min(axis=1) / cost.spans(chosen))
+    nearest, squared = cost.nearest_far(chosen)
+    separation = np.sqrt(squared[:, 0] / cost.spans(chosen))
     if separation.min() < LIMIT_SEPARATION:
         i = int(separation.argmin())
         problems.append(
-            f"the {len(chosen)} neurons give inputs that are far apart (rows {anchors[i]} and {rows[gaps[i].argmin()]}) "
+            f"the {len(chosen)} neurons give inputs that are far apart (rows {anchors[i]} and {rows[nearest[i, 0]]}) "
             f"measurements only {separation[i]:.2g} of a sample spacing apart: they cross or nearly cross; take more "
             "neurons, or another layer"
         )

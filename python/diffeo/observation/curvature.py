@@ -25,6 +25,8 @@ FAR = 3.0
 N_RIVALS = 8
 # Candidates tried at once: bounds the memory (N_ANCHORS * CANDIDATES numbers, a few times).
 CANDIDATES = 256
+# Anchors whose distances to all samples are computed at once: small enough for the cache of one core.
+ANCHORS = 16
 # Gradients below this share of the typical one count as zero.
 RIDGE = 1e-8
 # Two neurons whose squared correlation is this near to 1 are one neuron.
@@ -118,17 +120,19 @@ def _lower_distances(
     `inverses` (n, d) are those of the squared stretches.
     """
     squared_norms = (points**2).sum(axis=1)
-    ambient = np.maximum(squared_norms[anchors][:, None] + squared_norms - 2.0 * points[anchors] @ points.T, 0.0)
-    tangential, within = np.zeros_like(ambient), np.zeros_like(ambient)
-    places = np.arange(len(anchors))
-    for k in range(whitening.shape[1]):
-        along = whitening[:, k] @ points.T
-        along = (along - along[places, anchors][:, None]) ** 2
-        tangential += along
-        within += along / inverses[anchors, k, None]
-    off = within < (1.0 - GATES.off_tangent) * ambient
-    lower = np.maximum(ambient * inverses[anchors].min(axis=1)[:, None], tangential)
-    lower[places, anchors] = 0.0
+    lower, off = np.empty((len(anchors), len(points))), np.empty((len(anchors), len(points)), dtype=bool)
+    for block in _blocks(len(anchors), ANCHORS):
+        here = anchors[block]
+        ambient = np.maximum(squared_norms[here][:, None] + squared_norms - 2.0 * points[here] @ points.T, 0.0)
+        tangential, within = np.zeros_like(ambient), np.zeros_like(ambient)
+        for k in range(whitening.shape[1]):
+            along = whitening[block, k] @ points.T
+            along = (along - along[np.arange(len(here)), here][:, None]) ** 2
+            tangential += along
+            within += along / inverses[here, k, None]
+        off[block] = within < (1.0 - GATES.off_tangent) * ambient
+        lower[block] = np.maximum(ambient * inverses[here].min(axis=1)[:, None], tangential)
+    lower[np.arange(len(anchors)), anchors] = 0.0
     return lower, off
 
 
@@ -160,8 +164,10 @@ def _nearest(
         squared[:, k] = np.maximum(squared[:, k], back.sum(axis=1))
         gated[:, k] |= (back / inverses[j]).sum(axis=1) < (1.0 - GATES.off_tangent) * (delta**2).sum(axis=1)
         forth = (own * inverses[anchors][:, :, None]) @ gradients[j].transpose(0, 2, 1)
-        values = np.linalg.svd(np.stack([forth, there @ own.transpose(0, 2, 1)]), compute_uv=False)
-        gated[:, k] |= (values.max(axis=(0, 2)) > GATES.transport) | (values.min(axis=(0, 2)) < 1.0 / GATES.transport)
+        ways = np.stack([forth, there @ own.transpose(0, 2, 1)])
+        # Squares of singular values take half the time of these.
+        values = np.linalg.eigvalsh(ways @ ways.swapaxes(-2, -1))
+        gated[:, k] |= (values.max(axis=(0, 2)) > GATES.transport**2) | (values.min(axis=(0, 2)) < GATES.transport**-2)
     order = np.lexsort((squared, gated), axis=1)[:, :count]
     neighbors: IntArray = np.take_along_axis(others, order, axis=1)
     counted = ~np.take_along_axis(gated, order, axis=1)
@@ -209,18 +215,30 @@ class Cost:
         squared: FloatArray = trace * self.sample.bends[:, chosen].sum(axis=1)
         return squared
 
-    def gaps(self, chosen: list[int]) -> FloatArray:
-        """Squared distances between the anchors' measurements and those far from them, (a, n); infinite elsewhere."""
+    def nearest_far(self, chosen: list[int], count: int = 1) -> tuple[IntArray, FloatArray]:
+        """The `count` samples far from each anchor whose measurements come nearest to its own, (a, count), in no order.
+
+        With them the squared distances of the measurements; infinite for samples that are not far.
+        """
+        sample = self.sample
+        points = sample.points[:, chosen]
         # Points are centred: norms and products lose some 1e-16 of a squared spread, far below a squared spacing.
-        points = np.ascontiguousarray(self.sample.points[:, chosen])
-        norms = np.einsum("nk,nk->n", points, points)
-        squared: FloatArray = points[self.sample.anchors] @ points.T
-        squared *= -2.0
-        squared += norms
-        squared += norms[self.sample.anchors][:, None]
-        np.maximum(squared, 0.0, out=squared)
-        squared += self._barred
-        return squared
+        # One product for |x|^2 - 2 x.y + |y|^2, in blocks that the processor's cache holds.
+        norms, ones = (points**2).sum(axis=1)[:, None], np.ones((len(points), 1))
+        there = np.ascontiguousarray(np.concatenate([points, norms, ones], axis=1).T)
+        here = np.concatenate([-2.0 * points, ones, norms], axis=1)[sample.anchors]
+        count = min(count, len(points))
+        nearest = np.empty((len(here), count), dtype=np.int64)
+        squared = np.empty((len(here), count))
+        for block in _blocks(len(here), ANCHORS):
+            apart = here[block] @ there
+            apart += self._barred[block]
+            if count == 1:
+                nearest[block] = apart.argmin(axis=1)[:, None]
+            else:
+                nearest[block] = np.argpartition(apart, count - 1, axis=1)[:, :count]
+            squared[block] = np.take_along_axis(apart, nearest[block], axis=1)
+        return nearest, np.maximum(squared, 0.0)
 
     def spans(self, chosen: list[int]) -> FloatArray:
         """Squared length of one spacing in the measurements, mean over directions, (a,)."""
@@ -232,7 +250,7 @@ class Cost:
         turning = self.turning(chosen)[:, None]
         if len(chosen) < self.dim:
             return float(_combined(turning, np.zeros_like(turning))[0])
-        crowding = _crowding(self.spans(chosen), self.gaps(chosen).min(axis=1))
+        crowding = _crowding(self.spans(chosen), self.nearest_far(chosen)[1][:, 0])
         return float(_combined(turning, crowding[:, None])[0])
 
     def with_each(self, chosen: list[int]) -> FloatArray:
@@ -249,11 +267,9 @@ class Cost:
         spans = self.spans(chosen)[:, None]
         separates = len(chosen) + 1 >= d
         if separates:
-            gaps = self.gaps(chosen)
-            rivals = np.argpartition(gaps, min(N_RIVALS, gaps.shape[1]) - 1, axis=1)[:, :N_RIVALS]
-            gaps = np.take_along_axis(gaps, rivals, axis=1)
+            rivals, gaps = self.nearest_far(chosen, N_RIVALS)
         costs = np.empty(sample.points.shape[1])
-        for block in _blocks(len(costs)):
+        for block in _blocks(len(costs), CANDIDATES):
             rows = self._own[:, :, block]
             # Sherman and Morrison: the trace of the inverse after adding one row.
             turned = inverse @ rows
@@ -289,9 +305,9 @@ def _combined(turning: FloatArray, crowding: FloatArray) -> FloatArray:
     return combined
 
 
-def _blocks(m: int) -> Iterator[slice]:
-    for start in range(0, m, CANDIDATES):
-        yield slice(start, min(m, start + CANDIDATES))
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))
 
 
 def sufficient_samples(observation: Observation) -> tuple[float, IntArray] | None:

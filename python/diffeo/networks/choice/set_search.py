@@ -78,16 +78,18 @@ def _random(cost: Cost, n_neurons: int, rng: np.random.Generator) -> list[int]:
 def _exchanged(cost: Cost, chosen: list[int]) -> tuple[list[int], float]:
     """Exchange one neuron at a time for a better one, while that pays; the set and its cost."""
     best = cost.of(chosen)
-    for _ in range(EXCHANGE_ROUNDS):
-        before = best
-        for place in range(len(chosen)):
-            others = chosen[:place] + chosen[place + 1 :]
-            added = _first_best(cost.with_each(others))
-            value = best if added == chosen[place] else cost.of([*others, added])
-            if value < EXCHANGE_GAIN * best:
-                chosen, best = [*chosen[:place], added, *chosen[place + 1 :]], value
-        if best == before:
+    # Places that were tried since the set last changed: when all were, another round would find the same.
+    tried = 0
+    for place in list(range(len(chosen))) * EXCHANGE_ROUNDS:
+        if tried == len(chosen):
             break
+        others = chosen[:place] + chosen[place + 1 :]
+        added = _first_best(cost.with_each(others))
+        value = best if added == chosen[place] else cost.of([*others, added])
+        tried += 1
+        if value < EXCHANGE_GAIN * best:
+            # The place itself holds the best there is for the others.
+            chosen, best, tried = [*chosen[:place], added, *chosen[place + 1 :]], value, 1
     return chosen, best
 
 
@@ -107,7 +109,7 @@ def measures(cost: Cost, chosen: list[int]) -> tuple[float, float, float]:
         return 0.0, np.inf, 0.0
     conditioning = float(values[:, -1].min() / np.median(values[:, 0]))
     separation = float(
-        np.sqrt((cost.gaps(chosen).min(axis=1) / np.maximum(cost.spans(chosen), np.finfo(float).tiny)).min())
+        np.sqrt((cost.nearest_far(chosen)[1][:, 0] / np.maximum(cost.spans(chosen), np.finfo(float).tiny)).min())
     )
     return conditioning, float(np.sqrt(cost.turning(chosen).max())), separation
 
