@@ -66,26 +66,27 @@ def pairwise(name: str, size: Size) -> Row:
 
 @row("hard against easy")
 def hard_and_easy(name: str, size: Size) -> Row:
-    """Isometric charts of uniform samples with a cliff and without: the time that each takes."""
+    """Isometric charts of uniform samples with a cliff and without: the time that each takes, the least of three."""
     n = 3 * size.n // 4
     x = np.random.default_rng(0).random((n, 2))
-    # As thin beside the spacing as a front of 1/40 is among 3,000 samples: thinner ones have no chart.
-    thin = float(np.sqrt(3000 / n)) / 40
+    # As thin beside the spacing as fronts of 1/30 and 1/40 are among 3,000 samples: thinner ones have no chart.
+    fronts = {f"1/{parts}": float(np.sqrt(3000 / n)) / parts for parts in (30, 40)}
     seconds, errors = {}, {}
-    for kind, width in (("easy", None), ("hard", thin)):
-        observation = cliffs.front(x, width)
-        start = time.process_time()
-        fitted = diffeo.IsometricEmbedding(n_jobs=1).fit(observation)
-        seconds[kind] = time.process_time() - start
-        errors[kind] = cliffs.rigid_error(fitted.embedding_, x)
-    ratio = seconds["hard"] / seconds["easy"]
+    for kind, width in (("easy", None), *fronts.items()):
+        observation, taken = cliffs.front(x, width), []
+        for _ in range(3):
+            start = time.process_time()
+            fitted = diffeo.IsometricEmbedding(n_jobs=1).fit(observation)
+            taken.append(time.process_time() - start)
+        seconds[kind], errors[kind] = min(taken), cliffs.rigid_error(fitted.embedding_, x)
+    ratios = [seconds[kind] / seconds["easy"] for kind in fronts]
     return Row(
         name,
-        f"n = {n}, front of 1/{1 / thin:.0f} against no front: CPU seconds",
-        f"{ratio:.1f} times",
+        f"n = {n}, fronts of {' and '.join(f'1/{1 / thin:.0f}' for thin in fronts.values())} against no front: CPU seconds",
+        f"{' and '.join(f'{ratio:.1f}' for ratio in ratios)} times",
         "3 times",
-        ratio <= 3.0,
-        f"easy {seconds['easy']:.2f} s, hard {seconds['hard']:.2f} s; error of the inputs {listed(errors)}",
+        max(ratios) <= 3.0,
+        f"seconds {', '.join(f'{kind} {value:.2f}' for kind, value in seconds.items())}; error of the inputs {listed(errors)}",
     )
 
 
