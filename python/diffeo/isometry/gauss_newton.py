@@ -15,8 +15,8 @@ MAX_STEPS = 40
 # Conjugate gradients reduce the residual of a step by this factor (in 7 to 40 iterations mostly), at most so many in a step.
 REDUCTION = 0.1
 MAX_ITERATIONS = 200
-# A response to errors has its softest part last, goes on to this (it is then right to half a percent), and is damped by less.
-RESPONSE_REDUCTION, RESPONSE_DAMPING = 1e-3, 1e-8
+# A response to errors has its softest part last, goes on to this, and is damped by less.
+RESPONSE_REDUCTION, RESPONSE_DAMPING = 1e-4, 1e-8
 # No step begins after so many iterations in all; 200 to 500 were measured on arms an eighth as wide as long.
 ENOUGH_ITERATIONS = 1000
 # Damping in units of the Laplacian: at first; its factors after a step that halved the stress, that lowered it, and that
