@@ -164,15 +164,7 @@ def measure_jacobians(
                     differentiate.settle(x[:TRIAL_ROWS], tangents[:TRIAL_ROWS], kinked=kinked)
             layers.along(directions, samples.held(block))
             y, derivatives = differentiate(x, tangents)
-        found = found or [
-            (np.empty((len(samples), m)), np.empty((len(samples), m, samples.n_directions)))
-            for m in _widths(layers, samples, samples.n_directions)
-        ]
-        begin = 0
-        for points, jacobians in found:
-            columns = slice(begin, begin + points.shape[1])
-            points[block], jacobians[block] = host(y[:, columns]), host(derivatives[:, columns])
-            begin = columns.stop
+        found = _stored(found, layers, samples, block, host(y), host(derivatives))
         bar.update(len(x))
     return found
 
@@ -191,15 +183,7 @@ def measure_bursts(
     for block, x, tangents in samples.blocks(max(1, batch_size // n_bursts)):
         drawn = generator.standard_normal((len(x), n_bursts, samples.n_directions))
         y, around = _perturbed(layers, samples, (block, x, tangents), drawn, scale, batch_size)
-        found = found or [
-            (np.empty((len(samples), m)), np.empty((len(samples), n_bursts, m)))
-            for m in _widths(layers, samples, n_bursts)
-        ]
-        begin = 0
-        for points, bursts in found:
-            columns = slice(begin, begin + points.shape[1])
-            points[block], bursts[block] = y[:, columns], around[:, :, columns]
-            begin = columns.stop
+        found = _stored(found, layers, samples, block, y, around, axis=2)
         bar.update(len(x))
     return found
 
@@ -227,15 +211,7 @@ def measure_slopes(
         gram = np.einsum("ika,ikb->iab", z, z)
         change = np.einsum("ikm,ika->iam", around[:, :half] - around[:, half:], z)
         slopes = np.linalg.solve(2.0 * scale * gram, change).transpose(0, 2, 1)
-        found = found or [
-            (np.empty((len(samples), m)), np.empty((len(samples), m, samples.n_directions)))
-            for m in _widths(layers, samples, samples.n_directions)
-        ]
-        begin = 0
-        for points, jacobians in found:
-            columns = slice(begin, begin + points.shape[1])
-            points[block], jacobians[block] = y[:, columns], slopes[:, columns]
-            begin = columns.stop
+        found = _stored(found, layers, samples, block, y, slopes)
         bar.update(len(x))
     return found
 
@@ -284,6 +260,34 @@ def _perturbed(
             parts.append(host(layers(layers.send(few))))
         y = host(layers.along(tangents, samples.held(block))(layers.send(x)))
     return y, np.concatenate(parts).reshape(len(x), weights.shape[1], -1)
+
+
+def _stored(
+    found: list[tuple[FloatArray, FloatArray]],
+    layers: Layers,
+    samples: Samples,
+    block: slice,
+    points: FloatArray,
+    beside: FloatArray,
+    axis: int = 1,
+) -> list[tuple[FloatArray, FloatArray]]:
+    """What is measured of all samples, with that of a block of b added: `points` (b, m), and three axes `beside` them.
+
+    Of these, `axis` counts neurons. In a block the m neurons of all layers stand side by side; of all samples each layer has arrays of its own, made with the
+    first block.
+    """
+    if not found:
+        shape = [len(samples), *beside.shape[1:]]
+        for width in _widths(layers, samples, beside.shape[3 - axis]):
+            shape[axis] = width
+            found.append((np.empty((len(samples), width)), np.empty(shape)))
+    begin = 0
+    for of_points, of_beside in found:
+        columns = slice(begin, begin + of_points.shape[1])
+        of_points[block] = points[:, columns]
+        of_beside[block] = beside[:, columns] if axis == 1 else beside[:, :, columns]
+        begin = columns.stop
+    return found
 
 
 def _widths(layers: Layers, samples: Samples, per_neuron: int) -> list[int]:
