@@ -273,8 +273,8 @@ def _stored(
 ) -> list[tuple[FloatArray, FloatArray]]:
     """What is measured of all samples, with that of a block of b added: `points` (b, m), and three axes `beside` them.
 
-    Of these, `axis` counts neurons. In a block the m neurons of all layers stand side by side; of all samples each layer has arrays of its own, made with the
-    first block.
+    Of these, `axis` counts neurons. In a block the neurons of all layers stand side by side; of all samples each layer has
+    arrays of its own, made with the first block.
     """
     if not found:
         shape = [len(samples), *beside.shape[1:]]
