@@ -12,6 +12,7 @@ from diffeo.alignment.linear import displacements, parameters
 from diffeo.charts.coordinates import Coordinates
 from diffeo.charts.isometric import IsometricChart
 from diffeo.isometry.periods import nearest_zero
+from diffeo.isometry.trust import FEW_DIMENSIONS
 from diffeo.matching.expected_error import (
     LEAST_DEVIATION,
     LEAST_STRETCH,
@@ -175,13 +176,22 @@ def _of_landmarks(t: Transformation, coordinates: FloatArray, whole: FloatArray,
     size, axes = np.linalg.eigh(design @ design.T)
     kept = size > 1e-12 * size.max(initial=0.0)
 
-    def measured(x: FloatArray) -> FloatArray:
-        return t.a.measurements(alignment.backward(x), n) if backward else t.b.measurements(x, n)
+    target = t.a if backward else t.b
 
-    squares, unmoved = none, measured(common)
+    def places(x: FloatArray) -> FloatArray:
+        return alignment.backward(x) if backward else x
+
+    squares, here, slopes = none, places(common), None
+    unmoved = target.measurements(here, n)
+    if isinstance(target, IsometricChart) and here.shape[1] > FEW_DIMENSIONS:
+        # d (d + 1) / 2 changes or more, each small beside what a chart resolves there: derivatives do for all of them.
+        slopes = target.slopes(here, n)
     for amount, axis in zip(size[kept], axes.T[kept], strict=True):
-        step = np.sqrt(variance / amount) * np.tensordot(axis, moves, 1)
-        squares = squares + ((measured(common + step) - unmoved) ** 2).sum(axis=1)
+        there = places(common + np.sqrt(variance / amount) * np.tensordot(axis, moves, 1))
+        moved = (
+            target.measurements(there, n) - unmoved if slopes is None else np.einsum("nmd,nd->nm", slopes, there - here)
+        )
+        squares = squares + (moved**2).sum(axis=1)
     return squares
 
 
