@@ -25,6 +25,7 @@ from diffeo.matching.parts.halves_and_groups import (
 )
 from diffeo.matching.parts.left_out import with_left_out
 from diffeo.matching.parts.no_counterpart import with_no_counterpart, with_unseen
+from diffeo.matching.parts.stray_landmarks import with_strays
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
@@ -53,7 +54,7 @@ def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation |
     known = t.diagnostics
     try:
         expected = with_no_counterpart(problem, t, with_left_out(t, expected_error(problem, t)))
-        expected = expected if by_motion is None else with_unseen(problem, by_motion, expected)
+        expected = with_strays(problem, t, expected if by_motion is None else with_unseen(problem, by_motion, expected))
     except UnknownError as unknown:
         said = [f"the error of this map is not known: {unknown}", *known.problems, *known.reasons]
         return replace(t, diagnostics=replace(known, problems=said))
