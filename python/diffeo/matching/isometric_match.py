@@ -173,7 +173,8 @@ def _strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> IntA
 def _of_strays(problem: MatchProblem, strays: IntArray) -> str:
     return (
         f"{len(strays)} of {problem.count} landmarks ({rows_text(problem.numbered(strays))}) lie off a side's measured "
-        "manifold or outside of its sampled domain and were left out: they are wrong, or that side does not embed the input there"
+        "manifold or outside of its sampled domain and were left out: they are wrong, or that side does not embed the input "
+        "there"
     )
 
 

@@ -178,7 +178,7 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
 
 
 def _without_failed(t: Transformation, made: list[Transformation]) -> list[Transformation]:
-    """Two halves, or one of them twice, if its own landmarks show that the layout of the other has failed, and it alone.
+    """Two halves, or one of them, if its own landmarks show that the layout of the other has failed, and it alone.
 
     Both the whole map and the half that is left fit the landmarks, and agree with each other far better than with that one.
     """
@@ -190,7 +190,7 @@ def _without_failed(t: Transformation, made: list[Transformation]) -> list[Trans
     points, n = chosen(t.a)[1], thread_count(t.n_jobs)
     whole, *sent = (one.map.forward(points, n).values for one in (t, good, bad))
     off = [float(np.linalg.norm(one - whole)) for one in sent]
-    return [good, good] if off[1] > FAILED * off[0] else made
+    return [good] if off[1] > FAILED * off[0] else made
 
 
 def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:
