@@ -293,6 +293,8 @@ def test_errors_that_halves_share_are_seen_where_the_whole_differs():
     np.testing.assert_allclose(found, 0.18, rtol=1e-2)
     apart = of_halves(whole, shared, -shared, places, even, 0.5)
     np.testing.assert_allclose(apart, 0.5**2 * 0.5 * 0.72, rtol=1e-12)
+    # One half says nothing of whether the whole stands alone.
+    np.testing.assert_allclose(of_halves(whole, shared, None, places, even, 0.5), 0.5**2 * 0.18, rtol=1e-12)
 
 
 def test_errors_of_places_are_larger_where_the_target_is_steep():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from diffeo import Observation, errors, match
+from diffeo.matching.expected_error import spread_of
 from diffeo.matching.match_observations import match_problem
 from diffeo.matching.parts.stray_landmarks import missed_strays
 from support.pairs import maps, observations
@@ -35,3 +36,17 @@ def test_landmarks_in_pieces_that_were_left_out_do_not_count():
     t = match(a, b, landmarks=(marks[:3], marks[:3] + 1.0))
     assert len(t.a.left_out) > 0
     assert missed_strays(match_problem(a, b).given((marks, marks + 1.0)), t) == 0.0
+
+
+def test_right_landmarks_without_a_place_are_no_problem_and_count_in_the_expected_error():
+    a, b = (f(square(12, seed=5))[0] for f in maps())
+    pair = observations(n=500)
+    near, far = a.copy(), a.copy()
+    near[4] += 0.03 * np.linalg.svd(pair[0].points - pair[0].points.mean(axis=0))[2][-1]
+    far[4] += 100.0
+    good, bad = (match(*pair, landmarks=(x, b)) for x in (near, far))
+    assert good.diagnostics.problems == []
+    assert any("1 of 12 landmarks (row 4) lie off" in said for said in good.diagnostics.reasons)
+    missed = np.linalg.norm(good.sent(near[4:5]).values - b[4:5]) / spread_of(pair[1].points)
+    assert good.diagnostics.expected_error >= missed / np.sqrt(12)
+    assert any("1 of 12 landmarks (row 4) lie off" in said for said in bad.diagnostics.problems)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, match, relative_error
 from diffeo._support.arrays import index_array
-from diffeo.matching.diagnostics import without_counterpart
+from diffeo.matching.diagnostics import _coverage_problems, without_counterpart
 from support.domains import closed
 from support.pairs import NEW, assert_names, at, maps, observations
 from support.samples import smooth_map, square
@@ -154,3 +154,14 @@ def test_samples_without_counterpart_are_told_by_distances_among_the_others():
     lost = without_counterpart(own, hole)
     assert (own[lost, 0] > 0.75).mean() > 0.95
     assert len(lost) > 0.5 * (own[:, 0] > 0.8).sum()
+
+
+def test_few_samples_beyond_the_ends_of_a_line_are_chance():
+    """Two lines of 60 samples drawn alike are no problem, but for one pair of 20; half as long again is."""
+    named = []
+    for seed in range(60):
+        own, there = np.random.default_rng(seed).random((2, 60, 1))
+        named.append([is_more for _, is_more in _coverage_problems(own, there, ("A", "B"))])
+        assert any(is_more for _, is_more in _coverage_problems(own * 1.5, there, ("A", "B")))
+    assert sum(map(len, named)) > 5
+    assert sum(map(any, named)) <= 3

@@ -45,6 +45,9 @@ TWINS = 1e-6
 # More than this share of them, and what chance makes of few samples, means that the domains differ: one sample drawn alike is
 # farther away than all of n others are from each other in one case of n + 1.
 NO_COUNTERPART_SHARE = 0.02
+# On a line, the samples beyond the last of the other side are as many as chance has it, each further one half as likely: two
+# equal samples of 60 show one of a spacing and more in 17 of 100 cases, and more than so many in 4. That is no problem yet.
+BY_CHANCE = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +132,8 @@ def diagnose_isometric(
         for text, may_be_mirrored in loose_problems(where, chart):
             (problems if may_be_mirrored else reasons).append(text)
     if alignment.kind != "projection":
-        problems += _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates, names)
+        for text, is_more in _coverage_problems(b.wrapped(alignment.forward(a.coordinates)), b.coordinates, names):
+            (problems if is_more else reasons).append(text)
     return Diagnostics(
         problems,
         misfit,
@@ -270,22 +274,23 @@ def without_counterpart(own: FloatArray, there: FloatArray, usual: float = USUAL
     return np.flatnonzero(tree.query(own, workers=workers())[0] > NO_COUNTERPART * np.quantile(apart, usual))
 
 
-def many_without(lost: IntArray, own: FloatArray, there: FloatArray) -> bool:
-    """Whether so many of a side's samples (n, d) have no counterpart among others (count, d) that the domains differ."""
-    return len(lost) > (NO_COUNTERPART_SHARE + 1.0 / len(there)) * len(own)
+def many_without(lost: IntArray, own: FloatArray, there: FloatArray, by_chance: float = 1.0) -> bool:
+    """Whether so many of a side's samples (n, d) have no counterpart among others (count, d) that the domains may differ."""
+    return len(lost) > (NO_COUNTERPART_SHARE + by_chance / len(there)) * len(own)
 
 
-def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray, names: Names) -> list[str]:
-    """Which share of each side's samples has nothing of the other side nearby."""
+def _coverage_problems(aligned_a: FloatArray, coordinates_b: FloatArray, names: Names) -> list[tuple[str, bool]]:
+    """Which share of each side's samples has nothing of the other side nearby, and whether chance does not make so many."""
     problems = []
     a, b = names
     for name, other, own, there in ((a, b, aligned_a, coordinates_b), (b, a, coordinates_b, aligned_a)):
         lost = without_counterpart(own, there)
         if many_without(lost, own, there):
-            problems.append(
+            text = (
                 f"{100 * len(lost) / len(own):.0f} % of {name}'s samples ({rows_text(lost)}) have no counterpart in {other}'s "
                 "domain: the inputs fill different domains, or an embedding is distorted; restrict both to a common domain"
             )
+            problems.append((text, many_without(lost, own, there, BY_CHANCE)))
     return problems
 
 

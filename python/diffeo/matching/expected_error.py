@@ -233,7 +233,7 @@ def ratio_of_halves(d: int, noise: float, apart: float) -> float:
 
 
 def of_halves(
-    whole: FloatArray, one: FloatArray, other: FloatArray, places: FloatArray, unit: FloatArray, ratio: float
+    whole: FloatArray, one: FloatArray, other: FloatArray | None, places: FloatArray, unit: FloatArray, ratio: float
 ) -> FloatArray:
     """Squared errors of the whole map at places, averaged over their neighbours, from where two halves send these.
 
@@ -241,8 +241,11 @@ def of_halves(
 
     Independent errors of the halves, of mean square h^2, make them differ by 2 h^2, and the whole is wrong by a share of h.
     An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
-    error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance.
+    error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance. Where there
+    is no other half that has not failed, nothing agrees with the one against the whole.
     """
+    if other is None:
+        return ratio**2 * _averaged(((whole - one) ** 2).sum(axis=1), _neighbors(places), unit)
     apart = ((one - other) ** 2).sum(axis=1)
     moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
     near = _neighbors(places)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffeo import errors
-from diffeo._support.arrays import FloatArray
+from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Candidates, Side, isometric_candidates
 from diffeo.alignment.linear import Alignment, align_projection, left_out_coordinates
@@ -22,6 +22,7 @@ from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByIsometry
 from diffeo.matching.paired.framed_landmarks import Frames, frames_of, left_out_frames
+from diffeo.matching.parts.stray_landmarks import are_sent_right
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.matching.wrong_landmarks import by_motion
@@ -34,7 +35,8 @@ SEARCHED_OF_HALF = 100
 
 def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> Transformation:
     """Align isometric coordinates by landmarks, shape or observables, and learn what the landmarks still show."""
-    problem, dropped = _without_strays(problem, a, b)
+    whole, strays = problem, _strays(problem, a, b)
+    problem = problem.without(strays)
     sifted = by_motion(problem, a, b)
     problem = sifted.problem
     at_a, at_b = problem.located(a, b)
@@ -42,8 +44,9 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     doubt = doubt_of_stress(a.embedding.stress_, b.embedding.stress_)
     found = _candidates(problem, a, b, (at_a, at_b) if frames is None else (frames.at_a, frames.at_b), doubt)
     left_out = None
+    dropped = list[str]()
     if frames is not None:
-        dropped += frames.problems(problem.numbered(np.arange(problem.count)), problem.names)
+        dropped = frames.problems(problem.numbered(np.arange(problem.count)), problem.names)
         found.alignments[0], left_out = left_out_frames(frames, found.alignments[0], known_unit=problem.known_unit)
     alignment = found.alignments[0]
     noise = _noise(problem, a, b, alignment, (at_a, at_b))
@@ -55,7 +58,12 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     diagnostics = sifted.noted(diagnostics)
     used = None if problem.landmarks is None else problem.landmarks.points
     joined = ByIsometry(a, b, alignment, forward, backward)
-    return Transformation(joined, found.alignments, alignment.scale, diagnostics, problem.n_jobs, used)
+    t = Transformation(joined, found.alignments, alignment.scale, diagnostics, problem.n_jobs, used)
+    if len(strays):
+        # Ones that the map sends where they belong are neither wrong nor a sign of a fold.
+        said = diagnostics.reasons if are_sent_right(whole, t, strays) else diagnostics.problems
+        said.insert(0, _of_strays(whole, strays))
+    return t
 
 
 def _candidates(
@@ -141,28 +149,33 @@ def _frames(
     return frames_of(pairs, a, b, located, problem.n_threads, known_unit=problem.known_unit)
 
 
-def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> tuple[MatchProblem, list[str]]:
-    """The problem without the few of many landmarks that lie off a side's manifold, and a sentence on these.
+def _strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> IntArray:
+    """The few of many landmarks that lie off a side's manifold, by position.
 
     Where a side does not embed everywhere, a hundred landmarks are not to be refused for the sake of one. Where pieces of a
     side were left out of its chart, the landmarks in these are, too.
     """
+    none = np.empty(0, dtype=np.int64)
     if problem.landmarks is None:
-        return problem, []
+        return none
     off = [
         off_chart(side, marks, problem.n_threads) for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
-    stray, count = np.union1d(*off), problem.count
+    stray: IntArray = np.union1d(*off)
+    count = problem.count
     pieces = any(too_many_strays(len(side.left_out), len(side.observation)) for side in (a, b))
     most = count if pieces else STRAY_LANDMARKS * count
     if not 0 < len(stray) <= most or count - len(stray) < a.observation.dim + MORE_THAN_DIMENSION:
-        return problem, []
-    rows = rows_text(problem.numbered(stray))
-    said = (
-        f"{len(stray)} of {count} landmarks ({rows}) lie off a side's measured manifold or outside of its sampled domain and "
-        "were left out: they are wrong, or that side does not embed the input there"
+        return none
+    return stray
+
+
+def _of_strays(problem: MatchProblem, strays: IntArray) -> str:
+    return (
+        f"{len(strays)} of {problem.count} landmarks ({rows_text(problem.numbered(strays))}) lie off a side's measured "
+        "manifold or outside of its sampled domain and were left out: they are wrong, or that side does not embed the input "
+        "there"
     )
-    return problem.without(stray), [said]
 
 
 def _check_open(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> None:

@@ -25,6 +25,7 @@ from diffeo.matching.parts.halves_and_groups import (
 )
 from diffeo.matching.parts.left_out import with_left_out
 from diffeo.matching.parts.no_counterpart import with_no_counterpart, with_unseen
+from diffeo.matching.parts.stray_landmarks import with_strays
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
@@ -53,7 +54,7 @@ def judged(problem: MatchProblem, t: Transformation, by_motion: Transformation |
     known = t.diagnostics
     try:
         expected = with_no_counterpart(problem, t, with_left_out(t, expected_error(problem, t)))
-        expected = expected if by_motion is None else with_unseen(problem, by_motion, expected)
+        expected = with_strays(problem, t, expected if by_motion is None else with_unseen(problem, by_motion, expected))
     except UnknownError as unknown:
         said = [f"the error of this map is not known: {unknown}", *known.problems, *known.reasons]
         return replace(t, diagnostics=replace(known, problems=said))
@@ -177,7 +178,7 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
 
 
 def _without_failed(t: Transformation, made: list[Transformation]) -> list[Transformation]:
-    """Two halves, or one of them twice, if its own landmarks show that the layout of the other has failed, and it alone.
+    """Two halves, or one of them, if its own landmarks show that the layout of the other has failed, and it alone.
 
     Both the whole map and the half that is left fit the landmarks, and agree with each other far better than with that one.
     """
@@ -189,7 +190,7 @@ def _without_failed(t: Transformation, made: list[Transformation]) -> list[Trans
     points, n = chosen(t.a)[1], thread_count(t.n_jobs)
     whole, *sent = (one.map.forward(points, n).values for one in (t, good, bad))
     off = [float(np.linalg.norm(one - whole)) for one in sent]
-    return [good, good] if off[1] > FAILED * off[0] else made
+    return [good] if off[1] > FAILED * off[0] else made
 
 
 def _made(parts: Iterator[MatchProblem], t: Transformation, most: int) -> tuple[list[Transformation], list[Exception]]:

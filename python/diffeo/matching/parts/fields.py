@@ -86,9 +86,11 @@ def error_field(
     if len(parts) > 2:
         squares = of_groups(whole, parts, places, unit) / spread**2
     else:
-        apart = float(np.sqrt(((parts[0] - parts[1]) ** 2).sum(axis=1).mean())) / spread
+        # Where one half has failed, the other is compared with the whole alone.
+        one, other = parts[0], parts[1] if len(parts) == 2 else None
+        apart = float(np.sqrt(((one - (whole if other is None else other)) ** 2).sum(axis=1).mean())) / spread
         ratio = ratio_of_halves(t.a.observation.dim, noise, apart)
-        squares = of_halves(whole, parts[0], parts[1], places, unit, ratio) / spread**2
+        squares = of_halves(whole, one, other, places, unit, ratio) / spread**2
     by_landmarks = _of_landmarks(t, coordinates, whole, backward=backward) / spread**2
     if taught is not None and deviation is not None:
         # Where corrections carry the map, it need not be as wrong as the motion.
