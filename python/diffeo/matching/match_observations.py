@@ -24,7 +24,7 @@ from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.parts.pieces_joined import joined_pieces
 from diffeo.matching.parts.pieces_posed import posed_in_pieces
-from diffeo.matching.parts.stray_landmarks import missed_strays
+from diffeo.matching.parts.stray_landmarks import missed_unused
 from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
@@ -198,7 +198,7 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
         return t
     a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
     learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))
-    figures = [expected_of(t), expected_of(learned)]
+    figures = [max(expected_of(one), missed_unused(problem, one)) for one in (t, learned)]
     return with_losers(t if figures[0] <= figures[1] else learned, [t, learned], figures)
 
 
@@ -220,7 +220,7 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     found: list[Transformation] = []
 
     def competing(t: Transformation) -> float:
-        return max(expected_of(t), missed_strays(problem, t))
+        return max(expected_of(t), missed_unused(problem, t))
 
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.

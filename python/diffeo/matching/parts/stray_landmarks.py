@@ -1,28 +1,26 @@
-"""What a map misses of landmarks that a chart found no place for, although it stands for the whole sample."""
+"""What a map misses of landmarks that it does not use, although it stands for the whole sample."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from diffeo import errors
-from diffeo.isometry.trust import too_many_strays
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
 
-def missed_strays(problem: MatchProblem, t: Transformation) -> float:
+def missed_unused(problem: MatchProblem, t: Transformation) -> float:
     """Relative error of the map at these, spread over all landmarks: the geometric mean of both ways; 0 where there are none.
 
-    Landmarks that are wrong do not count, nor those in pieces that were left out of a chart: the map is one of a piece then.
+    Of the landmarks that a chart found no place for, of those in pieces that were left out or that no map reaches, and of
+    those apart from the others; not of wrong ones. None of them could make the map better where it is compared, so that they
+    say without a bias what it is worth beside one that is learned from all.
     """
     if t.landmarks is None or problem.landmarks is None:
         return 0.0
-    if any(too_many_strays(len(side.left_out), len(side.observation)) for side in (t.a, t.b)):
-        return 0.0
     kept = {row.tobytes() for row in np.hstack(t.landmarks)}
     off = np.flatnonzero([row.tobytes() not in kept for row in np.hstack(problem.landmarks.points)])
-    known = t.diagnostics
-    off = np.setdiff1d(off, np.union1d(known.wrong_landmarks, known.apart_landmarks))
+    off = np.setdiff1d(off, t.diagnostics.wrong_landmarks)
     if not len(off):
         return 0.0
     at_a, at_b = problem.landmarks.points
