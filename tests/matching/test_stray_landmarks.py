@@ -35,3 +35,21 @@ def test_landmarks_in_pieces_that_were_left_out_count():
     t = match(a, b, landmarks=(marks[:3], marks[:3] + 1.0))
     assert len(t.a.left_out) > 0
     assert missed_unused(match_problem(a, b).given((marks, marks + 1.0)), t) > 0.1
+
+
+@pytest.mark.parametrize("rough", [False, True])
+def test_landmarks_off_a_chart_are_no_reason_to_refuse_where_it_keeps_no_lengths(rough):
+    rng = np.random.default_rng(0)
+    sides = [
+        Observation.from_jacobians(y, jacobians + 0.06 * rough * rng.normal(size=jacobians.shape))
+        for y, jacobians in (f(square(300, seed=seed)) for seed, f in enumerate(maps()))
+    ]
+    a, b = (f(square(10, seed=5))[0] for f in maps())
+    a[[2, 5, 6, 7]] += 0.5 * a.std(axis=0)
+    if not rough:
+        with pytest.raises(errors.LandmarkError, match="4 of 10 points lie off"):
+            match(*sides, landmarks=(a, b))
+        return
+    t = match(*sides, landmarks=(a, b))
+    assert t.coordinates != "isometric"
+    assert "4 of 10 points lie off the measured manifold" in "; ".join(t.diagnostics.problems)
