@@ -7,7 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 from diffeo import Observation, embed, errors, load, match, relative_error
+from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.expected_error import ErrorField, of_halves
+from diffeo.matching.maps import ByPairs
+from diffeo.matching.self_check import expected_of
 from support.domains import sphere
 from support.pairs import NEW, THREE, at, both_errors, maps, observations
 from support.samples import smooth_map, square
@@ -281,6 +284,19 @@ def test_the_winner_and_the_losers_are_told():
     found = match(a, b, landmarks=tuple(measure(marks)[0] for measure in measures))
     assert found.registration is not None
     assert found.diagnostics.competed["registered"] < found.diagnostics.competed.get("isometric", np.inf)
+
+
+def test_what_maps_compete_by(few):
+    """Charts count half while they may be right; a regression is not worse than all of the spread."""
+
+    def figure(t, error):
+        known = dataclasses.replace(t.diagnostics, expected_error=error, expected_error_back=error)
+        return expected_of(dataclasses.replace(t, diagnostics=known))
+
+    measured = [MeasuredChart(side.observation) for side in (few.a, few.b)]
+    learned = dataclasses.replace(few, map=ByPairs(*measured, few.alignment, few.forward, few.backward))
+    np.testing.assert_allclose([figure(few, x) for x in (0.01, 0.4, 0.8, 1.0, 2.0)], [0.005, 0.2, 0.64, 1.0, 2.0])
+    np.testing.assert_allclose([figure(learned, x) for x in (0.01, 0.8, 3.0)], [0.01, 0.8, 1.0])
 
 
 def test_errors_that_halves_share_are_seen_where_the_whole_differs():

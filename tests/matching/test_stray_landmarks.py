@@ -7,7 +7,7 @@ import pytest
 from diffeo import Observation, errors, match
 from diffeo.matching.expected_error import spread_of
 from diffeo.matching.match_observations import match_problem
-from diffeo.matching.parts.stray_landmarks import missed_strays
+from diffeo.matching.parts.stray_landmarks import missed_unused
 from support.pairs import maps, observations
 from support.samples import square
 
@@ -18,24 +18,42 @@ def test_what_a_map_misses_of_landmarks_without_a_place():
     t = match(*pair, landmarks=(a[:6], b[:6]))
     # Two more landmarks, of which the map knows nothing: right ones, and ones whose partners lie elsewhere.
     right, elsewhere = (match_problem(*pair).given((a, there)) for there in (b, np.vstack([b[:6], b[:2] + 0.5])))
-    assert missed_strays(match_problem(*pair).given((a[:6], b[:6])), t) == 0.0
-    assert missed_strays(right, t) < 1e-3
+    assert missed_unused(match_problem(*pair).given((a[:6], b[:6])), t) == 0.0
+    assert missed_unused(right, t) < 1e-3
     spreads = [np.linalg.norm(x - x.mean(axis=0)) for x in (a, np.vstack([b[:6], b[:2] + 0.5]))]
     forward = np.linalg.norm(t.transform(a[6:]) - b[:2] - 0.5) / spreads[1]
     with pytest.warns(errors.OutOfDomainWarning):
         backward = np.linalg.norm(t.inverse_transform(b[:2] + 0.5) - a[6:]) / spreads[0]
-    np.testing.assert_allclose(missed_strays(elsewhere, t), np.sqrt(forward * backward), rtol=1e-12)
-    assert missed_strays(elsewhere, t) > 0.1
+    np.testing.assert_allclose(missed_unused(elsewhere, t), np.sqrt(forward * backward), rtol=1e-12)
+    assert missed_unused(elsewhere, t) > 0.1
 
 
-def test_landmarks_in_pieces_that_were_left_out_do_not_count():
+def test_landmarks_in_pieces_that_were_left_out_count():
     x = square(600, seed=2)
     x[:, 0] += 3.0 * (x[:, 0] > 0.8)
     a, b = (Observation.from_jacobians(y, np.tile(np.eye(2), (600, 1, 1))) for y in (x, x + 1.0))
     marks = np.array([[0.1, 0.2], [0.6, 0.3], [0.3, 0.9], [3.9, 0.5]])
     t = match(a, b, landmarks=(marks[:3], marks[:3] + 1.0))
     assert len(t.a.left_out) > 0
-    assert missed_strays(match_problem(a, b).given((marks, marks + 1.0)), t) == 0.0
+    assert missed_unused(match_problem(a, b).given((marks, marks + 1.0)), t) > 0.1
+
+
+@pytest.mark.parametrize("rough", [False, True])
+def test_landmarks_off_a_chart_are_no_reason_to_refuse_where_it_keeps_no_lengths(rough):
+    rng = np.random.default_rng(0)
+    sides = [
+        Observation.from_jacobians(y, jacobians + 0.06 * rough * rng.normal(size=jacobians.shape))
+        for y, jacobians in (f(square(300, seed=seed)) for seed, f in enumerate(maps()))
+    ]
+    a, b = (f(square(10, seed=5))[0] for f in maps())
+    a[[2, 5, 6, 7]] += 0.5 * a.std(axis=0)
+    if not rough:
+        with pytest.raises(errors.LandmarkError, match="4 of 10 points lie off"):
+            match(*sides, landmarks=(a, b))
+        return
+    t = match(*sides, landmarks=(a, b))
+    assert t.coordinates != "isometric"
+    assert "4 of 10 points lie off the measured manifold" in "; ".join(t.diagnostics.problems)
 
 
 def test_right_landmarks_without_a_place_are_no_problem_and_count_in_the_expected_error():

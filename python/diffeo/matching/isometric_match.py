@@ -114,11 +114,12 @@ def _taught(
     samples = a.observation.points[rows_a], b.features(alignment.forward(a.coordinates[rows_a]))
     predicted = b.measurements(left_out, n_threads)
     there = b.features(alignment.forward(at_a))
+    known["target"] = b.observation
     forward = learn_correction(y_a, there, y_b, predicted, noise=noise.at_b, samples=samples, **known)
     if alignment.kind == "projection":
         return forward, None
     samples = b.observation.points[rows_b], b.features(b.coordinates[rows_b])
-    back = a.measurements(alignment.backward(at_b), n_threads)
+    back, known["target"] = a.measurements(alignment.backward(at_b), n_threads), a.observation
     return forward, learn_correction(y_b, b.features(at_b), y_a, back, noise=noise.at_a, samples=samples, **known)
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
+from diffeo._support.threads import workers
 from diffeo.alignment.noisy_landmarks import averaged, beyond
+from diffeo.charts.cover import Cover
 from diffeo.matching.gaussian_process import SEARCHED, explained, kernel_factor, sections
+from diffeo.matching.predictors.among_samples import blamed, linear_part
 from diffeo.matching.predictors.choice import chosen, combine, combined_misses, grouped_misses
 from diffeo.matching.predictors.plain_fits import affine, ridge
 from diffeo.matching.predictors.predictor import Predictor, aligned_map, process
+from diffeo.observation.observation import Observation
 
 # Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
 LANDMARKS_PER_COORDINATE = 2
@@ -147,9 +151,7 @@ class LandmarkCorrection:
         """Prediction (count, m) of predictor j, and its variance."""
         mean = np.tile(self.offset[j], (len(queries), 1))
         if self.linear[j].any():
-            # No farther than the landmarks reach, and as far again; by einsum, whose rows do not depend on one another.
-            low, high = self.landmarks.min(axis=0), self.landmarks.max(axis=0)
-            mean += np.einsum("nf,fm->nm", np.clip(queries, 2.0 * low - high, 2.0 * high - low), self.linear[j])
+            mean += linear_part(self.landmarks, queries, self.linear[j])
         if prediction is not None:
             mean += self.base[j] * prediction
         left = np.full(len(queries), self.noise[j] - self.known[j])
@@ -172,6 +174,7 @@ def learn_correction(
     noise: FloatArray | None = None,
     explained_by_noise: bool = False,
     samples: tuple[FloatArray, FloatArray] | None = None,
+    target: Observation | None = None,
 ) -> LandmarkCorrection:
     """Learn from landmarks what an aligned map still misses, so that the result is the best at every number of them.
 
@@ -202,6 +205,8 @@ def learn_correction(
         Whether that is all by which the aligned map misses the landmarks: then they teach nothing.
     samples : tuple of ndarray of shape (n, m_a) and (n, c), optional
         What was measured of samples of the side that is mapped, and their coordinates: where queries are to be expected.
+    target : Observation, optional
+        The side that is mapped to: predictions of `samples` that lie off its samples tell which predictors are wild.
 
     Returns
     -------
@@ -233,7 +238,11 @@ def learn_correction(
     if above and (aligned is None or len(rows) > 1) and len(landmarks) >= FEWEST_FOR_PLAIN:
         if aligned is None and c > 0:
             rows.append(process("process of points", landmarks, slice(c, None), values, searched, own))
-        rows = chosen([*rows, affine(landmarks, c, values, own), ridge(landmarks, c, values, searched, own)])
+        rows += [affine(landmarks, c, values, own), ridge(landmarks, c, values, searched, own)]
+        if samples is not None and target is not None:
+            queries, cover = np.column_stack([samples[1], samples[0]]), Cover(target)
+            rows = [blamed(row, landmarks, queries, cover, workers()) for row in rows]
+        rows = chosen(rows)
         combined = max(combined_misses(rows), grouped_misses(rows), key=np.linalg.norm)
     if aligned is not None and np.linalg.norm(combined) > USEFUL * np.linalg.norm(aligned.misses):
         # It would carry the errors of single landmarks into the map.

@@ -222,4 +222,4 @@ def _regressed(
     placed = chart.place(points, n_threads)
     predicted = model.predict(points, chart.features(placed.values))
     beyond = other.outside(predicted, n_threads, DOUBT_OF_REGRESSION)
-    return Placed(predicted, placed.outside.partners(beyond))
+    return Placed(other.brought_near(predicted, n_threads), placed.outside.partners(beyond))

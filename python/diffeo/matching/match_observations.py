@@ -17,19 +17,28 @@ from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
-from diffeo.isometry.trust import is_one_to_one
+from diffeo.isometry.trust import is_one_to_one, is_suspicious
 from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.parts.pieces_joined import joined_pieces
 from diffeo.matching.parts.pieces_posed import posed_in_pieces
-from diffeo.matching.parts.stray_landmarks import missed_strays
+from diffeo.matching.parts.stray_landmarks import missed_unused
 from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
+
+# By what a map is refused where there may be another.
+REFUSALS: tuple[type[errors.DiffeoError], ...] = (
+    errors.ConvergenceError,
+    errors.DisconnectedError,
+    errors.DomainMismatchError,
+    errors.LandmarkError,
+    errors.SampleSizeError,
+)
 
 
 def match(
@@ -198,7 +207,7 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
         return t
     a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
     learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))
-    figures = [expected_of(t), expected_of(learned)]
+    figures = [max(expected_of(one), missed_unused(problem, one)) for one in (t, learned)]
     return with_losers(t if figures[0] <= figures[1] else learned, [t, learned], figures)
 
 
@@ -217,10 +226,10 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     Isometric coordinates that are good, or charts by every other sign and not bad, end the search.
     """
     a, b = layouts.sides[0], layouts.sides[-1]
-    found: list[Transformation] = []
+    found, off = list[Transformation](), list[str]()
 
     def competing(t: Transformation) -> float:
-        return max(expected_of(t), missed_strays(problem, t))
+        return max(expected_of(t), missed_unused(problem, t))
 
     if a is not None and b is not None and len(layouts.sides) == 2:
         # What speaks against two good charts, such as other periods, is said of the networks.
@@ -228,7 +237,10 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
         if problem.coordinates == "auto" and not (are_charts or problem.count):
             return None  # nothing would tell how bad it is
         many = enough_landmarks(problem.count, problem.a.dim)
-        with _refused(problem) if many or not are_charts else contextlib.nullcontext():
+        # Where one of them is torn, landmarks that lie off it are no reason to refuse what can be learned from all.
+        torn = any(is_suspicious(side.embedding.stress_, side.observation.length_noise) for side in (a, b))
+        kinds = REFUSALS if many or not are_charts else (errors.LandmarkError,) if learnable and torn else ()
+        with _refused(problem, off if are_charts and not many else layouts.reasons, kinds):
             found.append(judged(problem, by_isometry(problem, a, b)))
         if problem.coordinates == "isometric":
             return found[0]
@@ -236,7 +248,7 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
         if found and competing(found[0]) <= enough:
             return found[0]
     if problem.count and problem.invertible and problem.register:
-        with _refused(problem):
+        with _refused(problem, []):
             reasons = layouts.reasons if a is None or b is None else _no_chart(problem, a, b)
             registered = by_registration(problem, reasons)
             # What already misses the landmarks by more needs no halves.
@@ -245,8 +257,12 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
     if learnable:
         learned = regressed(problem, *_for_regression(problem, layouts), layouts.reasons)
         found.append(judged(problem, learned, _first(found)))
+    if not found:
+        return None
     figures = [competing(one) for one in found]
-    return with_losers(found[int(np.argmin(figures))], found, figures) if found else None
+    best = with_losers(found[int(np.argmin(figures))], found, figures)
+    # Which landmarks lie off a chart that was good enough to be asked first is said whatever wins.
+    return replace(best, diagnostics=replace(best.diagnostics, problems=[*best.diagnostics.problems, *off]))
 
 
 def _first(found: list[Transformation]) -> Transformation | None:
@@ -254,21 +270,18 @@ def _first(found: list[Transformation]) -> Transformation | None:
 
 
 @contextlib.contextmanager
-def _refused(problem: MatchProblem) -> Iterator[None]:
-    """Go on with other coordinates, if these were not asked for, where a map by them is refused."""
+def _refused(
+    problem: MatchProblem, reasons: list[str], kinds: tuple[type[errors.DiffeoError], ...] = REFUSALS
+) -> Iterator[None]:
+    """Go on with other coordinates, if these were not asked for, where a map by them is refused; to the reasons, why."""
     try:
         yield
     except errors.UnrelatedLandmarksError:
         raise
-    except (
-        errors.ConvergenceError,
-        errors.DisconnectedError,
-        errors.DomainMismatchError,
-        errors.LandmarkError,
-        errors.SampleSizeError,
-    ):
+    except kinds as error:
         if problem.coordinates != "auto":
             raise
+        reasons.append(f"no common coordinates: {error}")
 
 
 class _Layouts:

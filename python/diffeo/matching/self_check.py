@@ -81,13 +81,17 @@ def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
     Where it is not known, four times what the landmarks miss. Isometric coordinates that are charts by every other sign count
-    half, and as barely good where there are no landmarks either.
+    half, the less so the nearer they are to being wrong by all of the spread, and as barely good where there are no landmarks
+    either. A regression falls back to the mean and keeps near to samples: it is hardly wrong by more than their spread,
+    however little few landmarks tell.
     """
     found = _both_ways(t)
     if not np.isfinite(found):
         found = UNKNOWN * _at_landmarks(t)
+    if isinstance(t.map, ByPairs):
+        return min(found, 1.0)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
-        return PREFERRED * found if np.isfinite(found) else GOOD_CHART
+        return max(PREFERRED, min(found, 1.0)) * found if np.isfinite(found) else GOOD_CHART
     return found
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from diffeo import Observation
+from diffeo.charts.cover import Cover
 from diffeo.matching.gaussian_process import Process, kernel_factor, sections
+from diffeo.matching.predictors.among_samples import blamed, linear_part
 from diffeo.matching.predictors.choice import chosen, combine, grouped_misses
 from diffeo.matching.predictors.plain_fits import AFFINE_PENALTIES, affine, ridge
 from diffeo.matching.predictors.predictor import aligned_map, groups_of, process
@@ -79,6 +82,32 @@ def test_what_misses_groups_least_is_chosen():
     assert least <= min(np.linalg.norm(one.grouped) for one in others)
     assert least <= np.linalg.norm(grouped_misses(others))
     assert chosen([far]) == [far]
+
+
+def test_predictors_that_send_samples_off_the_other_side_are_blamed_for_it():
+    target, queries = (
+        Cover(Observation.from_jacobians(*MEASURE_B(square(500, seed=3)))),
+        MEASURE_A(square(200, seed=4))[0],
+    )
+    x = 0.3 * square(8, seed=6)
+    near = MEASURE_A(x)[0], MEASURE_B(x)[0]
+    # Of landmarks in a corner, left out in turn, an affine fit misses nothing worth mentioning: it is wild elsewhere.
+    wild = affine(near[0], 0, near[1], NO_NOISE)
+    told = blamed(wild, near[0], queries, target, 1)
+    true = MEASURE_B(square(200, seed=4))[0]
+    size = [np.sqrt((one.grouped**2).sum(axis=1).mean()) for one in (wild, told)]
+    missed = wild.offset + linear_part(near[0], queries, wild.linear) - true
+    assert size[1] > 3.0 * size[0]
+    assert size[1] < np.sqrt((missed**2).sum(axis=1).mean())
+    ratio = size[1] / size[0]
+    np.testing.assert_allclose(told.spread, ratio * wild.spread)
+    np.testing.assert_allclose(told.grouped_variances, ratio**2 * wild.grouped_variances)
+    # What sends samples among samples is not, and nothing is known of a map that needs another prediction.
+    y_a, y_b = landmarks(60)
+    right = process("process of points", y_a, slice(0, None), y_b, 400, NO_NOISE)
+    assert blamed(right, y_a, queries, target, 1) is right
+    based = aligned_map(y_a, np.ones_like(y_b), NO_NOISE, NO_NOISE, NO_NOISE)
+    assert blamed(based, y_a, queries, target, 1) is based
 
 
 def test_a_combination_is_weighted_by_precision():

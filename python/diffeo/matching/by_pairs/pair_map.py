@@ -11,6 +11,7 @@ from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
 from diffeo.charts.problems import fold_problems
 from diffeo.matching.diagnostics import USELESS, Diagnostics
+from diffeo.matching.expected_error import some_of
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByPairs
 from diffeo.matching.problem import MatchProblem
@@ -85,8 +86,8 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     points_a, points_b = landmarks = sifted.landmarks.points
     # Landmarks outside of a side's domain are judged by the error there.
     at_a, at_b = (side.place(y, problem.n_threads).values for side, y in zip((a, b), landmarks, strict=True))
-    forward = learn_correction(points_a, a.features(at_a), points_b)
-    backward = learn_correction(points_b, b.features(at_b), points_a) if problem.invertible else None
+    forward = _learned((points_a, points_b), at_a, a, b)
+    backward = _learned((points_b, points_a), at_b, b, a) if problem.invertible else None
     alignment = roughly_aligned(at_a, at_b)
     reasons = [*reasons, _learned_problem(problem, forward, backward)]
     for name, side in zip(problem.names, (a, b), strict=True):
@@ -96,6 +97,16 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     return Transformation(
         ByPairs(a, b, alignment, forward, backward), [alignment], 1.0, diagnostics, problem.n_jobs, landmarks
     )
+
+
+def _learned(
+    landmarks: tuple[FloatArray, FloatArray], at: FloatArray, source: Side, target: Side
+) -> LandmarkCorrection:
+    """The regression of a target's landmarks on those of a source, which lie at coordinates (L, c) of it."""
+    rows = some_of(source)
+    samples = source.observation.points[rows], source.features(source.coordinates[rows])
+    given, wanted = landmarks
+    return learn_correction(given, source.features(at), wanted, samples=samples, target=target.observation)
 
 
 def _learned_problem(problem: MatchProblem, forward: LandmarkCorrection, backward: LandmarkCorrection | None) -> str:

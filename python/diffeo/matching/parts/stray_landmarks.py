@@ -1,4 +1,4 @@
-"""What a map misses of landmarks that a chart found no place for, although it stands for the whole sample."""
+"""What a map misses of landmarks that it does not use, although it stands for the whole sample."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from diffeo.matching.transformation import Transformation
 NEITHER_WRONG_NOR_FOLDED = 0.05
 
 
-def missed_strays(problem: MatchProblem, t: Transformation) -> float:
+def missed_unused(problem: MatchProblem, t: Transformation) -> float:
     """Relative error of the map at these, spread over all landmarks: the geometric mean of both ways; 0 where there are none.
 
-    Landmarks that are wrong do not count, nor those in pieces that were left out of a chart: the map is one of a piece then.
+    Of the landmarks that a chart found no place for, of those in pieces that were left out or that no map reaches, and of
+    those apart from the others; not of wrong ones. None of them could make the map better where it is compared, so that they
+    say without a bias what it is worth beside one that is learned from all.
     """
-    off = _strays(problem, t)
+    off = _unused(problem, t)
     if problem.landmarks is None or not len(off):
         return 0.0
     tiny = float(np.finfo(float).tiny)
@@ -53,17 +55,22 @@ def _and(own: ErrorField, square: float) -> ErrorField:
     return replace(own, whole=float(np.hypot(own.relative, np.sqrt(square))))
 
 
-def _strays(problem: MatchProblem, t: Transformation) -> IntArray:
-    """Landmarks of the problem that the map was made without, for want of a place."""
+def _unused(problem: MatchProblem, t: Transformation) -> IntArray:
+    """Landmarks of the problem that the map was made without, and that are not wrong."""
     none = np.empty(0, dtype=np.int64)
     if t.landmarks is None or problem.landmarks is None:
         return none
-    if any(too_many_strays(len(side.left_out), len(side.observation)) for side in (t.a, t.b)):
-        return none
     kept = {row.tobytes() for row in np.hstack(t.landmarks)}
     off = np.flatnonzero([row.tobytes() not in kept for row in np.hstack(problem.landmarks.points)])
-    known = t.diagnostics
-    found: IntArray = np.setdiff1d(off, np.union1d(known.wrong_landmarks, known.apart_landmarks))
+    found: IntArray = np.setdiff1d(off, t.diagnostics.wrong_landmarks)
+    return found
+
+
+def _strays(problem: MatchProblem, t: Transformation) -> IntArray:
+    """Of these, the ones that a chart found no place for, although it stands for the whole sample."""
+    if any(too_many_strays(len(side.left_out), len(side.observation)) for side in (t.a, t.b)):
+        return np.empty(0, dtype=np.int64)
+    found: IntArray = np.setdiff1d(_unused(problem, t), t.diagnostics.apart_landmarks)
     return found
 
 
