@@ -193,6 +193,18 @@ def test_sides_whose_halves_fall_apart_are_taken_without_each_group():
     assert torn == 2
 
 
+def test_sides_whose_halves_have_a_chart_are_taken_without_groups_beside_ones_that_fall_apart():
+    """What halves of a wall are wrong by, here by percents, says little of the whole."""
+    none, x, marks = np.empty(0, dtype=np.int64), np.linspace(0.03, 0.97, 200), np.array([0.1, 0.4, 0.6, 0.9])
+    rng = np.random.default_rng(0)
+    sides = [embed(Observation.from_jacobians(*walled(rng.random(n), 10.0))) for n in (200, 110)]
+    assert [all(half.chart.isometric() for half in side.halves(none)) for side in sides] == [True, False]
+    found = match(*sides, landmarks=(walled(marks, 10.0)[0],) * 2)
+    true = relative_error(found.transform(walled(x, 10.0)[0]), walled(x, 10.0)[0])
+    assert true / 2 < found.diagnostics.expected_error < 5 * true
+    assert found.diagnostics.problems == []
+
+
 def test_too_few_samples_are_a_problem_and_no_refusal():
     found = match(*observations(n=7), landmarks=at(maps(), THREE))
     assert found.diagnostics.expected_error is None

@@ -20,7 +20,6 @@ from diffeo.matching.parts.halves_and_groups import (
     Sides,
     halves,
     has_halves,
-    sides_without_halves,
     without_groups,
 )
 from diffeo.matching.parts.left_out import with_left_out
@@ -165,7 +164,8 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
         made, failed = _made(halves(problem), t, 0)
         if not failed:
             return _without_failed(t, made), by_groups
-        by_groups = sides_without_halves(problem, isometric=isinstance(t.map, ByIsometry))
+        # Nor would halves of the other side alone do: what they are wrong by is not as little as what groups change.
+        by_groups = (True, True)
         if max(len(chart) for chart in problem.charts) > MOST_BY_GROUPS:
             raise UnknownError(f"half of the samples have no map of this kind ({failed[-1]}); use more samples")
     for name, chart in zip(problem.names, problem.charts, strict=True):

@@ -31,18 +31,6 @@ def halves(problem: MatchProblem) -> Iterator[MatchProblem]:
         yield _of_parts(problem, [chart.halves(kept)[number] for chart, kept in zip(problem.charts, rows, strict=True)])
 
 
-def sides_without_halves(problem: MatchProblem, *, isometric: bool) -> Sides:
-    """Which sides have a half without coordinates; both where that is not what fails."""
-    found = (False, False)
-    if isometric:
-        a, b = (
-            any(part.chart.isometric() is None for part in chart.halves(kept))
-            for chart, kept in zip(problem.charts, _kept(problem), strict=True)
-        )
-        found = (a, b)
-    return found if any(found) else (True, True)
-
-
 def without_groups(problem: MatchProblem, by_groups: Sides) -> Iterator[MatchProblem]:
     """The problem without each group of the samples of some sides in turn, and with one half of another side.
 
