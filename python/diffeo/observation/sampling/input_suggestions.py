@@ -219,7 +219,7 @@ def _chosen(steps: InputSteps, inputs: FloatArray, n: int) -> tuple[IntArray, ND
         return wanted, fine
     middle = 0.5 * (inputs[steps.i[wanted]] + inputs[steps.j[wanted]])
     radius = APART * steps.distance[wanted]
-    # New inputs keep some distance from all others. Old inputs first, in one query; then new ones, each against those that were taken before it.
+    # New inputs keep some distance from old ones, and from new ones that were taken before them.
     nearest = PointTree(inputs).query(middle, workers=workers())[0]
     free = np.flatnonzero(nearest > radius)
     taken = thinned(middle[free], radius[free], n)
