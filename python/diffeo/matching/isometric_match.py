@@ -152,7 +152,8 @@ def _without_strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart)
     if problem.landmarks is None:
         return problem, []
     off = [
-        places_of(side, marks, problem.n_threads)[1] for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
+        places_of(side, marks, problem.n_threads)[1]
+        for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
     stray, count = np.union1d(*off), problem.count
     pieces = any(too_many_strays(len(side.left_out), len(side.observation)) for side in (a, b))

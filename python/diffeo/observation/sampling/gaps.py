@@ -12,7 +12,7 @@ from diffeo._support.threads import workers
 # hold so many others: chance leaves a ball of that volume empty in one case of e^4, whatever the dimension.
 FEW = 4
 # Samples keep this share of the step from its middle, so that inputs in the middle are no neighbours of others.
-APART = 0.3
+APART = 0.2
 # Thinned samples have so many times as many neighbours: those across a gap are not the nearest.
 WIDE = 4
 # Samples within so many radii of the middle of a gap are at its rim.

@@ -95,7 +95,10 @@ def suggest_inputs(
     - and the change of the measurements along it, over their spread, times the error of its length (the logarithm of the
       first condition) is at most 0.5 %: where a cliff is steepest, tangents hardly turn, and maps miss most.
 
-    The new inputs are the middles of the steps that are not, long ones before short ones, at most one where several steps
+    Steps lead from each input to its nearest others, and across gaps: places without samples inside of a dense rim, whose
+    nearest neighbours are all along it. Larger ones than chance leaves are holes of the domain, which stay.
+
+    The new inputs are the middles of the steps that are not resolved, long ones before short ones, at most one where several steps
     cross. Observe them, join them (`diffeo.concatenate`) and ask again; ``diffeo.observe(..., refine=n)`` does it in rounds.
     The stop is stated: 99 % of the steps are resolved (`SuggestedInputs.settled`).
 
