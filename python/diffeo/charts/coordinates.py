@@ -57,11 +57,14 @@ def coordinates_of(chart: Coordinates, marks: Marks, what: str, n_threads: int) 
     return found
 
 
-def off_chart(chart: IsometricChart, marks: Marks, n_threads: int) -> IntArray:
-    """Which marks are not on the measured manifold."""
+def places_of(chart: Coordinates, marks: Marks, n_threads: int) -> tuple[FloatArray, IntArray]:
+    """Intrinsic coordinates (L, c) of marks, and which are off the manifold: where it comes nearest to them then."""
     if marks.rows is not None:
-        return np.flatnonzero(np.isin(marks.rows, chart.left_out))
-    return _located(chart, marks.points, n_threads)[1]
+        return chart.coordinates[marks.rows], np.flatnonzero(np.isin(marks.rows, chart.left_out))
+    if isinstance(chart, IsometricChart):
+        return _located(chart, marks.points, n_threads)
+    found, outside = chart.place(marks.points, n_threads)
+    return found, outside.off_manifold
 
 
 def _located(chart: IsometricChart, points: FloatArray, n_threads: int) -> tuple[FloatArray, IntArray]:

@@ -73,6 +73,11 @@ class IsometricChart:
         return found if is_rough(stress, misfit, MISFITS_OF_A_SAMPLE * found) else 0.0
 
     @property
+    def is_open(self) -> bool:
+        """Whether the domain closes in no direction."""
+        return len(self.embedding.periods_) == 0
+
+    @property
     def is_chart(self) -> bool:
         """Whether the layout keeps lengths and is one to one."""
         return self.keeps_lengths and is_one_to_one(self.embedding.overlap_)

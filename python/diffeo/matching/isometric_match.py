@@ -12,7 +12,7 @@ from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Candidates, Side, isometric_candidates
 from diffeo.alignment.linear import Alignment, align_projection, left_out_coordinates
 from diffeo.alignment.noisy_landmarks import NO_NOISE, LandmarkNoise, landmark_noise
-from diffeo.charts.coordinates import off_chart
+from diffeo.charts.coordinates import places_of
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.noisy_marks import mark_noise
 from diffeo.isometry.trust import doubt_of_stress, too_many_strays
@@ -26,6 +26,7 @@ from diffeo.matching.parts.stray_landmarks import are_sent_right
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 from diffeo.matching.wrong_landmarks import by_motion
+from diffeo.observation.curvature import or_samples
 
 # Landmarks off a manifold are left out while they are at most this share, and so many more than the dimension are left.
 STRAY_LANDMARKS, MORE_THAN_DIMENSION = 1.0 / 3.0, 2
@@ -55,6 +56,7 @@ def by_isometry(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> 
     diagnostics.problems[:0] = dropped + found.problems
     if not noise.explains:
         diagnostics.reasons.extend(regression_problems(diagnostics.landmark_residual, forward, problem.names))
+    diagnostics.reasons.extend(_rough_places(problem, a, b))
     diagnostics = sifted.noted(diagnostics)
     used = None if problem.landmarks is None else problem.landmarks.points
     joined = ByIsometry(a, b, alignment, forward, backward)
@@ -160,7 +162,8 @@ def _strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> IntA
     if problem.landmarks is None:
         return none
     off = [
-        off_chart(side, marks, problem.n_threads) for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
+        places_of(side, marks, problem.n_threads)[1]
+        for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
     stray: IntArray = np.union1d(*off)
     count = problem.count
@@ -177,6 +180,22 @@ def _of_strays(problem: MatchProblem, strays: IntArray) -> str:
         "manifold or outside of its sampled domain and were left out: they are wrong, or that side does not embed the input "
         "there"
     )
+
+
+def _rough_places(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> list[str]:
+    """Landmarks off a side, of which the others have told where they belong."""
+    if problem.landmarks is None:
+        return []
+    said = []
+    for name, side, marks in zip(problem.names, (a, b), problem.landmarks.marks, strict=True):
+        off = places_of(side, marks, problem.n_threads)[1]
+        if len(off):
+            said.append(
+                f"{len(off)} of {problem.count} landmarks ({rows_text(problem.numbered(off))}) lie off {name}'s measured "
+                "manifold, or where its samples leave a gap: the others tell where they belong, and they only on which side of "
+                f"these; take other landmarks{or_samples(side.observation)}"
+            )
+    return said
 
 
 def _check_open(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> None:

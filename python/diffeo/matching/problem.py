@@ -10,8 +10,10 @@ from diffeo import errors
 from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.threads import thread_count
 from diffeo._support.wording import SIDES, Names
+from diffeo.alignment.rough_places import placed_by_others
 from diffeo.charts.chart import Chart, CoordinateChoice
-from diffeo.charts.coordinates import Coordinates, coordinates_of
+from diffeo.charts.coordinates import Coordinates, coordinates_of, places_of
+from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
 
 
@@ -138,19 +140,21 @@ class MatchProblem:
             )
 
     def located(self, a: Coordinates, b: Coordinates) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (L, c) of the landmarks on both sides; LandmarkError where any is off a side."""
+        """Coordinates (L, c) of the landmarks on both sides; LandmarkError where any is off a side.
+
+        Unless the others tell where: see `placed_by_others`.
+        """
         if self.landmarks is None:
             return np.empty((0, a.coordinates.shape[1])), np.empty((0, b.coordinates.shape[1]))
-        if self.is_half:
-            found = [
-                side.coordinates[marks.rows]
-                if marks.rows is not None
-                else side.place(marks.points, self.n_threads).values
-                for side, marks in zip((a, b), self.landmarks.marks, strict=True)
-            ]
-            return found[0], found[1]
-        at_a, at_b = (
-            coordinates_of(side, marks, f"landmarks on side {name}", self.n_threads)
-            for side, marks, name in zip((a, b), self.landmarks.marks, self.names, strict=True)
-        )
+        sides = list(zip((a, b), self.landmarks.marks, self.names, strict=True))
+        (at_a, off_a), (at_b, off_b) = (places_of(side, marks, self.n_threads) for side, marks, _ in sides)
+        if len(off_a) == len(off_b) == 0:
+            return at_a, at_b
+        if isinstance(a, IsometricChart) and isinstance(b, IsometricChart) and a.is_open and b.is_open:
+            found = placed_by_others(at_a, at_b, (off_a, off_b), known_unit=self.known_unit)
+            if found is not None:
+                return found
+        if not self.is_half:
+            for side, marks, name in sides:
+                coordinates_of(side, marks, f"landmarks on side {name}", self.n_threads)
         return at_a, at_b

@@ -39,13 +39,13 @@ def test_inputs_are_suggested_at_the_cliff():
     assert not found.settled
     assert found.inputs.shape == (80, 2)
     np.testing.assert_array_equal(found.inputs, x[found.rows].mean(axis=1))
-    # A third of the square.
-    assert np.mean(abs(front.place(found.inputs)) < 4.0) > 0.95
+    # A third of the square; those across gaps lie a little farther off.
+    assert np.mean(abs(front.place(found.inputs)) < 5.5) > 0.95
     # No two are at one place, nor at an old one.
     everything = np.concatenate([x, found.inputs])
     apart = np.linalg.norm(everything[:, None] - found.inputs, axis=2)
     apart[800:][np.eye(80, dtype=bool)] = np.inf
-    assert apart.min() > 0.2 * np.median(np.linalg.norm(np.diff(x[found.rows], axis=1)[:, 0], axis=1))
+    assert apart.min() > 0.15 * np.median(np.linalg.norm(np.diff(x[found.rows], axis=1)[:, 0], axis=1))
 
 
 def test_a_refined_sample_recovers_what_as_many_uniform_ones_do_not():

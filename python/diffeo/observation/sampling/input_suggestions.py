@@ -15,14 +15,13 @@ from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers, working
 from diffeo._support.wording import rows_text
 from diffeo.observation.observation import Observation
+from diffeo.observation.sampling.gaps import APART, thinned
 from diffeo.observation.sampling.judged_steps import TURN, InputSteps, input_steps
 
 # Refinement stops once this share of the steps between neighbours is resolved.
 ENOUGH = 0.99
 # A step is no worse than this beside longer ones: coarse steps are halved before fine ones.
 WORST = 4.0
-# New inputs keep this share of their step from every other input, old and new.
-APART = 0.3
 # Steps below this share of the usual one are halved no more: across a kink, or a wall without width, it never ends.
 FINEST = 1.0 / 32.0
 # Unresolved steps that are as fine as they get, beyond which a problem says so.
@@ -96,8 +95,12 @@ def suggest_inputs(
     - and the change of the measurements along it, over their spread, times the error of its length (the logarithm of the
       first condition) is at most 0.5 %: where a cliff is steepest, tangents hardly turn, and maps miss most.
 
-    The new inputs are the middles of the steps that are not, long ones before short ones, at most one where several steps
-    cross. Observe them, join them (`diffeo.concatenate`) and ask again; ``diffeo.observe(..., refine=n)`` does it in rounds.
+    Steps lead from each input to its nearest others, and across gaps: places without samples inside of a dense rim, whose
+    nearest neighbours are all along it. Larger ones than chance leaves are holes of the domain, which stay.
+
+    The new inputs are the middles of the steps that are not resolved, long ones before short ones, at most one where several
+    steps cross. Observe them, join them (`diffeo.concatenate`) and ask again; ``diffeo.observe(..., refine=n)`` does it in
+    rounds.
     The stop is stated: 99 % of the steps are resolved (`SuggestedInputs.settled`).
 
     Directions to which the measurements respond 20 times less than to the strongest (s_1 / s_d) come last: what bends along
@@ -220,18 +223,10 @@ def _chosen(steps: InputSteps, inputs: FloatArray, n: int) -> tuple[IntArray, ND
         return wanted, fine
     middle = 0.5 * (inputs[steps.i[wanted]] + inputs[steps.j[wanted]])
     radius = APART * steps.distance[wanted]
-    # Old inputs first, in one query; then new ones, each against those that were taken before it.
+    # New inputs keep some distance from old ones, and from new ones that were taken before them.
     nearest = PointTree(inputs).query(middle, workers=workers())[0]
     free = np.flatnonzero(nearest > radius)
-    near = PointTree(middle[free]).query_ball_point(middle[free], radius[free]) if len(free) else []
-    barred = np.zeros(len(free), dtype=bool)
-    taken: list[int] = []
-    for place, others in enumerate(near):
-        if len(taken) == n:
-            break
-        if not barred[place]:
-            taken.append(place)
-            barred[others] = True
+    taken = thinned(middle[free], radius[free], n)
     return wanted[free[taken]], fine
 
 

@@ -12,6 +12,7 @@ from diffeo._support.arrays import FloatArray, IntArray
 from diffeo._support.point_tree import PointTree
 from diffeo._support.threads import workers
 from diffeo.observation.observation import Observation
+from diffeo.observation.sampling.gaps import steps_across
 from diffeo.reference import GATES
 
 # A step is resolved if its Mahalanobis length is within this of the distance of its inputs (logarithms), ...
@@ -72,16 +73,21 @@ class InputSteps:
 
 
 def input_steps(observation: Observation, inputs: FloatArray, n_neighbors: int, n_directions: int) -> InputSteps:
-    """Steps from each sample of full rank to its nearest others, by the distance of their inputs (n, p).
+    """Steps from each sample of full rank to its nearest others, by the distance of their inputs (n, p), and across gaps.
 
     Where the measurements respond to fewer than `n_directions` of the inputs, distances are upper bounds of lengths only.
     """
     rows = observation.usable
-    i, j = neighbor_pairs(inputs[rows], n_neighbors)
+    places = inputs[rows]
+    i, j = neighbor_pairs(places, n_neighbors)
     points, whitening = (np.ascontiguousarray(x[rows]) for x in (observation.points, observation.whitening))
-    distance = np.linalg.norm(inputs[rows[j]] - inputs[rows[i]], axis=1)
     ratios = observation.singular_values[rows, :1] / observation.singular_values[rows, : observation.dim]
-    usual = _usual(ratios, _shares(i, j, distance, observation.dim, len(rows)))
+    usual = _usual(ratios, _shares(i, j, np.linalg.norm(places[j] - places[i], axis=1), observation.dim, len(rows)))
+    if places.shape[1] == observation.dim:
+        # Of inputs on a set in a larger space, places that none is near are mostly outside of the set.
+        across = steps_across(places, n_neighbors)
+        i, j = np.divmod(np.union1d(i * len(rows) + j, across[0] * len(rows) + across[1]), len(rows))
+    distance = np.linalg.norm(places[j] - places[i], axis=1)
     n_strong, n_all = (int((usual < most).sum()) for most in (WEAK, FAINT))
 
     def judged(count: int) -> FloatArray:
