@@ -20,12 +20,14 @@ from diffeo.isometry.graph import (
     overlap,
     pieces,
     pieces_text,
+    steep_graph,
     supported,
 )
 from diffeo.isometry.hinges import Hinges, find_hinges
 from diffeo.isometry.rough_lengths import RoughLayout, ends_disagree, fits_better, lengths_are_rough, relaid, ungated
 from diffeo.isometry.stress import (
     check_lengths,
+    moved_by_misfits,
     refine,
     refine_robustly,
     relative_stress,
@@ -44,6 +46,7 @@ from diffeo.isometry.trust import (
     SECOND_LOOK,
     holds_most,
     is_doubtful,
+    is_firm,
     is_one_to_one,
     too_many_strays,
 )
@@ -74,26 +77,71 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     try:
         graph = _largest_piece(graph, observation)
     except errors.DisconnectedError:
+        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+            return steep
         rough = ungated(observation, n_neighbors, n_threads)
         if rough is None:
             raise
         return _of_rough_lengths(observation, rough)
     check_lengths(graph.lengths)
-    hinges = find_hinges(observation, graph, n_neighbors, n_threads)
+    hinges, steep = find_hinges(observation, graph, n_neighbors, n_threads), None
+    if hinges is not None:
+        # A cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
+        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+            return steep
+    found = _first_layout(observation, graph, n_neighbors, n_threads, hinges)
+    if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
+        if hinges is None:
+            steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+            if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+                return steep
+        few = hinges is None and observation.dim <= FEW_DIMENSIONS and _few_lengths_are_wrong(observation, found)
+        if few:
+            found = _without_doubtful_edges(observation, found, n_neighbors)
+        else:
+            found = _reconsidered(observation, graph, found, n_neighbors, hinges)
+    found = _finished(observation, found, n_neighbors, n_threads, hinges)
+    return found if steep is None or found.stress + found.overlap <= steep.stress + steep.overlap else steep
+
+
+def _first_layout(
+    observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int, hinges: Hinges | None
+) -> Unfolding:
     if hinges is not None:
         graph = hinges.braced(graph)
     start = _start(observation, graph, n_neighbors, n_threads)
     laid = untangle(graph, start) if hinges is None else _hinged(observation, graph, hinges, start)
-    found = corrected(observation, graph, *laid)
+    return corrected(observation, graph, *laid)
+
+
+def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int) -> Unfolding | None:
+    """A layout whose graph takes stretches to change more from sample to sample; None where that has hardly other edges.
+
+    Where the gates leave a sample of a cliff edges along it only, what leads across goes to and fro, and is many times too
+    long: both sides are laid out apart from each other, or over each other.
+    """
+    steep = None
+    if observation.dim <= FEW_DIMENSIONS:
+        with contextlib.suppress(errors.DisconnectedError):
+            steep = steep_graph(observation, graph, n_neighbors, n_threads)
+            steep = None if steep is None else _largest_piece(steep, observation)
+    if steep is None:
+        return None
+    hinges = find_hinges(observation, steep, n_neighbors, n_threads)
+    found = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
+    return _finished(observation, found, n_neighbors, n_threads, hinges)
+
+
+def _finished(
+    observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None
+) -> Unfolding:
+    """A layout closed, looked at again, and by other lengths, where these are better; with what is to be said of its parts."""
     many = observation.dim > FEW_DIMENSIONS
-    if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
-        if hinges is None and not many and _few_lengths_are_wrong(observation, found):
-            found = _without_doubtful_edges(observation, found, n_neighbors)
-        else:
-            found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
-    strays = len(graph.rows) < len(observation.usable)
+    strays = len(found.graph.rows) < len(observation.usable)
     # In many dimensions edges are long beside the domain: if a layout settles, it is their lengths that miss.
     missed = found.stress > SECOND_LOOK and not (many and found.settled)
     for _ in range(SECOND_LOOKS if strays or missed else 0):
