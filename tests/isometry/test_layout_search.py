@@ -11,9 +11,9 @@ from diffeo._support.threads import working
 from diffeo.isometry import laplacian, layout_search
 from diffeo.isometry.frames import gradients_along, local_frames
 from diffeo.isometry.graph import neighbor_graph, overlap
-from diffeo.isometry.layout_search import _opened, _winds_over_a_gap, check_lengths, unfold
+from diffeo.isometry.layout_search import _opened, check_lengths, unfold
 from diffeo.isometry.stress import refine, refine_robustly, relative_stress
-from diffeo.isometry.unfolding import Unfolding, corrected
+from diffeo.isometry.unfolding import Unfolding, corrected, winds_over_a_gap
 from support.domains import closed
 from support.samples import smooth_map, smooth_observation, square
 
@@ -195,7 +195,7 @@ def test_a_curve_whose_ends_are_apart_stays_open():
 def test_a_false_edge_over_a_gap_closes_no_curve():
     """A curve that passes near itself has an edge between far places: it winds around where there are no samples."""
     circle = unfold(seen_on_a_circle(np.random.default_rng(3).uniform(0.0, 2 * np.pi, 600)), 12, 1)
-    assert not _winds_over_a_gap(circle)
+    assert not winds_over_a_gap(circle)
     around = abs(circle.periods[0, 0])
     at = circle.coordinates[:, 0] - circle.coordinates.min()
     seam = circle.graph.windings[:, 0] != 0
@@ -212,7 +212,7 @@ def test_a_false_edge_over_a_gap_closes_no_curve():
     )
     layout = np.append(at[keep], [-around])[:, None]
     found = Unfolding(false, layout, circle.gradients[keep], 0.0, 0.0, 1, True)
-    assert _winds_over_a_gap(found)
+    assert winds_over_a_gap(found)
     (again,) = _opened(seen_on_a_circle(np.random.default_rng(3).uniform(0.0, 2 * np.pi, 600)), found)
     assert again.graph.n_periods == 0
     assert np.ptp(again.coordinates) == pytest.approx(np.ptp(at[keep]), rel=1e-3)

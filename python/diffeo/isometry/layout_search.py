@@ -24,7 +24,15 @@ from diffeo.isometry.graph import (
     supported,
 )
 from diffeo.isometry.hinges import Hinges, find_hinges
-from diffeo.isometry.rough_lengths import RoughLayout, ends_disagree, fits_better, lengths_are_rough, relaid, ungated
+from diffeo.isometry.rough_lengths import (
+    RoughLayout,
+    disagreement,
+    ends_disagree,
+    fits_better,
+    lengths_are_rough,
+    relaid,
+    ungated,
+)
 from diffeo.isometry.stress import (
     check_lengths,
     moved_by_misfits,
@@ -50,7 +58,7 @@ from diffeo.isometry.trust import (
     is_one_to_one,
     too_many_strays,
 )
-from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected
+from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected, winds_over_a_gap
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -58,7 +66,9 @@ from diffeo.observation.observation import Observation
 LARGE = 30_000
 START_SAMPLES = 15_000
 # Rounds in which the graph is searched anew in the layout, and edges are weighed by how far they agree.
-SECOND_LOOKS = 2
+SECOND_LOOKS = 4
+# A layout that one of them moves by less, relative to its size, has settled.
+MOVING = 0.002
 # Edges that no gate has chosen may have so many times the relative stress of those that one has; 1.04 and 1.14 were measured.
 ROUGH_GROWTH = 1.5
 # Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
@@ -67,8 +77,6 @@ ROUGH_GROWTH = 1.5
 CLOSING_FACTOR = 4
 CLOSING_DETOUR = 4.0
 LARGEST_GAP = 2.0
-# A closed curve of a sample as uneven as that has no wider gap.
-WIDEST_GAP = 10.0
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -148,7 +156,7 @@ def _finished(
         again = _second_look(observation, found, n_neighbors, n_threads, hinges)
         if again is None:
             break
-        settled = np.array_equal(again.graph.rows, found.graph.rows) and again.stress > LITTLE_GAIN * found.stress
+        settled = again.stress > LITTLE_GAIN * found.stress and found.distance(again) <= MOVING
         found = again
         if settled:
             break
@@ -295,18 +303,8 @@ def _reconsidered(
         development = develop(firm, points, observation.whitening[firm.rows])
     if development is not None:
         laid = corrected(observation, development[0], *untangle(*development))
-        layouts += _opened(observation, laid) if _winds_over_a_gap(laid) else [laid]
+        layouts += _opened(observation, laid) if winds_over_a_gap(laid) else [laid]
     return min(layouts, key=lambda layout: layout.stress + layout.overlap)
-
-
-def _winds_over_a_gap(found: Unfolding) -> bool:
-    """Whether edges that wind around a curve jump where it has no samples: false ones, or its sample would have been cut."""
-    if found.graph.n_periods != 1 or found.layout.shape[1] != 1:
-        return False
-    around = float(abs(found.periods[0, 0]))
-    places = np.sort(found.coordinates[:, 0] % around)
-    gaps = np.diff(places, append=places[0] + around)
-    return bool(gaps.max() > WIDEST_GAP * np.log(len(places)) * around / len(places))
 
 
 def _opened(observation: Observation, found: Unfolding) -> list[Unfolding]:
@@ -374,8 +372,9 @@ def _second_look(
             graph, layout = graph.restricted(keep), layout[keep]
     if hinges is not None:
         graph = hinges.braced(graph)
-    moved, steps, settled = refine_robustly(graph, layout)
-    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, robust=True)
+    doubts = disagreement(observation.points[graph.rows], observation.whitening[graph.rows], graph.i, graph.j)
+    moved, steps, settled = refine_robustly(graph, layout, doubts=doubts)
+    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, doubts=doubts)
 
 
 def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGraph:
