@@ -130,12 +130,13 @@ def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: in
     Where the gates leave a sample of a cliff edges along it only, what leads across goes to and fro, and is many times too
     long: both sides are laid out apart from each other, or over each other.
     """
-    steep = None
-    if observation.dim <= FEW_DIMENSIONS:
-        with contextlib.suppress(errors.DisconnectedError):
-            steep = steep_graph(observation, graph, n_neighbors, n_threads)
-            steep = None if steep is None else _largest_piece(steep, observation)
+    few = observation.dim <= FEW_DIMENSIONS
+    steep = steep_graph(observation, graph, n_neighbors, n_threads) if few else None
     if steep is None:
+        return None
+    try:
+        steep = _largest_piece(steep, observation)
+    except errors.DisconnectedError:
         return None
     hinges = find_hinges(observation, steep, n_neighbors, n_threads)
     found = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
