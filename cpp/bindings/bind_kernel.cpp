@@ -104,15 +104,16 @@ py::tuple cross(const MetricTree& tree, double epsilon, double truncation, const
   return to_tuple(std::move(rows));
 }
 
-py::tuple neighbors(const MetricTree& tree, Index k, int threads) {
+py::tuple neighbors(const MetricTree& tree, Index k, int threads, double transport) {
   expect(k >= 1 && k < tree.size(), "k must lie between 1 and n - 1");
+  expect(transport >= 1.0, "transport must be at least 1");
   py::array_t<Row> rows({tree.size(), k});
   py::array_t<double> squared({tree.size(), k});
   Row* rows_data = rows.mutable_data();
   double* squared_data = squared.mutable_data();
   {
     const py::gil_scoped_release release;  // safe: the tree is immutable, the arrays are kept alive here
-    nearest_neighbors(tree, k, rows_data, squared_data, threads);
+    nearest_neighbors(tree, k, transport, rows_data, squared_data, threads);
   }
   return py::make_tuple(rows, squared);
 }
@@ -142,7 +143,7 @@ void bind_kernel(py::module_& m) {
       .def("cross", &cross, py::arg("epsilon"), py::arg("truncation"), py::arg("points").noconvert(),
            py::arg("whitening").noconvert().none(true), py::arg("threads"),
            "(indptr, indices, values) between new points and samples; columns are the caller's rows.")
-      .def("nearest_neighbors", &neighbors, py::arg("k"), py::arg("threads"),
+      .def("nearest_neighbors", &neighbors, py::arg("k"), py::arg("threads"), py::arg("transport") = Gates::kTransport,
            "(neighbors (n, k), squared_distances (n, k)) in tree positions; missing ones are -1 and infinity.");
 }
 

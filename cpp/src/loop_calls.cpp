@@ -32,8 +32,9 @@ void MetricTree::build(const double* points, const double* whitening, int thread
   (this->*loops().build_tree)(points, whitening, threads);
 }
 
-void nearest_neighbors(const MetricTree& tree, Index k, Row* neighbors, double* squared_distances, int threads) {
-  loops().find_nearest_neighbors(tree, k, neighbors, squared_distances, threads);
+void nearest_neighbors(const MetricTree& tree, Index k, double transport, Row* neighbors, double* squared_distances,
+                       int threads) {
+  loops().find_nearest_neighbors(tree, k, transport, neighbors, squared_distances, threads);
 }
 
 Kernel assemble_kernel(const MetricTree& tree, Bandwidth bandwidth, int threads) {

@@ -16,20 +16,21 @@ from support.recovered import apply, circle, fitted_square, motion, observe_at, 
 from support.samples import smooth_map, smooth_observation, square
 
 
-def found_neighbors(observation, k, threads=1):
+def found_neighbors(observation, k, threads=1, transport=reference.GATES.transport):
     """Neighbours and squared distances, in the caller's rows."""
     tree = build_tree(observation, threads)
-    neighbors, squared = tree.nearest_neighbors(k, threads)
+    neighbors, squared = tree.nearest_neighbors(k, threads, transport)
     rows, distances = np.full(neighbors.shape, -1), np.empty_like(squared)
     rows[tree.order] = np.where(neighbors >= 0, tree.order[neighbors], -1)
     distances[tree.order] = squared
     return rows, distances
 
 
-def brute_neighbors(observation, k):
+def brute_neighbors(observation, k, transport=reference.GATES.transport):
     """The same from all pairs; pairs that fail a gate are infinitely far."""
     q = reference.squared_distances(observation.points, observation.whitening)
-    _, tame = reference.gates(observation.points, observation.whitening, 1e9)
+    limits = reference.GATES._replace(transport=transport)
+    _, tame = reference.gates(observation.points, observation.whitening, 1e9, limits)
     np.fill_diagonal(tame, False)
     q = np.where(tame, q, np.inf)
     rows = np.argsort(q, axis=1, kind="stable")[:, :k]
@@ -49,6 +50,19 @@ def test_neighbors_equal_brute_force(dim, m, bend):
     expected_rows, expected = brute_neighbors(observation, k)
     np.testing.assert_array_equal(rows, expected_rows)
     np.testing.assert_allclose(distances, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("dim", "m", "limit"), [(1, 3, 1.0005), (2, 5, 1.01), (2, 20, 1.05), (3, 6, 1.1), (4, 9, 1.2)])
+def test_neighbors_by_another_limit_of_transports_equal_brute_force(dim, m, limit):
+    observation = smooth_observation(300, dim, m, seed=3, bend=0.5)
+    _, distances = found_neighbors(observation, 7, transport=limit)
+    _, expected = brute_neighbors(observation, 7, limit)
+    there = np.isfinite(distances)
+    np.testing.assert_allclose(distances[there], expected[there], rtol=1e-9)
+    usual = found_neighbors(observation, 7)[1]
+    assert (distances[there] > usual[there] + 1e-12).sum() + (~there).sum() > 50
+    with pytest.raises(ValueError, match="transport"):
+        found_neighbors(observation, 7, transport=0.5)
 
 
 def test_sharp_bends_leave_neighbors_out_but_never_out_of_order():

@@ -85,23 +85,23 @@ struct Slack {
   Number least, size;
 };
 
-/// In closed form for one and two dimensions. With s = kTransport^2 and its inverse, both
+/// In closed form for one and two dimensions. With s = limit^2 and its inverse, both
 /// (s - sigma_1^2) + (s - sigma_2^2) = 2 s - |t|^2 and (s - sigma_1^2) (s - sigma_2^2) = s^2 - s |t|^2 + det(t)^2 have
 /// the sign of the side.
 template <int D, class Number>
-[[gnu::always_inline]] inline Slack<Number> transport_slack(const Number* t) {
+[[gnu::always_inline]] inline Slack<Number> transport_slack(const Number* t, double limit = Gates::kTransport) {
   static_assert(D == 1 || D == 2);
-  constexpr double kHigh = Gates::kTransport * Gates::kTransport, kLow = 1.0 / kHigh;
+  const double high = limit * limit, low = 1.0 / high;
   if constexpr (D == 1) {
     const Number square = t[0] * t[0];
-    return {min(Number(kHigh - square), Number(square - kLow)), kHigh + square};
+    return {min(Number(high - square), Number(square - low)), high + square};
   } else {
     const Number norm = t[0] * t[0] + t[1] * t[1] + t[2] * t[2] + t[3] * t[3];
     const Number determinant = t[0] * t[3] - t[1] * t[2];
     const Number square = determinant * determinant;
-    const Number above = min(Number(2.0 * kHigh - norm), Number(kHigh * kHigh - kHigh * norm + square));
-    const Number below = min(Number(norm - 2.0 * kLow), Number(kLow * kLow - kLow * norm + square));
-    return {min(above, below), kHigh * kHigh + kHigh * norm + square};
+    const Number above = min(Number(2.0 * high - norm), Number(high * high - high * norm + square));
+    const Number below = min(Number(norm - 2.0 * low), Number(low * low - low * norm + square));
+    return {min(above, below), high * high + high * norm + square};
   }
 }
 
@@ -144,25 +144,27 @@ Truth<Number> singular_values_within(const Number* t, Index dim, double limit, N
 
 /// Whether a transport is near an orthogonal matrix. `scratch` holds 2 d^2 numbers.
 template <int D, class Number>
-[[gnu::always_inline]] inline Truth<Number> transport_is_tame(const Number* t, Index dim, Number* scratch) {
+[[gnu::always_inline]] inline Truth<Number> transport_is_tame(const Number* t, Index dim, double limit,
+                                                              Number* scratch) {
   if constexpr (D == 1 || D == 2) {
-    return less(Number{}, transport_slack<D>(t).least);
+    return less(Number{}, transport_slack<D>(t, limit).least);
   } else {
-    return singular_values_within<D>(t, dim, Gates::kTransport, scratch);
+    return singular_values_within<D>(t, dim, limit, scratch);
   }
 }
 
 /// The same of both transports of a pair, which `transports` describes. `scratch` holds 4 d^2 numbers.
 template <int D, class Number, class Inner, class SquaredI, class SquaredJ>
 [[gnu::always_inline]] inline Truth<Number> transports_are_tame(Index dim, Inner&& inner, SquaredI&& squared_stretch_i,
-                                                                SquaredJ&& squared_stretch_j, Number* scratch) {
+                                                                SquaredJ&& squared_stretch_j, double limit,
+                                                         Number* scratch) {
   const Index d = D >= 0 ? D : dim;
   Number* forward = scratch;
   Number* backward = forward + d * d;
   transports<D>(dim, inner, squared_stretch_i, squared_stretch_j, forward, backward);
   Number* rest = backward + d * d;
-  const Truth<Number> there = transport_is_tame<D>(forward, dim, rest);
-  const Truth<Number> back = transport_is_tame<D>(backward, dim, rest);
+  const Truth<Number> there = transport_is_tame<D>(forward, dim, limit, rest);
+  const Truth<Number> back = transport_is_tame<D>(backward, dim, limit, rest);
   return there & back;
 }
 

@@ -57,9 +57,10 @@ struct LaneStates {
 template <int M, int D>
 class BlockMetric {
  public:
-  /// Without `transports`, `evaluate` leaves the gate of transports out, which costs most where dim is large.
-  BlockMetric(Index m, Index dim, double squared_radius, bool transports = true)
-      : m_(m), dim_(dim), transports_(transports), squared_radius_(squared_radius),
+  /// Without `transports`, `evaluate` leaves the gate of transports out, which costs most where dim is large; its limit
+  /// is `transport`.
+  BlockMetric(Index m, Index dim, double squared_radius, bool transports = true, double transport = Gates::kTransport)
+      : m_(m), dim_(dim), transports_(transports), transport_(transport), squared_radius_(squared_radius),
         squared_reach_(squared_reach(squared_radius)),
         scratch_(static_cast<std::size_t>(M >= 0 && D >= 0 ? 0 : (m + 4 * dim * dim) * kSimd)) {}
 
@@ -155,12 +156,12 @@ class BlockMetric {
     };
     return transports_are_tame<D>(
         dim(), inner, [&](Index k) { return own_.squared_stretches[k]; },
-        [&](Index l) { return load(squared_stretches + l * kBlock); }, scratch);
+        [&](Index l) { return load(squared_stretches + l * kBlock); }, transport_, scratch);
   }
 
   Index m_, dim_;
   bool transports_;
-  double squared_radius_, squared_reach_, own_squared_reach_ = 0.0;
+  double transport_, squared_radius_, squared_reach_, own_squared_reach_ = 0.0;
   SampleView own_{nullptr, nullptr, nullptr, 0.0};
   Buffer<double> scratch_;  // displacement (m), then four (dim, dim) matrices, of vectors
 };

@@ -28,9 +28,9 @@ enum class PairState { outside, gated, kept };
 template <int M, int D>
 class PairMetric {
  public:
-  /// Without `transports`, the two-sided evaluation leaves that gate to `transports_tame`.
-  PairMetric(Index m, Index dim, double squared_radius, bool transports = true)
-      : m_(m), dim_(dim), transports_(transports), squared_radius_(squared_radius),
+  /// Without `transports`, the two-sided evaluation leaves that gate to `transports_tame`; its limit is `transport`.
+  PairMetric(Index m, Index dim, double squared_radius, bool transports = true, double transport = Gates::kTransport)
+      : m_(m), dim_(dim), transports_(transports), transport_(transport), squared_radius_(squared_radius),
         squared_reach_(squared_reach(squared_radius)), scratch_(static_cast<std::size_t>(m + 4 * dim * dim)) {}
 
   Index m() const { return M >= 0 ? M : m_; }
@@ -75,7 +75,7 @@ class PairMetric {
   bool transports_tame(const SampleView& i, const SampleView& j) {
     return transports_are_tame<D>(
         dim(), [&](Index k, Index l) { return dot(i.whitening + k * m(), j.whitening + l * m(), m()); },
-        [&](Index k) { return i.squared_stretches[k]; }, [&](Index l) { return j.squared_stretches[l]; },
+        [&](Index k) { return i.squared_stretches[k]; }, [&](Index l) { return j.squared_stretches[l]; }, transport_,
         scratch_.data() + m_);
   }
 
@@ -99,7 +99,7 @@ class PairMetric {
 
   Index m_, dim_;
   bool transports_;
-  double squared_radius_, squared_reach_;
+  double transport_, squared_radius_, squared_reach_;
   std::vector<double> scratch_;  // displacement (m), then four (dim, dim) blocks
 };
 

@@ -71,9 +71,9 @@ class BlockPairs {
  public:
   static constexpr bool kDecides = !kTriesNearest<D>;  ///< whether `visit` knows all gates of a pair
 
-  BlockPairs(const MetricTree& tree, double squared_radius)
-      : tree_(tree), metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides),
-        pair_(tree.n_measurements(), tree.dim(), squared_radius) {}
+  BlockPairs(const MetricTree& tree, double squared_radius, double transport)
+      : tree_(tree), metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides, transport),
+        pair_(tree.n_measurements(), tree.dim(), squared_radius, true, transport) {}
 
   void measure_from(Index i) { metric_.measure_from(tree_.sample(i)); }
 
@@ -103,9 +103,9 @@ class SinglePairs {
  public:
   static constexpr bool kDecides = !kTriesNearest<D>;
 
-  SinglePairs(const MetricTree& tree, double squared_radius)
+  SinglePairs(const MetricTree& tree, double squared_radius, double transport)
       : tree_(tree), search_(tree.search_dim(), 0, squared_radius),
-        metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides) {}
+        metric_(tree.n_measurements(), tree.dim(), squared_radius, kDecides, transport) {}
 
   bool tame(Index i, Index j) { return metric_.transports_tame(tree_.sample(i), tree_.sample(j)); }
 
@@ -132,12 +132,12 @@ class SinglePairs {
 };
 
 template <class Work>
-void with_pairs(const MetricTree& tree, double squared_radius, Work&& work) {
+void with_pairs(const MetricTree& tree, double squared_radius, double transport, Work&& work) {
   const auto fixed = [&]<int M, int D>() {
     if (tree.blocks_are_complete()) {
-      work(BlockPairs<M, D>(tree, squared_radius));
+      work(BlockPairs<M, D>(tree, squared_radius, transport));
     } else {
-      work(SinglePairs<-1, D>(tree, squared_radius));
+      work(SinglePairs<-1, D>(tree, squared_radius, transport));
     }
   };
   const Index m = tree.n_measurements();
@@ -158,8 +158,8 @@ void with_pairs(const MetricTree& tree, double squared_radius, Work&& work) {
 /// The search for all samples of one leaf at once, in rounds of growing radius.
 class LeafSearch {
  public:
-  LeafSearch(const MetricTree& tree, Index k, Row* neighbors, double* squared_distances)
-      : tree_(tree), k_(k), neighbors_(neighbors), squared_distances_(squared_distances) {}
+  LeafSearch(const MetricTree& tree, Index k, double transport, Row* neighbors, double* squared_distances)
+      : tree_(tree), k_(k), transport_(transport), neighbors_(neighbors), squared_distances_(squared_distances) {}
 
   void operator()(Index node) {
     const MetricTree::Node& leaf = tree_.nodes()[static_cast<std::size_t>(node)];
@@ -194,7 +194,7 @@ class LeafSearch {
     });
     bool lonely = true;
     const bool last = !std::isfinite(16.0 * squared_radius);
-    with_pairs(tree_, squared_radius, [&](auto pairs) {
+    with_pairs(tree_, squared_radius, transport_, [&](auto pairs) {
       std::size_t left = 0;
       for (const Index i : open_) {
         const Index within = collect(i, pairs);
@@ -284,6 +284,7 @@ class LeafSearch {
 
   const MetricTree& tree_;
   Index k_;
+  double transport_;
   Row* neighbors_;
   double* squared_distances_;
   double next_squared_radius_ = 0.0;
@@ -294,11 +295,12 @@ class LeafSearch {
 
 }  // namespace
 
-void nearest_neighbors(const MetricTree& tree, Index k, Row* neighbors, double* squared_distances, int threads) {
+void nearest_neighbors(const MetricTree& tree, Index k, double transport, Row* neighbors, double* squared_distances,
+                       int threads) {
   if (k < 1 || k >= tree.size()) throw std::invalid_argument("nearest_neighbors: k must lie between 1 and n - 1");
   const auto& leaves = tree.leaves();
   parallel_chunks(static_cast<Index>(leaves.size()), kLeaves, threads, [&](Index, Index begin, Index end) {
-    LeafSearch search(tree, k, neighbors, squared_distances);
+    LeafSearch search(tree, k, transport, neighbors, squared_distances);
     for (Index l = begin; l < end; ++l) search(leaves[static_cast<std::size_t>(l)]);
   });
 }

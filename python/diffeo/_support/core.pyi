@@ -39,7 +39,9 @@ class MetricTree:
         whitening: NDArray[np.float64] | None,
         threads: int,
     ) -> tuple[Any, ...]: ...
-    def nearest_neighbors(self, k: int, threads: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]: ...
+    def nearest_neighbors(
+        self, k: int, threads: int, transport: float = 2.0
+    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]: ...
 
 def edge_lengths(
     points: NDArray[np.float64],

@@ -20,6 +20,7 @@ from diffeo.isometry.laplacian import diagonal_matrix, incidence_matrix
 from diffeo.isometry.periods import shifts_around, wrapped
 from diffeo.observation.observation import Observation
 from diffeo.observation.tree import build_tree
+from diffeo.reference import GATES
 
 # Candidates for each edge that is kept: those off the tangents are dropped, and the nearest of the others taken.
 CANDIDATES = 2
@@ -40,6 +41,10 @@ CHUNK = 1 << 16
 BRIDGE_LENGTH = 8.0
 # Searches for this many times more neighbours try to join pieces of the graph.
 BRIDGE_FACTORS = (2, 4, 8)
+# Beside cliffs, stretches may change by this factor from sample to sample, ...
+STEEP = GATES.transport**2
+# ... if more than this share of the samples lack more than that of their edges without: none do where measurements are smooth.
+FEW_STARVED, LOST = 0.01, 0.25
 # A pair that is near in a layout but whose length differs from that by this factor is no edge.
 AGREEMENT = 2.0
 
@@ -114,7 +119,9 @@ def check_index_range(n: int, entries: int) -> None:
         )
 
 
-def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -> NeighborGraph:
+def neighbor_graph(
+    observation: Observation, n_neighbors: int, n_threads: int, transport: float = GATES.transport
+) -> NeighborGraph:
     """Edges from each sample to its nearest others among the pairs that pass the gates, each edge once.
 
     Candidates are the nearest by q. Their trapezoidal lengths (see edge_lengths.hpp) have up to half the error of
@@ -126,7 +133,7 @@ def neighbor_graph(observation: Observation, n_neighbors: int, n_threads: int) -
     n = tree.size
     k = min(CANDIDATES * n_neighbors, n - 1)
     with stage("neighbours"):
-        neighbors, _ = tree.nearest_neighbors(k, n_threads)
+        neighbors, _ = tree.nearest_neighbors(k, n_threads, transport)
     graph = _with_lengths(observation, observation.usable[tree.order], neighbors, n_threads)
     return _nearest(graph, n_neighbors)
 
@@ -242,6 +249,31 @@ def _in_common(graph: NeighborGraph, edges: IntArray) -> IntArray:
         part = edges[begin : begin + CHUNK]
         counts[begin : begin + CHUNK] = near[graph.i[part]].multiply(near[graph.j[part]]).sum(axis=1)
     return counts
+
+
+def steep_graph(
+    observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int
+) -> NeighborGraph | None:
+    """As `neighbor_graph`, bridged, where stretches may change more from sample to sample; None if few samples gain by that.
+
+    Across a cliff they change by more than the gates let pass, so that what a sample has there are edges along it. False edges
+    are told by the step off the tangents as before.
+    """
+    steep = neighbor_graph(observation, n_neighbors, n_threads, STEEP)
+    if len(steep.i) == 0 or _starved(graph, steep) <= FEW_STARVED:
+        return None
+    return bridged(steep, observation, n_neighbors, n_threads)
+
+
+def _starved(graph: NeighborGraph, wider: NeighborGraph) -> float:
+    """Share of the samples that lack a good part of the edges that they have in a wider graph."""
+    n = 1 + max(int(wider.rows.max(initial=0)), int(graph.rows.max(initial=0)))
+    wide, narrow = (
+        np.minimum(g.rows[g.i], g.rows[g.j]) * n + np.maximum(g.rows[g.i], g.rows[g.j]) for g in (wider, graph)
+    )
+    ends = np.concatenate([wider.i, wider.j])
+    lost = np.bincount(ends, np.tile(~np.isin(wide, narrow), 2), minlength=len(wider.rows))
+    return float(np.mean(lost > LOST * np.bincount(ends, minlength=len(wider.rows))))
 
 
 def pieces(graph: NeighborGraph) -> tuple[int, IntArray]:

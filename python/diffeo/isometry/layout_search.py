@@ -20,12 +20,22 @@ from diffeo.isometry.graph import (
     overlap,
     pieces,
     pieces_text,
+    steep_graph,
     supported,
 )
 from diffeo.isometry.hinges import Hinges, find_hinges
-from diffeo.isometry.rough_lengths import RoughLayout, ends_disagree, fits_better, lengths_are_rough, relaid, ungated
+from diffeo.isometry.rough_lengths import (
+    RoughLayout,
+    disagreement,
+    ends_disagree,
+    fits_better,
+    lengths_are_rough,
+    relaid,
+    ungated,
+)
 from diffeo.isometry.stress import (
     check_lengths,
+    moved_by_misfits,
     refine,
     refine_robustly,
     relative_stress,
@@ -44,10 +54,11 @@ from diffeo.isometry.trust import (
     SECOND_LOOK,
     holds_most,
     is_doubtful,
+    is_firm,
     is_one_to_one,
     too_many_strays,
 )
-from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected
+from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected, winds_over_a_gap
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -55,7 +66,9 @@ from diffeo.observation.observation import Observation
 LARGE = 30_000
 START_SAMPLES = 15_000
 # Rounds in which the graph is searched anew in the layout, and edges are weighed by how far they agree.
-SECOND_LOOKS = 2
+SECOND_LOOKS = 4
+# A layout that one of them moves by less, relative to its size, has settled.
+MOVING = 0.002
 # Edges that no gate has chosen may have so many times the relative stress of those that one has; 1.04 and 1.14 were measured.
 ROUGH_GROWTH = 1.5
 # Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
@@ -64,8 +77,6 @@ ROUGH_GROWTH = 1.5
 CLOSING_FACTOR = 4
 CLOSING_DETOUR = 4.0
 LARGEST_GAP = 2.0
-# A closed curve of a sample as uneven as that has no wider gap.
-WIDEST_GAP = 10.0
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -74,33 +85,79 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
     try:
         graph = _largest_piece(graph, observation)
     except errors.DisconnectedError:
+        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+            return steep
         rough = ungated(observation, n_neighbors, n_threads)
         if rough is None:
             raise
         return _of_rough_lengths(observation, rough)
     check_lengths(graph.lengths)
-    hinges = find_hinges(observation, graph, n_neighbors, n_threads)
+    hinges, steep = find_hinges(observation, graph, n_neighbors, n_threads), None
+    if hinges is not None:
+        # A cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
+        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+            return steep
+    found = _first_layout(observation, graph, n_neighbors, n_threads, hinges)
+    if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
+        if hinges is None:
+            steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+            if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+                return steep
+        few = hinges is None and observation.dim <= FEW_DIMENSIONS and _few_lengths_are_wrong(observation, found)
+        if few:
+            found = _without_doubtful_edges(observation, found, n_neighbors)
+        else:
+            found = _reconsidered(observation, graph, found, n_neighbors, hinges)
+    found = _finished(observation, found, n_neighbors, n_threads, hinges)
+    return found if steep is None or found.stress + found.overlap <= steep.stress + steep.overlap else steep
+
+
+def _first_layout(
+    observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int, hinges: Hinges | None
+) -> Unfolding:
     if hinges is not None:
         graph = hinges.braced(graph)
     start = _start(observation, graph, n_neighbors, n_threads)
     laid = untangle(graph, start) if hinges is None else _hinged(observation, graph, hinges, start)
-    found = corrected(observation, graph, *laid)
+    return corrected(observation, graph, *laid)
+
+
+def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: int, n_threads: int) -> Unfolding | None:
+    """A layout whose graph takes stretches to change more from sample to sample; None where that has hardly other edges.
+
+    Where the gates leave a sample of a cliff edges along it only, what leads across goes to and fro, and is many times too
+    long: both sides are laid out apart from each other, or over each other.
+    """
+    few = observation.dim <= FEW_DIMENSIONS
+    steep = steep_graph(observation, graph, n_neighbors, n_threads) if few else None
+    if steep is None:
+        return None
+    try:
+        steep = _largest_piece(steep, observation)
+    except errors.DisconnectedError:
+        return None
+    hinges = find_hinges(observation, steep, n_neighbors, n_threads)
+    found = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
+    return _finished(observation, found, n_neighbors, n_threads, hinges)
+
+
+def _finished(
+    observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None
+) -> Unfolding:
+    """A layout closed, looked at again, and by other lengths, where these are better; with what is to be said of its parts."""
     many = observation.dim > FEW_DIMENSIONS
-    if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
-        if hinges is None and not many and _few_lengths_are_wrong(observation, found):
-            found = _without_doubtful_edges(observation, found, n_neighbors)
-        else:
-            found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     if observation.dim == 1 and not found.graph.n_periods:
         found = _closed(observation, found, n_neighbors, n_threads)
-    strays = len(graph.rows) < len(observation.usable)
+    strays = len(found.graph.rows) < len(observation.usable)
     # In many dimensions edges are long beside the domain: if a layout settles, it is their lengths that miss.
     missed = found.stress > SECOND_LOOK and not (many and found.settled)
     for _ in range(SECOND_LOOKS if strays or missed else 0):
         again = _second_look(observation, found, n_neighbors, n_threads, hinges)
         if again is None:
             break
-        settled = np.array_equal(again.graph.rows, found.graph.rows) and again.stress > LITTLE_GAIN * found.stress
+        settled = again.stress > LITTLE_GAIN * found.stress and found.distance(again) <= MOVING
         found = again
         if settled:
             break
@@ -247,18 +304,8 @@ def _reconsidered(
         development = develop(firm, points, observation.whitening[firm.rows])
     if development is not None:
         laid = corrected(observation, development[0], *untangle(*development))
-        layouts += _opened(observation, laid) if _winds_over_a_gap(laid) else [laid]
+        layouts += _opened(observation, laid) if winds_over_a_gap(laid) else [laid]
     return min(layouts, key=lambda layout: layout.stress + layout.overlap)
-
-
-def _winds_over_a_gap(found: Unfolding) -> bool:
-    """Whether edges that wind around a curve jump where it has no samples: false ones, or its sample would have been cut."""
-    if found.graph.n_periods != 1 or found.layout.shape[1] != 1:
-        return False
-    around = float(abs(found.periods[0, 0]))
-    places = np.sort(found.coordinates[:, 0] % around)
-    gaps = np.diff(places, append=places[0] + around)
-    return bool(gaps.max() > WIDEST_GAP * np.log(len(places)) * around / len(places))
 
 
 def _opened(observation: Observation, found: Unfolding) -> list[Unfolding]:
@@ -326,8 +373,9 @@ def _second_look(
             graph, layout = graph.restricted(keep), layout[keep]
     if hinges is not None:
         graph = hinges.braced(graph)
-    moved, steps, settled = refine_robustly(graph, layout)
-    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, robust=True)
+    doubts = disagreement(observation.points[graph.rows], observation.whitening[graph.rows], graph.i, graph.j)
+    moved, steps, settled = refine_robustly(graph, layout, doubts=doubts)
+    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, doubts=doubts)
 
 
 def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGraph:

@@ -49,7 +49,7 @@ def roughness(points: FloatArray, whitening: FloatArray, places: FloatArray) -> 
         return 0.0
     near = PointTree(places).query(places, k + 1, workers=workers())[1][:, 1:]
     i, j = np.repeat(np.arange(len(places)), k), near.ravel()
-    return float(np.median(_disagreement(points, whitening, i, j)))
+    return float(np.median(disagreement(points, whitening, i, j)))
 
 
 def ends_disagree(observation: Observation, graph: NeighborGraph, layout: FloatArray) -> bool:
@@ -61,11 +61,11 @@ def ends_disagree(observation: Observation, graph: NeighborGraph, layout: FloatA
     points, whitening = observation.points[graph.rows], observation.whitening[graph.rows]
     misfit = edge_misfits(graph, layout)
     squares = (misfit * graph.lengths) ** 2
-    seen = _disagreement(points, whitening, graph.i, graph.j) >= SEEN_AT_ENDS * misfit
+    seen = disagreement(points, whitening, graph.i, graph.j) >= SEEN_AT_ENDS * misfit
     return bool(squares[seen].sum() >= MOSTLY_SEEN * squares.sum())
 
 
-def _disagreement(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> FloatArray:
+def disagreement(points: FloatArray, whitening: FloatArray, i: IntArray, j: IntArray) -> FloatArray:
     """abs(a - b) / (a + b) of each edge (e,), a and b the lengths of its step as its two ends see them."""
     step = points[j] - points[i]
     a, b = (np.linalg.norm(np.einsum("emk,em->ek", whitening[end], step), axis=1) for end in (i, j))

@@ -42,6 +42,8 @@ ROBUST_WIDTH = 3.0
 MISFIT_SHARE = 0.1
 USUAL_MISFIT = (1e-4, 1e-3)
 LEAST_TRUST = 1e-3
+# Groups of edges by doubt, as many in each.
+DOUBT_GROUPS = 20
 # Steps of a round, and its tolerance: the weights still change.
 ROBUST_STEPS = 60
 ROBUST_SETTLED = 1e-4
@@ -197,19 +199,24 @@ def _refined(
 
 
 def refine_robustly(
-    graph: NeighborGraph, layout: FloatArray, rounds: int = ROBUST_ROUNDS
+    graph: NeighborGraph, layout: FloatArray, rounds: int = ROBUST_ROUNDS, doubts: FloatArray | None = None
 ) -> tuple[FloatArray, int, bool]:
     """As `refine`, by iteratively reweighted least squares: edges that most others contradict lose their weight.
 
     The weight of an edge is 1 / (1 + (r / (3 r_0))^2), r its relative misfit and r_0 the median of all (Cauchy's
     M-estimator): where the measurements bend sharply some lengths are wrong by ten percent among many right ones.
+
+    With `doubts` (e,), of which larger ones come with larger errors, the median r_e of the edges of about the same doubt takes
+    the place of r_0, and weights get the factor (r_0 / r_e)^2, as least squares ask for. Beside cliffs most edges miss by many
+    times r_0: one for all leaves those there that the layout happens to satisfy, which keep it as it is.
     """
     total, settled, bent = 0, False, False
     for _ in range(rounds):
         misfit = edge_misfits(graph, layout)
         least = float(np.clip(MISFIT_SHARE * relative_stress(graph, layout), *USUAL_MISFIT))
-        usual = ROBUST_WIDTH * max(float(np.median(misfit)), least)
-        trust = np.maximum(1.0 / (1.0 + (misfit / usual) ** 2), LEAST_TRUST)
+        usual = max(float(np.median(misfit)), least)
+        own = usual if doubts is None else np.maximum(_usual_by_doubt(misfit, doubts), usual)
+        trust = np.maximum((usual / own) ** 2 / (1.0 + (misfit / (ROBUST_WIDTH * own)) ** 2), LEAST_TRUST)
         weights = edge_weights(graph.lengths) * trust
         laplacian = _laplacian(graph, weights, layout.shape[1])
         if bent:
@@ -224,6 +231,15 @@ def refine_robustly(
             )
         total += steps
     return _centred(graph, layout), total, settled
+
+
+def _usual_by_doubt(misfit: FloatArray, doubts: FloatArray) -> FloatArray:
+    """Of each edge (e,), the median misfit of those of about the same doubt."""
+    groups = np.array_split(np.argsort(doubts, kind="stable"), DOUBT_GROUPS)
+    usual = np.empty_like(misfit)
+    for group in groups:
+        usual[group] = np.median(misfit[group]) if len(group) else 0.0
+    return usual
 
 
 def untangle(graph: NeighborGraph, layout: FloatArray) -> tuple[FloatArray, int, bool]:

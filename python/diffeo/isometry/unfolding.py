@@ -18,6 +18,8 @@ from diffeo.observation.observation import Observation
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
 LITTLE_GAIN = 0.7
+# A closed curve of a sample as uneven as that has no wider gap, in mean spacings times log(n).
+WIDEST_GAP = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,13 @@ class Unfolding:
         """Periods (k, d): X and X + any sum of them are the same place."""
         return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
 
+    def distance(self, other: Unfolding) -> float:
+        """Distance of the layouts of the same samples, relative to their size; infinite if they are of other samples."""
+        if not np.array_equal(self.graph.rows, other.graph.rows):
+            return np.inf
+        size = max(float(np.linalg.norm(self.layout)), np.finfo(float).tiny)
+        return float(np.linalg.norm(other.layout - self.layout)) / size
+
     def chart(self, observation: Observation) -> HermiteChart:
         """Interpolation between coordinates and measurements."""
         points = np.ascontiguousarray(observation.points[self.graph.rows])
@@ -62,21 +71,33 @@ def corrected(
     settled: bool,
     *,
     rounds: int = CORRECTION_ROUNDS,
-    robust: bool = False,
+    doubts: FloatArray | None = None,
 ) -> Unfolding:
-    """Correct the lengths by the derivatives along the layout, refine it with them, and again."""
+    """Correct the lengths by the derivatives along the layout, refine it with them, and again; robustly given `doubts`."""
     points = np.ascontiguousarray(observation.points[graph.rows])
     whitening = observation.whitening[graph.rows]
     gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
     for _ in range(rounds):
         before = relative_stress(graph, layout)
         better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
-        moved, steps, moved_settled = refine_robustly(better, layout, 2) if robust else refine(better, layout)
+        moved, steps, moved_settled = (
+            refine(better, layout) if doubts is None else refine_robustly(better, layout, 2, doubts)
+        )
         after = relative_stress(better, moved)
-        if not (after < before or robust):
+        if not (after < before or doubts is not None):
             break
         graph, layout, settled, n_iter = better, moved, moved_settled, n_iter + steps
         gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
         if after > LITTLE_GAIN * before:
             break
     return Unfolding(graph, layout, gradients, relative_stress(graph, layout), overlap(graph, layout), n_iter, settled)
+
+
+def winds_over_a_gap(found: Unfolding) -> bool:
+    """Whether edges that wind around a curve jump where it has no samples: false ones, or its sample would have been cut."""
+    if found.graph.n_periods != 1 or found.layout.shape[1] != 1:
+        return False
+    around = float(abs(found.periods[0, 0]))
+    places = np.sort(found.coordinates[:, 0] % around)
+    gaps = np.diff(places, append=places[0] + around)
+    return bool(gaps.max() > WIDEST_GAP * np.log(len(places)) * around / len(places))
