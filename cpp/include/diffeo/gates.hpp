@@ -157,7 +157,7 @@ template <int D, class Number>
 template <int D, class Number, class Inner, class SquaredI, class SquaredJ>
 [[gnu::always_inline]] inline Truth<Number> transports_are_tame(Index dim, Inner&& inner, SquaredI&& squared_stretch_i,
                                                                 SquaredJ&& squared_stretch_j, double limit,
-                                                         Number* scratch) {
+                                                                Number* scratch) {
   const Index d = D >= 0 ? D : dim;
   Number* forward = scratch;
   Number* backward = forward + d * d;
