@@ -45,6 +45,8 @@ BRIDGE_FACTORS = (2, 4, 8)
 STEEP = GATES.transport**2
 # ... if more than this share of the samples lack more than that of their edges without: none do where measurements are smooth.
 FEW_STARVED, LOST = 0.01, 0.25
+# Where that may be, some edges are nearly as steep as the gates let pass.
+NEARLY = 0.9
 # A pair that is near in a layout but whose length differs from that by this factor is no edge.
 AGREEMENT = 2.0
 
@@ -263,6 +265,15 @@ def steep_graph(
     if len(steep.i) == 0 or _starved(graph, steep) <= FEW_STARVED:
         return None
     return bridged(steep, observation, n_neighbors, n_threads)
+
+
+def changes_steeply(observation: Observation, graph: NeighborGraph) -> bool:
+    """Whether samples have edges whose stretches change nearly by what the gates let pass, and so may lack others."""
+    if len(graph.i) == 0:
+        return False
+    stretches = np.log(observation.singular_values[graph.rows, : observation.dim])
+    steep = np.abs(stretches[graph.i] - stretches[graph.j]).max(axis=1) > np.log(NEARLY * GATES.transport)
+    return len(np.unique(np.concatenate([graph.i[steep], graph.j[steep]]))) > FEW_STARVED * len(graph.rows)
 
 
 def _starved(graph: NeighborGraph, wider: NeighborGraph) -> float:

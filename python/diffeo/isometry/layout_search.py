@@ -15,6 +15,7 @@ from diffeo.isometry.gauss_newton import held_up_by_few
 from diffeo.isometry.graph import (
     NeighborGraph,
     bridged,
+    changes_steeply,
     layout_graph,
     neighbor_graph,
     overlap,
@@ -86,32 +87,31 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
         graph = _largest_piece(graph, observation)
     except errors.DisconnectedError:
         steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
-        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
+        if steep is not None and _stands(steep):
             return steep
         rough = ungated(observation, n_neighbors, n_threads)
         if rough is None:
             raise
         return _of_rough_lengths(observation, rough)
     check_lengths(graph.lengths)
-    hinges, steep = find_hinges(observation, graph, n_neighbors, n_threads), None
-    if hinges is not None:
-        # A cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
-        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
-        if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
-            return steep
+    # First: a cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
+    steep = _over_cliffs(observation, graph, n_neighbors, n_threads) if changes_steeply(observation, graph) else None
+    if steep is not None and _stands(steep):
+        return steep
+    hinges = find_hinges(observation, graph, n_neighbors, n_threads)
     found = _first_layout(observation, graph, n_neighbors, n_threads, hinges)
     if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
-        if hinges is None:
-            steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
-            if steep is not None and is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout)):
-                return steep
-        few = hinges is None and observation.dim <= FEW_DIMENSIONS and _few_lengths_are_wrong(observation, found)
-        if few:
+        if hinges is None and observation.dim <= FEW_DIMENSIONS and _few_lengths_are_wrong(observation, found):
             found = _without_doubtful_edges(observation, found, n_neighbors)
         else:
             found = _reconsidered(observation, graph, found, n_neighbors, hinges)
     found = _finished(observation, found, n_neighbors, n_threads, hinges)
     return found if steep is None or found.stress + found.overlap <= steep.stress + steep.overlap else steep
+
+
+def _stands(steep: Unfolding) -> bool:
+    """Whether a layout that leads over cliffs needs no other beside it."""
+    return is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout))
 
 
 def _first_layout(
@@ -139,12 +139,23 @@ def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: in
     except errors.DisconnectedError:
         return None
     hinges = find_hinges(observation, steep, n_neighbors, n_threads)
-    found = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
-    return _finished(observation, found, n_neighbors, n_threads, hinges)
+    first = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
+    found = _finished(observation, first, n_neighbors, n_threads, hinges)
+    if _stands(found):
+        return found
+    # Weights by doubt lead out of a layout that wrong lengths hold, and cost one that they do not hold half its digits.
+    again = _finished(observation, first, n_neighbors, n_threads, hinges, by_doubt=True)
+    return again if again.stress + again.overlap < found.stress + found.overlap or _stands(again) else found
 
 
 def _finished(
-    observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None
+    observation: Observation,
+    found: Unfolding,
+    n_neighbors: int,
+    n_threads: int,
+    hinges: Hinges | None,
+    *,
+    by_doubt: bool = False,
 ) -> Unfolding:
     """A layout closed, looked at again, and by other lengths, where these are better; with what is to be said of its parts."""
     many = observation.dim > FEW_DIMENSIONS
@@ -154,7 +165,7 @@ def _finished(
     # In many dimensions edges are long beside the domain: if a layout settles, it is their lengths that miss.
     missed = found.stress > SECOND_LOOK and not (many and found.settled)
     for _ in range(SECOND_LOOKS if strays or missed else 0):
-        again = _second_look(observation, found, n_neighbors, n_threads, hinges)
+        again = _second_look(observation, found, n_neighbors, n_threads, hinges, by_doubt=by_doubt)
         if again is None:
             break
         settled = again.stress > LITTLE_GAIN * found.stress and found.distance(again) <= MOVING
@@ -350,7 +361,13 @@ def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_thre
 
 
 def _second_look(
-    observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None = None
+    observation: Observation,
+    found: Unfolding,
+    n_neighbors: int,
+    n_threads: int,
+    hinges: Hinges | None = None,
+    *,
+    by_doubt: bool = False,
 ) -> Unfolding | None:
     """The layout from edges between samples that are near in it, samples left out before included."""
     rows, layout = found.graph.rows, found.layout
@@ -373,9 +390,11 @@ def _second_look(
             graph, layout = graph.restricted(keep), layout[keep]
     if hinges is not None:
         graph = hinges.braced(graph)
-    doubts = disagreement(observation.points[graph.rows], observation.whitening[graph.rows], graph.i, graph.j)
+    doubts = None
+    if by_doubt:
+        doubts = disagreement(observation.points[graph.rows], observation.whitening[graph.rows], graph.i, graph.j)
     moved, steps, settled = refine_robustly(graph, layout, doubts=doubts)
-    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, doubts=doubts)
+    return corrected(observation, graph, moved, found.n_iter + steps, settled, rounds=2, robust=True, doubts=doubts)
 
 
 def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGraph:

@@ -71,20 +71,19 @@ def corrected(
     settled: bool,
     *,
     rounds: int = CORRECTION_ROUNDS,
+    robust: bool = False,
     doubts: FloatArray | None = None,
 ) -> Unfolding:
-    """Correct the lengths by the derivatives along the layout, refine it with them, and again; robustly given `doubts`."""
+    """Correct the lengths by the derivatives along the layout, refine it with them (`robust`, by `doubts`), and again."""
     points = np.ascontiguousarray(observation.points[graph.rows])
     whitening = observation.whitening[graph.rows]
     gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
     for _ in range(rounds):
         before = relative_stress(graph, layout)
         better = replace(graph, lengths=corrected_lengths(graph, layout, points, gradients))
-        moved, steps, moved_settled = (
-            refine(better, layout) if doubts is None else refine_robustly(better, layout, 2, doubts)
-        )
+        moved, steps, moved_settled = refine_robustly(better, layout, 2, doubts) if robust else refine(better, layout)
         after = relative_stress(better, moved)
-        if not (after < before or doubts is not None):
+        if not (after < before or robust):
             break
         graph, layout, settled, n_iter = better, moved, moved_settled, n_iter + steps
         gradients = gradients_along(whitening, local_frames(graph, layout, points, whitening))
