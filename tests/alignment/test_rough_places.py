@@ -36,7 +36,7 @@ def test_what_the_others_do_not_tell_stays_unknown():
     assert placed_by_others(a[1:], b[1:], (NONE, two - 1), known_unit=True) is None
     assert placed_by_others(a[[0, 0, 3]], b[[0, 0, 3]], (NONE, np.array([2])), known_unit=True) is None
     # A place that contradicts the others, and one so near to their line that both sides of it are as likely.
-    far = b + [[0, 0], [0, 0], [0, 0], [0.5, 0.5]]
+    far = b + np.array([[0, 0], [0, 0], [0, 0], [0.5, 0.5]])
     assert placed_by_others(a, far, (NONE, one), known_unit=True) is None
     line = np.array([[0.0, 0.0], [1.0, 0.0], [0.4, 0.01]])
-    assert placed_by_others(line, line + [[0, 0], [0, 0], [0, -0.01]], (NONE, np.array([2])), known_unit=True) is None
+    assert placed_by_others(line, line * [1, 0], (NONE, np.array([2])), known_unit=True) is None
