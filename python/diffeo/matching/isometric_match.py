@@ -22,10 +22,9 @@ from diffeo.matching.gaussian_process import SEARCHED
 from diffeo.matching.landmark_correction import LandmarkCorrection, learn_correction
 from diffeo.matching.maps import ByIsometry
 from diffeo.matching.paired.framed_landmarks import Frames, frames_of, left_out_frames
-from diffeo.matching.parts.stray_landmarks import are_sent_right
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
-from diffeo.matching.wrong_landmarks import by_motion
+from diffeo.matching.wrong_landmarks import are_sent_right, by_motion
 from diffeo.observation.curvature import or_samples
 
 # Landmarks off a manifold are left out while they are at most this share, and so many more than the dimension are left.
