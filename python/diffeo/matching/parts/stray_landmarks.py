@@ -20,7 +20,7 @@ def missed_unused(problem: MatchProblem, t: Transformation) -> float:
         return 0.0
     kept = {row.tobytes() for row in np.hstack(t.landmarks)}
     off = np.flatnonzero([row.tobytes() not in kept for row in np.hstack(problem.landmarks.points)])
-    off = np.setdiff1d(off, t.diagnostics.wrong_landmarks)
+    off = np.setdiff1d(off, problem.positions(t.diagnostics.wrong_landmarks))
     if not len(off):
         return 0.0
     at_a, at_b = problem.landmarks.points
