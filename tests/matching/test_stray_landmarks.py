@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diffeo import Observation, errors, match
 from diffeo.matching.expected_error import spread_of
 from diffeo.matching.match_observations import match_problem
+from diffeo.matching.parts.no_counterpart import with_no_counterpart
 from diffeo.matching.parts.stray_landmarks import missed_unused
 from support.pairs import maps, observations
 from support.samples import square
@@ -68,3 +71,19 @@ def test_right_landmarks_without_a_place_are_no_problem_and_count_in_the_expecte
     missed = np.linalg.norm(good.sent(near[4:5]).values - b[4:5]) / spread_of(pair[1].points)
     assert good.diagnostics.expected_error >= missed / np.sqrt(12)
     assert any("1 of 12 landmarks (row 4) lie off" in said for said in bad.diagnostics.problems)
+
+
+def test_landmarks_of_a_part_of_a_problem_are_found_by_their_numbers():
+    a, b = (f(square(8, seed=5))[0] for f in maps())
+    b[7] += 0.5
+    pair = observations(n=500)
+    whole = match_problem(*pair).given((a, b))
+    part = whole.without(np.array([0, 1]))
+    np.testing.assert_array_equal(part.positions(np.array([1, 3, 7])), [1, 5])
+    t = match(*pair, landmarks=(a[:6], b[:6]))
+    t = replace(t, diagnostics=replace(t.diagnostics, apart_landmarks=np.array([7])))
+    before = t.expected.forward.relative**2
+    added = [with_no_counterpart(one, t, t.expected).forward.relative ** 2 - before for one in (whole, part)]
+    # The same landmark, of eight and of six.
+    assert added[0] > 0.01
+    np.testing.assert_allclose(added[1] / added[0], 8 / 6)

@@ -125,6 +125,11 @@ class MatchProblem:
         found: IntArray = rows.astype(np.int64) if self.numbers is None else self.numbers[rows]
         return found
 
+    def positions(self, numbers: IntArray) -> IntArray:
+        """Positions of those that have these numbers among the landmarks given; the ones that the problem lacks have none."""
+        found: IntArray = np.flatnonzero(np.isin(self.numbered(np.arange(self.count)), numbers))
+        return found
+
     def need_landmarks(self, reason: str) -> None:
         """Refuse to go on without landmarks.
 

@@ -157,8 +157,8 @@ def _parts(problem: MatchProblem, t: Transformation) -> tuple[list[Transformatio
     That is without each group of their samples in turn: small ones, and ones whose halves have no map.
     """
     # What the whole map takes for wrong, no part takes up again.
-    if len(out := np.union1d(t.diagnostics.wrong_landmarks, t.diagnostics.apart_landmarks)):
-        problem = problem.without(out)
+    known = t.diagnostics
+    problem = problem.without(problem.positions(np.union1d(known.wrong_landmarks, known.apart_landmarks)))
     by_groups = (not has_halves(problem.a), not has_halves(problem.b))
     if not any(by_groups):
         made, failed = _made(halves(problem), t, 0)

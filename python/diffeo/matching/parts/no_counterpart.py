@@ -71,7 +71,7 @@ class _Both:
             lost = lost if many_without(lost, own, there) else lost[:0]
             self.lost.append(lost)
             self.folds.append(len(lost) > 0 and _folds(other, own[lost], there))
-        self.apart = t.diagnostics.apart_landmarks
+        self.apart = problem.positions(t.diagnostics.apart_landmarks)
 
     def unseen(self, *, backward: bool) -> float:
         """Mean square error of one direction by what a fold hides, if no landmarks show it, in whatever map these made."""

@@ -53,7 +53,7 @@ def _unused(problem: MatchProblem, t: Transformation) -> IntArray:
         return none
     kept = {row.tobytes() for row in np.hstack(t.landmarks)}
     off = np.flatnonzero([row.tobytes() not in kept for row in np.hstack(problem.landmarks.points)])
-    found: IntArray = np.setdiff1d(off, t.diagnostics.wrong_landmarks)
+    found: IntArray = np.setdiff1d(off, problem.positions(t.diagnostics.wrong_landmarks))
     return found
 
 
@@ -61,5 +61,5 @@ def _strays(problem: MatchProblem, t: Transformation) -> IntArray:
     """Of these, the ones that a chart found no place for, although it stands for the whole sample."""
     if any(too_many_strays(len(side.left_out), len(side.observation)) for side in (t.a, t.b)):
         return np.empty(0, dtype=np.int64)
-    found: IntArray = np.setdiff1d(_unused(problem, t), t.diagnostics.apart_landmarks)
+    found: IntArray = np.setdiff1d(_unused(problem, t), problem.positions(t.diagnostics.apart_landmarks))
     return found
