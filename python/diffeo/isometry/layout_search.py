@@ -46,20 +46,21 @@ from diffeo.isometry.stress import (
 )
 from diffeo.isometry.trend.trend_lengths import KEPT, along_trend
 from diffeo.isometry.trust import (
-    DOUBTFUL,
     FEW_DIMENSIONS,
     FOLDED,
     LOOSE,
     OVERLAPPING,
     PIECE,
+    SAME,
     SECOND_LOOK,
+    SURE,
     holds_most,
     is_doubtful,
     is_firm,
     is_one_to_one,
     too_many_strays,
 )
-from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, corrected, winds_over_a_gap
+from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, closed_over_gap, corrected, winds_over_a_gap
 from diffeo.observation.curvature import or_samples
 from diffeo.observation.observation import Observation
 
@@ -72,12 +73,6 @@ SECOND_LOOKS = 4
 MOVING = 0.002
 # Edges that no gate has chosen may have so many times the relative stress of those that one has; 1.04 and 1.14 were measured.
 ROUGH_GROWTH = 1.5
-# Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
-# many times farther apart, meet in a gap of the sample, if that is no larger than this many times log(n) mean spacings
-# (twice the expected largest gap: larger ones have a probability of 1 / n).
-CLOSING_FACTOR = 4
-CLOSING_DETOUR = 4.0
-LARGEST_GAP = 2.0
 
 
 def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfolding:
@@ -141,11 +136,12 @@ def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: in
     hinges = find_hinges(observation, steep, n_neighbors, n_threads)
     first = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
     found = _finished(observation, first, n_neighbors, n_threads, hinges)
-    if _stands(found):
+    if moved_by_misfits(found.graph, found.layout) <= SURE:
         return found
-    # Weights by doubt lead out of a layout that wrong lengths hold, and cost one that they do not hold half its digits.
+    # Wrong lengths may hold a layout as it is. Weights by doubt lead out of that; where they lead nowhere else, those without
+    # are nearer to the truth, by a factor of 2 mostly.
     again = _finished(observation, first, n_neighbors, n_threads, hinges, by_doubt=True)
-    return again if again.stress + again.overlap < found.stress + found.overlap or _stands(again) else found
+    return found if found.distance(again) <= SAME else again
 
 
 def _finished(
@@ -160,7 +156,7 @@ def _finished(
     """A layout closed, looked at again, and by other lengths, where these are better; with what is to be said of its parts."""
     many = observation.dim > FEW_DIMENSIONS
     if observation.dim == 1 and not found.graph.n_periods:
-        found = _closed(observation, found, n_neighbors, n_threads)
+        found = closed_over_gap(observation, found, n_neighbors, n_threads)
     strays = len(found.graph.rows) < len(observation.usable)
     # In many dimensions edges are long beside the domain: if a layout settles, it is their lengths that miss.
     missed = found.stress > SECOND_LOOK and not (many and found.settled)
@@ -168,7 +164,8 @@ def _finished(
         again = _second_look(observation, found, n_neighbors, n_threads, hinges, by_doubt=by_doubt)
         if again is None:
             break
-        settled = again.stress > LITTLE_GAIN * found.stress and found.distance(again) <= MOVING
+        settled = np.array_equal(again.graph.rows, found.graph.rows) and found.distance(again) <= MOVING
+        settled &= again.stress > LITTLE_GAIN * found.stress
         found = again
         if settled:
             break
@@ -326,38 +323,6 @@ def _opened(observation: Observation, found: Unfolding) -> list[Unfolding]:
     if pieces(graph)[0] > 1:
         return []
     return [corrected(observation, graph, *untangle(graph, start_layout(graph, 1)))]
-
-
-def _closed(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding:
-    """A curve closed over the largest gap of its sample, if its ends meet there; else as it was found.
-
-    Random gaps of n samples on a circle reach log(n) mean spacings, beyond the nearest neighbours of both sides: the
-    graph is then that of an interval. In more dimensions a gap cannot cut a domain.
-    """
-    wide = neighbor_graph(observation, CLOSING_FACTOR * n_neighbors, n_threads)
-    if not np.array_equal(wide.rows, found.graph.rows):
-        return found
-    there = np.linalg.norm(wide.steps(found.layout), axis=1)
-    gap = LARGEST_GAP * np.log(len(wide.rows)) * float(np.ptp(found.coordinates)) / len(wide.rows)
-    closing = (there > CLOSING_DETOUR * wide.lengths) & (wide.lengths <= gap)
-    # A stretched edge may be in the graph already: twice it would be two edges of one number.
-    new, old = (np.minimum(g.i, g.j) * len(g.rows) + np.maximum(g.i, g.j) for g in (wide, found.graph))
-    closing &= ~np.isin(new, old)
-    if not closing.any():
-        return found
-    added, graph = wide.subset(closing), found.graph
-    graph = replace(
-        graph,
-        i=np.concatenate([graph.i, added.i]),
-        j=np.concatenate([graph.j, added.j]),
-        lengths=np.concatenate([graph.lengths, added.lengths]),
-    )
-    points = np.ascontiguousarray(observation.points[graph.rows])
-    development = develop(graph, points, observation.whitening[graph.rows])
-    if development is None or not development[0].n_periods:
-        return found
-    closed = corrected(observation, development[0], *untangle(*development))
-    return closed if closed.stress + closed.overlap <= DOUBTFUL else found
 
 
 def _second_look(

@@ -7,17 +7,25 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
+from diffeo.isometry.frame_layout import develop
 from diffeo.isometry.frames import corrected_lengths, gradients_along, local_frames
-from diffeo.isometry.graph import NeighborGraph, overlap
+from diffeo.isometry.graph import NeighborGraph, neighbor_graph, overlap
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.hinges import LoosePart
-from diffeo.isometry.stress import refine, refine_robustly, relative_stress
+from diffeo.isometry.stress import refine, refine_robustly, relative_stress, untangle
+from diffeo.isometry.trust import DOUBTFUL
 from diffeo.observation.observation import Observation
 
 # Rounds in which lengths are corrected by the derivatives of the layout found with them; two suffice.
 CORRECTION_ROUNDS = 3
 # A correction that leaves more than this share of the stress is the last.
 LITTLE_GAIN = 0.7
+# Ends of a curve that a search for this many times more neighbours finds near each other, while the layout has them this
+# many times farther apart, meet in a gap of the sample, if that is no larger than this many times log(n) mean spacings
+# (twice the expected largest gap: larger ones have a probability of 1 / n).
+CLOSING_FACTOR = 4
+CLOSING_DETOUR = 4.0
+LARGEST_GAP = 2.0
 # A closed curve of a sample as uneven as that has no wider gap, in mean spacings times log(n).
 WIDEST_GAP = 10.0
 
@@ -51,11 +59,10 @@ class Unfolding:
         return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
 
     def distance(self, other: Unfolding) -> float:
-        """Distance of the layouts of the same samples, relative to their size; infinite if they are of other samples."""
-        if not np.array_equal(self.graph.rows, other.graph.rows):
-            return np.inf
-        size = max(float(np.linalg.norm(self.layout)), np.finfo(float).tiny)
-        return float(np.linalg.norm(other.layout - self.layout)) / size
+        """Distance of the layouts of the samples that are in both, relative to their size."""
+        _, own, there = np.intersect1d(self.graph.rows, other.graph.rows, return_indices=True)
+        x, y = (each - each.mean(axis=0) for each in (self.layout[own], other.layout[there]))
+        return float(np.linalg.norm(y - x)) / max(float(np.linalg.norm(x)), np.finfo(float).tiny)
 
     def chart(self, observation: Observation) -> HermiteChart:
         """Interpolation between coordinates and measurements."""
@@ -100,3 +107,35 @@ def winds_over_a_gap(found: Unfolding) -> bool:
     places = np.sort(found.coordinates[:, 0] % around)
     gaps = np.diff(places, append=places[0] + around)
     return bool(gaps.max() > WIDEST_GAP * np.log(len(places)) * around / len(places))
+
+
+def closed_over_gap(observation: Observation, found: Unfolding, n_neighbors: int, n_threads: int) -> Unfolding:
+    """A curve closed over the largest gap of its sample, if its ends meet there; else as it was found.
+
+    Random gaps of n samples on a circle reach log(n) mean spacings, beyond the nearest neighbours of both sides: the
+    graph is then that of an interval. In more dimensions a gap cannot cut a domain.
+    """
+    wide = neighbor_graph(observation, CLOSING_FACTOR * n_neighbors, n_threads)
+    if not np.array_equal(wide.rows, found.graph.rows):
+        return found
+    there = np.linalg.norm(wide.steps(found.layout), axis=1)
+    gap = LARGEST_GAP * np.log(len(wide.rows)) * float(np.ptp(found.coordinates)) / len(wide.rows)
+    closing = (there > CLOSING_DETOUR * wide.lengths) & (wide.lengths <= gap)
+    # A stretched edge may be in the graph already: twice it would be two edges of one number.
+    new, old = (np.minimum(g.i, g.j) * len(g.rows) + np.maximum(g.i, g.j) for g in (wide, found.graph))
+    closing &= ~np.isin(new, old)
+    if not closing.any():
+        return found
+    added, graph = wide.subset(closing), found.graph
+    graph = replace(
+        graph,
+        i=np.concatenate([graph.i, added.i]),
+        j=np.concatenate([graph.j, added.j]),
+        lengths=np.concatenate([graph.lengths, added.lengths]),
+    )
+    points = np.ascontiguousarray(observation.points[graph.rows])
+    development = develop(graph, points, observation.whitening[graph.rows])
+    if development is None or not development[0].n_periods:
+        return found
+    closed = corrected(observation, development[0], *untangle(*development))
+    return closed if closed.stress + closed.overlap <= DOUBTFUL else found
