@@ -329,7 +329,7 @@ def loose_texts(part: IntArray, looseness: FloatArray) -> list[str]:
         texts.append(
             f"{percent(len(rows) / len(part))} of the samples ({rows_text(rows)}) hang on the others by a few edges only, as "
             f"behind a gap or a corridor: they may {'lie mirrored' if doubt >= TURNED else may}, and no length tells; add "
-            "samples in between"
+            f"samples in between: {SUGGESTED}"
         )
     return texts
 

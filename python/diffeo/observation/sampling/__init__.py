@@ -1,4 +1,4 @@
 """Where an observation is sampled too thinly for its curvature, and inputs to add there.
 
-In order: judged_steps -> input_suggestions.
+In order: gaps -> judged_steps -> input_suggestions.
 """
