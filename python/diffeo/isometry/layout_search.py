@@ -53,11 +53,11 @@ from diffeo.isometry.trust import (
     PIECE,
     SAME,
     SECOND_LOOK,
-    SURE,
     holds_most,
     is_doubtful,
     is_firm,
     is_one_to_one,
+    is_sure,
     too_many_strays,
 )
 from diffeo.isometry.unfolding import LITTLE_GAIN, Unfolding, closed_over_gap, corrected, winds_over_a_gap
@@ -89,18 +89,25 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
             raise
         return _of_rough_lengths(observation, rough)
     check_lengths(graph.lengths)
-    # First: a cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
-    steep = _over_cliffs(observation, graph, n_neighbors, n_threads) if changes_steeply(observation, graph) else None
-    if steep is not None and _stands(steep):
-        return steep
-    hinges = find_hinges(observation, graph, n_neighbors, n_threads)
-    found = _first_layout(observation, graph, n_neighbors, n_threads, hinges)
+    steeply, hinges, found, steep = changes_steeply(observation, graph), None, None, None
+    if not steeply:
+        hinges = find_hinges(observation, graph, n_neighbors, n_threads)
+        # A cliff that few edges pass looks like a gap, and parts that hang on few edges take thousands of steps.
+        found = _first_layout(observation, graph, n_neighbors, n_threads, None) if hinges is None else None
+    if found is None or is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
+        steep = _over_cliffs(observation, graph, n_neighbors, n_threads)
+        if steep is not None and _stands(steep):
+            return steep
+    if found is None:
+        hinges = find_hinges(observation, graph, n_neighbors, n_threads) if steeply else hinges
+        found = _first_layout(observation, graph, n_neighbors, n_threads, hinges)
     if is_doubtful(found.stress, found.overlap, found.settled, observation.dim):
         if hinges is None and observation.dim <= FEW_DIMENSIONS and _few_lengths_are_wrong(observation, found):
             found = _without_doubtful_edges(observation, found, n_neighbors)
         else:
             found = _reconsidered(observation, graph, found, n_neighbors, hinges)
-    found = _finished(observation, found, n_neighbors, n_threads, hinges)
+    finish = _finished if steep is None else _weighed
+    found = finish(observation, found, n_neighbors, n_threads, hinges)
     return found if steep is None or found.stress + found.overlap <= steep.stress + steep.overlap else steep
 
 
@@ -135,13 +142,22 @@ def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: in
         return None
     hinges = find_hinges(observation, steep, n_neighbors, n_threads)
     first = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
+    return _weighed(observation, first, n_neighbors, n_threads, hinges)
+
+
+def _weighed(
+    observation: Observation, first: Unfolding, n_neighbors: int, n_threads: int, hinges: Hinges | None
+) -> Unfolding:
+    """As `_finished`, of a layout beside cliffs, where wrong lengths may hold it as it is.
+
+    Weights by doubt lead out of that. Where they lead nowhere else, those without are nearer to the truth, by a factor of 2
+    mostly.
+    """
     found = _finished(observation, first, n_neighbors, n_threads, hinges)
-    if moved_by_misfits(found.graph, found.layout) <= SURE:
+    if is_sure(moved_by_misfits(found.graph, found.layout)):
         return found
-    # Wrong lengths may hold a layout as it is. Weights by doubt lead out of that; where they lead nowhere else, those without
-    # are nearer to the truth, by a factor of 2 mostly.
     again = _finished(observation, first, n_neighbors, n_threads, hinges, by_doubt=True)
-    return found if found.distance(again) <= SAME else again
+    return found if _stands(found) and found.distance(again) <= SAME else again
 
 
 def _finished(
