@@ -57,7 +57,7 @@ def coordinates_of(chart: Coordinates, marks: Marks, what: str, n_threads: int) 
     return found
 
 
-def places_of(chart: Coordinates, marks: Marks, n_threads: int) -> tuple[FloatArray, IntArray]:
+def places_of_marks(chart: Coordinates, marks: Marks, n_threads: int) -> tuple[FloatArray, IntArray]:
     """Intrinsic coordinates (L, c) of marks, and which are off the manifold: where it comes nearest to them then."""
     if marks.rows is not None:
         return chart.coordinates[marks.rows], np.flatnonzero(np.isin(marks.rows, chart.left_out))

@@ -12,7 +12,7 @@ from diffeo._support.wording import rows_text
 from diffeo.alignment.candidates import Candidates, Side, isometric_candidates
 from diffeo.alignment.linear import Alignment, align_projection, left_out_coordinates
 from diffeo.alignment.noisy_landmarks import NO_NOISE, LandmarkNoise, landmark_noise
-from diffeo.charts.coordinates import places_of
+from diffeo.charts.coordinates import places_of_marks
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.noisy_marks import mark_noise
 from diffeo.isometry.trust import doubt_of_stress, too_many_strays
@@ -161,7 +161,7 @@ def _strays(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -> IntA
     if problem.landmarks is None:
         return none
     off = [
-        places_of(side, marks, problem.n_threads)[1]
+        places_of_marks(side, marks, problem.n_threads)[1]
         for side, marks in zip((a, b), problem.landmarks.marks, strict=True)
     ]
     stray: IntArray = np.union1d(*off)
@@ -187,7 +187,7 @@ def _rough_places(problem: MatchProblem, a: IsometricChart, b: IsometricChart) -
         return []
     said = []
     for name, side, marks in zip(problem.names, (a, b), problem.landmarks.marks, strict=True):
-        off = places_of(side, marks, problem.n_threads)[1]
+        off = places_of_marks(side, marks, problem.n_threads)[1]
         if len(off):
             said.append(
                 f"{len(off)} of {problem.count} landmarks ({rows_text(problem.numbered(off))}) lie off {name}'s measured "

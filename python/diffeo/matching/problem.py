@@ -12,7 +12,7 @@ from diffeo._support.threads import thread_count
 from diffeo._support.wording import SIDES, Names
 from diffeo.alignment.rough_places import placed_by_others
 from diffeo.charts.chart import Chart, CoordinateChoice
-from diffeo.charts.coordinates import Coordinates, coordinates_of, places_of
+from diffeo.charts.coordinates import Coordinates, coordinates_of, places_of_marks
 from diffeo.charts.isometric import IsometricChart
 from diffeo.matching.pairs import Landmarks, Pairs, as_pairs
 
@@ -152,7 +152,7 @@ class MatchProblem:
         if self.landmarks is None:
             return np.empty((0, a.coordinates.shape[1])), np.empty((0, b.coordinates.shape[1]))
         sides = list(zip((a, b), self.landmarks.marks, self.names, strict=True))
-        (at_a, off_a), (at_b, off_b) = (places_of(side, marks, self.n_threads) for side, marks, _ in sides)
+        (at_a, off_a), (at_b, off_b) = (places_of_marks(side, marks, self.n_threads) for side, marks, _ in sides)
         if len(off_a) == len(off_b) == 0:
             return at_a, at_b
         if isinstance(a, IsometricChart) and isinstance(b, IsometricChart) and a.is_open and b.is_open:
