@@ -10,7 +10,7 @@ from diffeo import Observation, errors
 from diffeo._support.threads import working
 from diffeo.isometry import laplacian, layout_search
 from diffeo.isometry.frames import gradients_along, local_frames
-from diffeo.isometry.graph import neighbor_graph, overlap, steep_graph
+from diffeo.isometry.graph import STEEP, bridged, neighbor_graph, overlap, pieces, steep_graph
 from diffeo.isometry.layout_search import _opened, check_lengths, unfold
 from diffeo.isometry.stress import refine, refine_robustly, relative_stress
 from diffeo.isometry.unfolding import Unfolding, corrected, winds_over_a_gap
@@ -348,3 +348,17 @@ def test_a_folded_closed_curve_is_known_by_its_stress():
     jacobians = (c * k) @ waves[:, 1:] - (s * k) @ waves[:, :1]
     found = unfold(Observation.from_jacobians(points, jacobians[:, :, None], dim=1), 12, 1)
     assert found.stress > 0.1
+
+
+def test_a_fold_is_no_cliff():
+    x = np.random.default_rng(0).random((700, 2))
+    u = np.column_stack([4.0 * (x[:, 0] - 0.5) ** 2, x[:, 1]])
+    slopes = np.array([[1.0, 0.3], [-0.4, 0.9], [0.7, 0.7]])
+    y = np.tanh(u @ slopes.T)
+    jacobians = (1.0 - y**2)[:, :, None] * slopes * np.stack([8.0 * (x[:, 0] - 0.5), np.ones(700)], axis=1)[:, None]
+    observation = Observation.from_jacobians(y, jacobians, dim=2)
+    graph = bridged(neighbor_graph(observation, 12, 1), observation, 12, 1)
+    wider = neighbor_graph(observation, 12, 1, STEEP)
+    # It joins what the gates keep apart, and it is not taken.
+    assert pieces(wider)[0] < pieces(graph)[0]
+    assert steep_graph(observation, graph, 12, 1) is None

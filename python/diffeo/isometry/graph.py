@@ -45,6 +45,8 @@ BRIDGE_FACTORS = (2, 4, 8)
 STEEP = GATES.transport**2
 # ... if more than this share of the samples lack more than that of their edges without: none do where measurements are smooth.
 FEW_STARVED, LOST = 0.01, 0.25
+# At folds eight in ten of those samples have a smallest stretch below this share of the usual one, at cliffs one in ten.
+VANISHING = 0.5
 # Where that may be, some edges are nearly as steep as the gates let pass.
 NEARLY = 0.9
 # A pair that is near in a layout but whose length differs from that by this factor is no edge.
@@ -262,7 +264,7 @@ def steep_graph(
     are told by the step off the tangents as before.
     """
     steep = neighbor_graph(observation, n_neighbors, n_threads, STEEP)
-    if len(steep.i) == 0 or _starved(graph, steep) <= FEW_STARVED:
+    if len(steep.i) == 0 or _starved(observation, graph, steep) <= FEW_STARVED:
         return None
     return bridged(steep, observation, n_neighbors, n_threads)
 
@@ -276,15 +278,22 @@ def changes_steeply(observation: Observation, graph: NeighborGraph) -> bool:
     return len(np.unique(np.concatenate([graph.i[steep], graph.j[steep]]))) > FEW_STARVED * len(graph.rows)
 
 
-def _starved(graph: NeighborGraph, wider: NeighborGraph) -> float:
-    """Share of the samples that lack a good part of the edges that they have in a wider graph."""
-    n = 1 + max(int(wider.rows.max(initial=0)), int(graph.rows.max(initial=0)))
+def _starved(observation: Observation, graph: NeighborGraph, wider: NeighborGraph) -> float:
+    """Share of the samples that lack a good part of the edges that they have in a wider graph; none where that is for a fold.
+
+    There stretches change as steeply, because the smallest vanishes.
+    """
+    n = len(observation)
     wide, narrow = (
         np.minimum(g.rows[g.i], g.rows[g.j]) * n + np.maximum(g.rows[g.i], g.rows[g.j]) for g in (wider, graph)
     )
     ends = np.concatenate([wider.i, wider.j])
     lost = np.bincount(ends, np.tile(~np.isin(wide, narrow), 2), minlength=len(wider.rows))
-    return float(np.mean(lost > LOST * np.bincount(ends, minlength=len(wider.rows))))
+    starved = lost > LOST * np.bincount(ends, minlength=len(wider.rows))
+    smallest = observation.singular_values[wider.rows, observation.dim - 1]
+    at_folds = float(np.mean(starved & (smallest < VANISHING * np.median(smallest))))
+    share = float(np.mean(starved)) - at_folds
+    return share if share > at_folds else 0.0
 
 
 def pieces(graph: NeighborGraph) -> tuple[int, IntArray]:
