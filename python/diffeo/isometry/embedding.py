@@ -19,7 +19,7 @@ from diffeo._support.threads import exact, thread_count, working
 from diffeo._support.wording import percent, rows_text
 from diffeo.isometry.graph import array_graph, joined, overlap, pieces, pieces_text
 from diffeo.isometry.layout_search import unfold
-from diffeo.isometry.stress import check_lengths, moved_by_misfits, relative_stress, untangle
+from diffeo.isometry.stress import check_lengths, relative_stress, untangle
 from diffeo.isometry.trust import DISTORTED, FEW_DIMENSIONS, LOOSE, TURNED, is_distorted, is_suspicious, too_many_strays
 from diffeo.isometry.unfolding import Unfolding
 from diffeo.observation.burst_smoothing import smoothed
@@ -252,7 +252,7 @@ class IsometricEmbedding(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Base
         self.stress_, self.overlap_, self.periods_ = found.stress, found.overlap, found.periods
         self.n_iter_, self.converged_ = found.n_iter, found.settled
         suspicious = not is_array and is_suspicious(found.stress, observation.length_noise)
-        self.moved_ = moved_by_misfits(found.graph, found.layout) if suspicious else 0.0
+        self.moved_ = found.moved if suspicious else 0.0
         self._chart = found.chart(observation)
         self._rows = found.graph.rows  # of the nodes of the chart
         self._scatter(whole, found, n_threads)

@@ -36,7 +36,6 @@ from diffeo.isometry.rough_lengths import (
 )
 from diffeo.isometry.stress import (
     check_lengths,
-    moved_by_misfits,
     refine,
     refine_robustly,
     relative_stress,
@@ -113,7 +112,7 @@ def unfold(observation: Observation, n_neighbors: int, n_threads: int) -> Unfold
 
 def _stands(steep: Unfolding) -> bool:
     """Whether a layout that leads over cliffs needs no other beside it."""
-    return is_firm(steep.overlap, moved_by_misfits(steep.graph, steep.layout))
+    return is_firm(steep.overlap, steep.moved)
 
 
 def _first_layout(
@@ -140,6 +139,7 @@ def _over_cliffs(observation: Observation, graph: NeighborGraph, n_neighbors: in
         steep = _largest_piece(steep, observation)
     except errors.DisconnectedError:
         return None
+    check_lengths(steep.lengths)
     hinges = find_hinges(observation, steep, n_neighbors, n_threads)
     first = _first_layout(observation, steep, n_neighbors, n_threads, hinges)
     return _weighed(observation, first, n_neighbors, n_threads, hinges)
@@ -154,7 +154,7 @@ def _weighed(
     mostly.
     """
     found = _finished(observation, first, n_neighbors, n_threads, hinges)
-    if is_sure(moved_by_misfits(found.graph, found.layout)):
+    if is_sure(found.moved):
         return found
     again = _finished(observation, first, n_neighbors, n_threads, hinges, by_doubt=True)
     return found if _stands(found) and found.distance(again) <= SAME else again

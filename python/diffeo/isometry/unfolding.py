@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from diffeo.isometry.frames import corrected_lengths, gradients_along, local_fra
 from diffeo.isometry.graph import NeighborGraph, neighbor_graph, overlap
 from diffeo.isometry.hermite import HermiteChart
 from diffeo.isometry.hinges import LoosePart
-from diffeo.isometry.stress import refine, refine_robustly, relative_stress, untangle
+from diffeo.isometry.stress import moved_by_misfits, refine, refine_robustly, relative_stress, untangle
 from diffeo.isometry.trust import DOUBTFUL
 from diffeo.observation.observation import Observation
 
@@ -57,6 +58,11 @@ class Unfolding:
     def periods(self) -> FloatArray:
         """Periods (k, d): X and X + any sum of them are the same place."""
         return np.ascontiguousarray(self.layout[len(self.graph.rows) :])
+
+    @functools.cached_property
+    def moved(self) -> float:
+        """Relative error that the misfits of its lengths may stand for (`moved_by_misfits`)."""
+        return moved_by_misfits(self.graph, self.layout)
 
     def distance(self, other: Unfolding) -> float:
         """Distance of the layouts of the samples that are in both, relative to their size."""
