@@ -29,6 +29,8 @@ Joined = Literal["isometric", "diffusion", "regression", "pieces", "pairs"]
 
 # A regression is itself off by some percent of the spread: nearer to the samples than that, no prediction is outside of them.
 DOUBT_OF_REGRESSION = 0.15
+# Predictions are not off by more than so many of their own deviations.
+SURELY_OFF = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +222,13 @@ def _regressed(
     if model is None:
         raise errors.InputError("the transformation is a regression on landmarks, and lacks it")
     placed = chart.place(points, n_threads)
-    predicted = model.predict(points, chart.features(placed.values))
+    at = chart.features(placed.values)
+    predicted = model.predict(points, at)
     beyond = other.outside(predicted, n_threads, DOUBT_OF_REGRESSION)
-    return Placed(other.brought_near(predicted, n_threads), placed.outside.partners(beyond))
+    near = other.brought_near(predicted, n_threads)
+    # A domain ends beyond its outermost samples: what the predictors are sure of stays where it is.
+    moved = np.linalg.norm(near - predicted, axis=1)
+    rows = np.flatnonzero(moved > 0.0)
+    rows = rows[moved[rows] <= SURELY_OFF * model.deviation(points[rows], at[rows])]
+    predicted[rows] = near[rows]
+    return Placed(predicted, placed.outside.partners(beyond))
