@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from diffeo import Observation, errors, match
+from diffeo.charts.isometric import IsometricChart
+from diffeo.charts.measured import MeasuredChart
 from diffeo.matching.expected_error import spread_of
-from diffeo.matching.match_observations import match_problem
+from diffeo.matching.match_observations import _for_regression, _Layouts, match_problem
 from diffeo.matching.parts.no_counterpart import with_no_counterpart
 from diffeo.matching.parts.stray_landmarks import missed_unused
 from support.pairs import maps, observations
@@ -87,3 +89,12 @@ def test_landmarks_of_a_part_of_a_problem_are_found_by_their_numbers():
     # The same landmark, of eight and of six.
     assert added[0] > 0.01
     np.testing.assert_allclose(added[1] / added[0], 8 / 6)
+
+
+@pytest.mark.parametrize(("apart", "kind"), [(0.0, IsometricChart), (3.0, MeasuredChart)])
+def test_regressions_take_coordinates_only_where_all_samples_have_some(apart, kind):
+    x = square(600, seed=2)
+    x[:, 0] += apart * (x[:, 0] > 0.8)
+    a, b = (Observation.from_jacobians(y, np.tile(np.eye(2), (600, 1, 1))) for y in (x, x + 1.0))
+    problem = match_problem(a, b).given((x[:30], x[:30] + 1.0))
+    assert [type(side) for side in _for_regression(problem, _Layouts(problem, learnable=True))] == [kind, kind]

@@ -17,7 +17,7 @@ from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
-from diffeo.isometry.trust import is_one_to_one, is_suspicious
+from diffeo.isometry.trust import is_one_to_one, is_suspicious, too_many_strays
 from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
@@ -348,11 +348,13 @@ def _with_regression(problem: MatchProblem, layouts: _Layouts) -> Transformation
 def _for_regression(
     problem: MatchProblem, layouts: _Layouts
 ) -> tuple[IsometricChart | MeasuredChart, IsometricChart | MeasuredChart]:
-    """Both sides as a regression sees them: with coordinates where they have some."""
-    a, b = (
-        layout if layout is not None and layout.is_chart else MeasuredChart(chart.measured)
-        for layout, chart in zip(layouts.sides, problem.charts, strict=True)
-    )
+    """Both sides as a regression sees them: with coordinates where all of their samples have some."""
+
+    def seen(layout: IsometricChart | None, chart: Chart) -> IsometricChart | MeasuredChart:
+        whole = layout is not None and not too_many_strays(len(layout.left_out), len(layout.observation))
+        return layout if layout is not None and whole and layout.is_chart else MeasuredChart(chart.measured)
+
+    a, b = (seen(layout, chart) for layout, chart in zip(layouts.sides, problem.charts, strict=True))
     return a, b
 
 
