@@ -71,17 +71,18 @@ void test_transport(const std::vector<double>& singular_values, std::uint64_t se
   bool tame = true;
   for (const double value : singular_values) tame = tame && value > 0.5 && value < 2.0;
   double scratch[2 * D * D];
-  CHECK(diffeo::transport_is_tame<D>(t.data(), D, scratch) == tame);
-  CHECK(diffeo::transport_is_tame<-1>(t.data(), D, scratch) == tame);
+  CHECK(diffeo::transport_is_tame<D>(t.data(), D, diffeo::Gates::kTransport, scratch) == tame);
+  CHECK(diffeo::transport_is_tame<-1>(t.data(), D, diffeo::Gates::kTransport, scratch) == tame);
   Simd lanes[D * D], vectors[2 * D * D];
   for (int k = 0; k < D * D; ++k) {
     lanes[k] = diffeo::splat(k % (D + 1) == 0 ? 1.0 : 0.0);
     lanes[k][kSimd / 2] = t.data()[k];
   }
   const unsigned all = (1U << kSimd) - 1U, wild = tame ? 0U : 1U << (kSimd / 2);
-  CHECK(diffeo::bits(diffeo::transport_is_tame<D>(lanes, D, vectors)) == (all & ~wild));
+  CHECK(diffeo::bits(diffeo::transport_is_tame<D>(lanes, D, diffeo::Gates::kTransport, vectors)) == (all & ~wild));
   lanes[0][kSimd / 2] = kNan;
-  CHECK(diffeo::bits(diffeo::transport_is_tame<D>(lanes, D, vectors)) == (all & ~(1U << (kSimd / 2))));
+  CHECK(diffeo::bits(diffeo::transport_is_tame<D>(lanes, D, diffeo::Gates::kTransport, vectors)) ==
+        (all & ~(1U << (kSimd / 2))));
 }
 
 }  // namespace
