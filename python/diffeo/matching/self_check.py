@@ -95,6 +95,19 @@ def expected_of(t: Transformation) -> float:
     return found
 
 
+def good_where_mapped(t: Transformation) -> bool:
+    """Whether the map is expected to be good where its charts, or the pieces that are matched, have samples.
+
+    Whatever becomes of those that they leave out. Errors of pieces are relative to the spread of these.
+    """
+    if not isinstance(t.map, ByPieces):
+        fields = [] if t.expected is None else [t.expected.forward, t.expected.backward]
+        return bool(fields) and all(one is None or one.among_places <= GOOD_CHART for one in fields)
+    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
+    ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
+    return all(way is not None and way <= GOOD_CHART for way in ways)
+
+
 def _both_ways(t: Transformation) -> float:
     ways = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)
     known = [max(one, TINY) for one in ways if one is not None]
