@@ -309,6 +309,9 @@ def test_what_maps_compete_by(few):
     learned = dataclasses.replace(few, map=ByPairs(*measured, few.alignment, few.forward, few.backward))
     np.testing.assert_allclose([figure(few, x) for x in (0.01, 0.4, 0.8, 1.0, 2.0)], [0.005, 0.2, 0.64, 1.0, 2.0])
     np.testing.assert_allclose([figure(learned, x) for x in (0.01, 0.8, 3.0)], [0.01, 0.8, 1.0])
+    # Charts whose error is not known are not taken for good.
+    errors_at_landmarks = [model.error for model in (few.forward, few.backward)]
+    np.testing.assert_allclose(figure(few, None), 4.0 * np.sqrt(np.prod(errors_at_landmarks)))
 
 
 def test_errors_that_halves_share_are_seen_where_the_whole_differs():

@@ -80,19 +80,24 @@ def unchecked(t: Transformation) -> Transformation:
 def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
-    Where it is not known, four times what the landmarks miss, each piece by itself. Isometric coordinates that are charts by
-    every other sign count half, the less so the nearer they are to being wrong by all of the spread, and as barely good where
-    there are no landmarks either. A regression falls back to the mean and keeps near to samples: it is hardly wrong by more
-    than their spread, however little few landmarks tell.
+    Where it is not known, four times what the landmarks miss, each piece by itself; isometric coordinates without landmarks
+    are then as barely good. Ones of known error that are charts by every other sign count half, the less so the nearer they are
+    to being wrong by all of the spread. A regression falls back to the mean and keeps near to samples: it is hardly wrong by
+    more than their spread, however little few landmarks tell.
     """
-    found = _both_ways(t)
-    if not np.isfinite(found):
-        found = _of_pieces(t.map) if isinstance(t.map, ByPieces) else UNKNOWN * _at_landmarks(t)
+    known = _both_ways(t)
+    found = known if np.isfinite(known) else _not_known(t)
     if isinstance(t.map, ByPairs):
         return min(found, 1.0)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
-        return max(PREFERRED, min(found, 1.0)) * found if np.isfinite(found) else GOOD_CHART
+        if np.isfinite(known):
+            return max(PREFERRED, min(found, 1.0)) * found
+        return found if np.isfinite(found) else GOOD_CHART
     return found
+
+
+def _not_known(t: Transformation) -> float:
+    return _of_pieces(t.map) if isinstance(t.map, ByPieces) else UNKNOWN * _at_landmarks(t)
 
 
 def good_where_mapped(t: Transformation) -> bool:
