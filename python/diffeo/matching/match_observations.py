@@ -96,9 +96,10 @@ def match(
     coordinates : {"auto", "isometric", "diffusion"}
         "auto" takes isometric coordinates where they are good (flat domains, closed ones included). Else what is expected to be
         least wrong: isometric ones all the same; samples of A registered on B's manifold, from a start by diffusion
-        coordinates (curved domains); or, given 10 landmarks for each dimension, maps learned from the landmarks alone.
-        ``t.diagnostics.competed`` has the figures. "diffusion" is the method of
-        the paper, without more. Charts of one kind restrict "auto" to that.
+        coordinates (curved domains); or, given 2 (d + 1) landmarks (10 for each dimension without the check), maps learned
+        from the landmarks alone. Where nothing else is better than none, d + 1 carry one, and three at least: about as wrong as
+        the best of affine and Procrustes, and it says so. ``t.diagnostics.competed`` has the figures. "diffusion" is the
+        method of the paper, without more. Charts of one kind restrict "auto" to that.
     observables : tuple of array_like (values_a (n_a,) or (n_a, p), values_b (n_b,) or (n_b, p)), optional
         A quantity that both networks report (their output, say), at every sample of each side; it aligns isometric
         coordinates without landmarks, or beside fewer than d + 1; with more they are not needed, and not used.
@@ -120,8 +121,8 @@ def match(
     Raises
     ------
     DisconnectedError
-        A neighbour graph falls into pieces of which none holds two thirds of the samples, and no two of them have enough
-        landmarks to be matched; its ``rows`` are those of each.
+        A neighbour graph falls into pieces of which none holds two thirds of the samples, no two of them have enough landmarks
+        to be matched, and all are too few to learn from; its ``rows`` are those of each.
     DimensionMismatchError
         A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
     DomainMismatchError
