@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -355,6 +356,8 @@ def test_pieces_are_an_error_that_names_the_side():
     pair = observations()[1], Observation.from_jacobians(y, jacobians)
     # Two landmarks in each piece are too few to match it alone.
     rows = [[0, 0], [1, 1], [2, 602], [3, 603]]
-    for coordinates in ("auto", "isometric", "diffusion"):
+    for options in ({"check": False}, {"coordinates": "isometric"}, {"coordinates": "diffusion"}):
         with pytest.raises(errors.DisconnectedError, match=r"observation B.*600, 400"):
-            match(*pair, landmarks=rows, coordinates=coordinates)
+            match(*pair, landmarks=rows, **options)
+    # All four carry a map that is hardly better than none, and says so.
+    assert re.search(r"expect errors.*observation B.*600, 400", match(*pair, landmarks=rows).diagnostics.problems[0])

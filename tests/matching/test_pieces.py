@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import diffeo
 import numpy as np
 import pytest
 from diffeo import Observation, errors
+from diffeo.matching.expected_error import spread_of
+from diffeo.matching.self_check import expected_of
 from support.samples import smooth_map, square
 
 # What each side measures of the square: as many numbers in each of three slots, one for each piece.
@@ -189,3 +192,23 @@ def test_without_enough_landmarks_pieces_are_refused_with_what_would_join_them()
     with pytest.raises(errors.DisconnectedError, match="3 landmarks in each piece") as refusal:
         diffeo.match(a, b, landmarks=common(SPREAD[[0, 1, 7, 8]], [0.45], [0.45]), coordinates="isometric")
     assert [len(rows) for rows in refusal.value.rows][:1] == [int((square(500, 2, 1)[:, 0] > 0.45).sum())]
+
+
+def test_pieces_compete_by_what_is_known_of_each():
+    """One piece of unknown error does not hide that another is expected to be wrong by 40 %."""
+    cuts = [0.45]
+    t = diffeo.match(*sides(cuts, cuts, 600), landmarks=common(SPREAD, cuts, cuts))
+
+    def known(one, error):
+        said = dataclasses.replace(one.diagnostics, expected_error=error, expected_error_back=error)
+        return dataclasses.replace(one, diagnostics=said)
+
+    parts = known(t.map.parts[0], 0.4), known(t.map.parts[1], None)
+    figure = expected_of(known(dataclasses.replace(t, map=dataclasses.replace(t.map, parts=parts)), None))
+    first = t.map.parts[0]
+    # A chart counts half; what landmarks miss of the other piece is nothing beside it.
+    ways = [
+        0.2 * spread_of(piece.observation.points) / spread_of(whole.observation.points) * np.sqrt(len(rows) / 600)
+        for piece, whole, rows in zip((first.a, first.b), (t.a, t.b), t.map.rows[0], strict=True)
+    ]
+    np.testing.assert_allclose(figure, np.sqrt(ways[0] * ways[1]), rtol=1e-3)

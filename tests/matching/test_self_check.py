@@ -309,6 +309,9 @@ def test_what_maps_compete_by(few):
     learned = dataclasses.replace(few, map=ByPairs(*measured, few.alignment, few.forward, few.backward))
     np.testing.assert_allclose([figure(few, x) for x in (0.01, 0.4, 0.8, 1.0, 2.0)], [0.005, 0.2, 0.64, 1.0, 2.0])
     np.testing.assert_allclose([figure(learned, x) for x in (0.01, 0.8, 3.0)], [0.01, 0.8, 1.0])
+    # Charts whose error is not known are not taken for good.
+    errors_at_landmarks = [model.error for model in (few.forward, few.backward)]
+    np.testing.assert_allclose(figure(few, None), 4.0 * np.sqrt(np.prod(errors_at_landmarks)))
 
 
 def test_errors_that_halves_share_are_seen_where_the_whole_differs():
@@ -323,6 +326,19 @@ def test_errors_that_halves_share_are_seen_where_the_whole_differs():
     np.testing.assert_allclose(apart, 0.5**2 * 0.5 * 0.72, rtol=1e-12)
     # One half says nothing of whether the whole stands alone.
     np.testing.assert_allclose(of_halves(whole, shared, None, places, even, 0.5), 0.5**2 * 0.18, rtol=1e-12)
+
+
+def test_places_are_as_wrong_where_halves_share_their_errors_as_where_they_do_not():
+    """Both halves are off by as much everywhere: below 1/2 in the same direction, beyond it in opposite ones."""
+    places = np.linspace(0.0, 1.0, 100)[:, None]
+    one = np.full((100, 1), 0.3)
+    other = np.where(places < 0.5, one, -one)
+    found = of_halves(np.zeros((100, 1)), one, other, places, np.ones(100), 0.5)
+    np.testing.assert_allclose(found, found[0], rtol=1e-12)
+    # In all they are as wrong as by either alone: 0.5**2 * 0.09 and twice as much, but for those around 1/2.
+    np.testing.assert_allclose(found.mean(), 0.5**2 * 1.5 * 0.09, rtol=0.05)
+    # No difference at all is no error.
+    assert not of_halves(one, one, one, places, np.ones(100), 0.5).any()
 
 
 def test_errors_of_places_are_larger_where_the_target_is_steep():

@@ -243,15 +243,20 @@ def of_halves(
     An error that both share shows where the whole differs from both: by (1 - ratio) h if it is that much better, and by its own
     error where it failed and they did not: if it does so on the whole, since here and there halves agree by chance. Where there
     is no other half that has not failed, nothing agrees with the one against the whole.
+
+    That is how much the map is wrong in all. Where, is told by what the whole differs by from both halves together: twice what
+    they share and half of what they differ by, a sum over more draws of chance than any one of them.
     """
-    if other is None:
-        return ratio**2 * _averaged(((whole - one) ** 2).sum(axis=1), _neighbors(places), unit)
-    apart = ((one - other) ** 2).sum(axis=1)
-    moved = np.minimum(((whole - one) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1))
     near = _neighbors(places)
-    apart, moved = (_averaged(x, near, unit) for x in (apart, moved))
+    from_one = ((whole - one) ** 2).sum(axis=1)
+    if other is None:
+        return ratio**2 * _averaged(from_one, near, unit)
+    apart, from_other = ((one - other) ** 2).sum(axis=1), ((whole - other) ** 2).sum(axis=1)
+    moved = np.minimum(from_one, from_other)
+    apart, moved, from_both = (_averaged(x, near, unit) for x in (apart, moved, from_one + from_other))
     alone = moved - apart if moved.mean() > ALONE * apart.mean() else 0.0
-    found: FloatArray = np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone)
+    in_all = float(np.maximum(ratio**2 * np.maximum(0.5 * apart, moved), alone).mean())
+    found: FloatArray = from_both * (in_all / max(float(from_both.mean()), TINY))
     return found
 
 

@@ -18,19 +18,35 @@ from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
 from diffeo.isometry.trust import is_one_to_one, is_suspicious, too_many_strays
-from diffeo.matching.by_pairs.pair_map import better, distorted_problem, enough_landmarks, one_way, regressed
+from diffeo.matching.by_pairs.pair_map import (
+    better,
+    distorted_problem,
+    enough_landmarks,
+    last_resort,
+    one_way,
+    regressed,
+)
 from diffeo.matching.diffusion_match import by_diffusion, by_registration
 from diffeo.matching.isometric_match import by_isometry
 from diffeo.matching.pairs import Landmarks, parse_observables
 from diffeo.matching.parts.pieces_joined import joined_pieces
 from diffeo.matching.parts.pieces_posed import posed_in_pieces
 from diffeo.matching.parts.stray_landmarks import missed_unused
-from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
-from diffeo.matching.self_check import GOOD, GOOD_CHART, expected_of, judged, unchecked, with_losers
+from diffeo.matching.self_check import (
+    GOOD,
+    GOOD_CHART,
+    expected_of,
+    good_where_mapped,
+    judged,
+    unchecked,
+    with_losers,
+)
 from diffeo.matching.transformation import Transformation
 from diffeo.observation.observation import Observation
 
+# A map that is expected to be wrong by this much of the spread is no better than none.
+NONE = 1.0
 # By what a map is refused where there may be another.
 REFUSALS: tuple[type[errors.DiffeoError], ...] = (
     errors.ConvergenceError,
@@ -80,9 +96,10 @@ def match(
     coordinates : {"auto", "isometric", "diffusion"}
         "auto" takes isometric coordinates where they are good (flat domains, closed ones included). Else what is expected to be
         least wrong: isometric ones all the same; samples of A registered on B's manifold, from a start by diffusion
-        coordinates (curved domains); or, given 10 landmarks for each dimension, maps learned from the landmarks alone.
-        ``t.diagnostics.competed`` has the figures. "diffusion" is the method of
-        the paper, without more. Charts of one kind restrict "auto" to that.
+        coordinates (curved domains); or, given 2 (d + 1) landmarks (10 for each dimension without the check), maps learned
+        from the landmarks alone. Where nothing else is better than none, d + 1 carry one, and three at least: about as wrong as
+        the best of affine and Procrustes, and it says so. ``t.diagnostics.competed`` has the figures. "diffusion" is the
+        method of the paper, without more. Charts of one kind restrict "auto" to that.
     observables : tuple of array_like (values_a (n_a,) or (n_a, p), values_b (n_b,) or (n_b, p)), optional
         A quantity that both networks report (their output, say), at every sample of each side; it aligns isometric
         coordinates without landmarks, or beside fewer than d + 1; with more they are not needed, and not used.
@@ -104,8 +121,8 @@ def match(
     Raises
     ------
     DisconnectedError
-        A neighbour graph falls into pieces of which none holds two thirds of the samples, and no two of them have enough
-        landmarks to be matched; its ``rows`` are those of each.
+        A neighbour graph falls into pieces of which none holds two thirds of the samples, no two of them have enough landmarks
+        to be matched, and all are too few to learn from; its ``rows`` are those of each.
     DimensionMismatchError
         A has fewer intrinsic dimensions than B. (With more, only ``transform`` exists.)
     DomainMismatchError
@@ -173,7 +190,7 @@ def solved(problem: MatchProblem) -> Transformation:
     learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim, problem.check)
     if (found := _by_pieces(problem, learnable)) is not None:
         return found
-    layouts = _Layouts(problem, learnable)
+    layouts = _Layouts(problem, learnable or last_resort(problem))
     if problem.check and (found := _by_evidence(problem, layouts, learnable)) is not None:
         return found
     found = _with_regression(problem, layouts) if learnable else _by_coordinates(problem, layouts)
@@ -203,21 +220,14 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
     if not made or (whole and made == [(0, 0)]):
         return None
     t = joined_pieces(problem, posed, found, GOOD)
-    if not (learnable and problem.check) or _good_within(t):
+    figure = max(expected_of(t), missed_unused(problem, t))
+    enough = learnable and problem.check
+    if good_where_mapped(t) or not (enough or (last_resort(problem) and figure >= NONE)):
         return t
     a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
     learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))
-    figures = [max(expected_of(one), missed_unused(problem, one)) for one in (t, learned)]
+    figures = [figure, expected_of(learned)]
     return with_losers(t if figures[0] <= figures[1] else learned, [t, learned], figures)
-
-
-def _good_within(t: Transformation) -> bool:
-    """Whether the map of each pair of pieces that is matched is expected to be good, relative to the spread of these."""
-    if not isinstance(t.map, ByPieces):
-        return False
-    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
-    ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
-    return all(way is not None and way <= GOOD_CHART for way in ways)
 
 
 def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> Transformation | None:
@@ -239,7 +249,8 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
         many = enough_landmarks(problem.count, problem.a.dim)
         # Where one of them is torn, landmarks that lie off it are no reason to refuse what can be learned from all.
         torn = any(is_suspicious(side.embedding.stress_, side.observation.length_noise) for side in (a, b))
-        kinds = REFUSALS if many or not are_charts else (errors.LandmarkError,) if learnable and torn else ()
+        taught = learnable or last_resort(problem)
+        kinds = REFUSALS if many or not are_charts else (errors.LandmarkError,) if taught and torn else ()
         with _refused(problem, off if are_charts and not many else layouts.reasons, kinds):
             found.append(judged(problem, by_isometry(problem, a, b)))
         if problem.coordinates == "isometric":
@@ -254,7 +265,9 @@ def _by_evidence(problem: MatchProblem, layouts: _Layouts, learnable: bool) -> T
             # What already misses the landmarks by more needs no halves.
             hopeless = found and 0.5 * expected_of(registered) > competing(found[0])
             found.append(registered if hopeless else judged(problem, registered, _first(found)))
-    if learnable:
+    if learnable or (
+        last_resort(problem) and all(competing(one) >= NONE and not good_where_mapped(one) for one in found)
+    ):
         learned = regressed(problem, *_for_regression(problem, layouts), layouts.reasons)
         found.append(judged(problem, learned, _first(found)))
     if not found:

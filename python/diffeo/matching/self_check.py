@@ -25,6 +25,7 @@ from diffeo.matching.parts.halves_and_groups import (
 from diffeo.matching.parts.left_out import with_left_out
 from diffeo.matching.parts.no_counterpart import with_no_counterpart, with_unseen
 from diffeo.matching.parts.stray_landmarks import with_strays
+from diffeo.matching.piecewise.by_pieces import ByPieces
 from diffeo.matching.problem import MatchProblem
 from diffeo.matching.transformation import Transformation
 
@@ -79,25 +80,55 @@ def unchecked(t: Transformation) -> Transformation:
 def expected_of(t: Transformation) -> float:
     """By what maps compete: the geometric mean of both ways, since a side that lost something is known one way only.
 
-    Where it is not known, four times what the landmarks miss. Isometric coordinates that are charts by every other sign count
-    half, the less so the nearer they are to being wrong by all of the spread, and as barely good where there are no landmarks
-    either. A regression falls back to the mean and keeps near to samples: it is hardly wrong by more than their spread,
-    however little few landmarks tell.
+    Where it is not known, four times what the landmarks miss, each piece by itself; isometric coordinates without landmarks
+    are then as barely good. Ones of known error that are charts by every other sign count half, the less so the nearer they are
+    to being wrong by all of the spread. A regression falls back to the mean and keeps near to samples: it is hardly wrong by
+    more than their spread, however little few landmarks tell.
     """
-    found = _both_ways(t)
-    if not np.isfinite(found):
-        found = UNKNOWN * _at_landmarks(t)
+    known = _both_ways(t)
+    found = known if np.isfinite(known) else _not_known(t)
     if isinstance(t.map, ByPairs):
         return min(found, 1.0)
     if isinstance(t.map, ByIsometry) and t.map.a.is_chart and t.map.b.is_chart:
-        return max(PREFERRED, min(found, 1.0)) * found if np.isfinite(found) else GOOD_CHART
+        if np.isfinite(known):
+            return max(PREFERRED, min(found, 1.0)) * found
+        return found if np.isfinite(found) else GOOD_CHART
     return found
+
+
+def _not_known(t: Transformation) -> float:
+    return _of_pieces(t.map) if isinstance(t.map, ByPieces) else UNKNOWN * _at_landmarks(t)
+
+
+def good_where_mapped(t: Transformation) -> bool:
+    """Whether the map is expected to be good where its charts, or the pieces that are matched, have samples.
+
+    Whatever becomes of those that they leave out. Errors of pieces are relative to the spread of these.
+    """
+    if not isinstance(t.map, ByPieces):
+        fields = [] if t.expected is None else [t.expected.forward, t.expected.backward]
+        return bool(fields) and all(one is None or one.among_places <= GOOD_CHART for one in fields)
+    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
+    ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
+    return all(way is not None and way <= GOOD_CHART for way in ways)
 
 
 def _both_ways(t: Transformation) -> float:
     ways = (t.diagnostics.expected_error, t.diagnostics.expected_error_back)
     known = [max(one, TINY) for one in ways if one is not None]
     return float(np.exp(np.mean(np.log(known)))) if known else float("inf")
+
+
+def _of_pieces(joined: ByPieces) -> float:
+    """The same for pieces, from those of their maps, each relative to the spread of its own piece."""
+    figures = [expected_of(part) for part in joined.parts if isinstance(part, Transformation)]
+    ways = []
+    for side, target in enumerate((joined.b, joined.a)):
+        counts = [len(rows[side]) for rows in joined.rows]
+        spreads = [spread_of((part.b, part.a)[side].observation.points) for part in joined.parts]
+        squares = (np.multiply(figures, spreads) / spread_of(target.observation.points)) ** 2
+        ways.append(float(np.sqrt(np.average(squares, weights=counts))))
+    return float(np.sqrt(ways[0] * ways[1]))
 
 
 def _at_landmarks(t: Transformation) -> float:

@@ -9,6 +9,7 @@ import pytest
 from diffeo import Observation, errors, match, relative_error
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
+from diffeo.verdict.baselines import affine_fit, procrustes_fit
 from support.samples import smooth_map, square
 
 WHOLE, INNER = smooth_map(2, 5, 0), smooth_map(2, 5, 4)
@@ -73,11 +74,26 @@ def test_coordinates_of_the_folding_side_are_principal_components():
 
 
 def test_too_few_landmarks_carry_no_map():
-    few = at(square(5, 2, 7))
     with pytest.raises(errors.DisconnectedError):
-        match(*sides(), landmarks=few, n_jobs=1)
+        match(*sides(), landmarks=at(square(2, 2, 7)), n_jobs=1)
     with pytest.raises(errors.DisconnectedError):
         match(*sides(), landmarks=at(square(19, 2, 7)), check=False, n_jobs=1)
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+@pytest.mark.parametrize("count", [3, 5])
+def test_where_no_other_map_is_a_few_landmarks_carry_one_that_says_so(count):
+    """Hardly worse than the best of the plain fits, and never far worse than the mean."""
+    marks, (whole, folded) = at(square(count, 2, 7)), at(X)
+    found = match(*sides(), landmarks=marks, n_jobs=1)
+    assert found.coordinates == "regression"
+    true = relative_error(found.transform(whole), folded)
+    plain = [relative_error(fit(*marks)(whole), folded) for fit in (affine_fit, procrustes_fit)]
+    assert true < 1.3 * min(plain)
+    assert true < 1.2
+    assert true / 2 < found.diagnostics.expected_error <= 1.5
+    assert found.diagnostics.problems[0].startswith("expect errors of about")
+    assert "falls into" in found.diagnostics.problems[0]
 
 
 @pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")

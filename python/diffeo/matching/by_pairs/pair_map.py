@@ -21,8 +21,9 @@ from diffeo.observation.folds import near_folds
 
 # Landmarks for each intrinsic dimension, at least, from which a map is learned that nothing else supports.
 LANDMARKS_PER_DIMENSION = 10
-# ... and, beside the dimension plus one, where its expected error is compared with that of others.
-CHECKED_PER_DIMENSION = 2
+# ... and, beside the dimension plus one, where its expected error is compared with that of others; this many and one more than
+# there are dimensions where nothing else is better than none.
+CHECKED_PER_DIMENSION, FEWEST = 2, 3
 # Below this relative error at landmarks left out they carry a direction.
 CARRIED = 0.05
 TINY = float(np.finfo(float).tiny)
@@ -33,6 +34,11 @@ Side = IsometricChart | MeasuredChart
 def enough_landmarks(count: int, dim: int, check: bool = False) -> bool:
     """Whether so many landmarks can carry a map between sides of so many dimensions; fewer, if it will be told how well."""
     return count >= (CHECKED_PER_DIMENSION * (dim + 1) if check else LANDMARKS_PER_DIMENSION * dim)
+
+
+def last_resort(problem: MatchProblem) -> bool:
+    """Whether few landmarks are better than none: where no other map is, and the check will tell how little that is."""
+    return problem.coordinates == "auto" and problem.check and problem.count >= max(FEWEST, problem.a.dim + 1)
 
 
 def one_way(learned: Transformation) -> bool:

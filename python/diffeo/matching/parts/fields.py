@@ -38,6 +38,8 @@ from diffeo.matching.transformation import Transformation
 # Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
 # landmarks are about as few as this, by more.
 OPTIMISM, FEW_LANDMARKS = 1.5, 4.0
+# What is predicted is brought near to samples, two of which are so many times their squared spread apart in the mean.
+APART = 2.0
 # Landmarks whose misfit is small by chance would promise too much: their variance is that which would show less in a quarter
 # of all cases.
 UNLUCKY = 0.25
@@ -214,7 +216,8 @@ def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrecti
     squares = (deviation / spread) ** 2
     # Predictors are chosen by the landmarks, which promise too much where they are few.
     error = OPTIMISM * (1.0 + FEW_LANDMARKS / len(model.landmarks)) * model.error
-    squares *= max(1.0, error**2 / max(float(squares.mean()), TINY))
+    mean = max(float(squares.mean()), TINY)
+    squares *= min(max(mean, error**2), APART) / mean
     places = places_of(source, coordinates, points)
     predicted = model.predict(points, source.features(coordinates))
     spacing, growth = bend(places, predicted / spread, 1)

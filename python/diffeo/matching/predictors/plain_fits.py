@@ -1,4 +1,4 @@
-"""Plain fits to landmarks as predictors: an affine map, and kernel ridge regression with one length scale for all."""
+"""Plain fits to landmarks as predictors: an affine map, a motion with a scale, kernel ridge with one length scale for all."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ AFFINE_PENALTIES, RIDGE_PENALTIES = np.logspace(-8, 2, 21), np.logspace(-10, -1,
 RIDGE_SCALES = np.logspace(-3, 1, 9)
 # No landmark or group is taken to fix its own prediction by more than this.
 MOST_LEVERAGE = 1.0 - 1e-9
+# Directions that landmarks span by less than this share of the largest are none.
+SEEN = 1e-9
 
 
 def affine(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArray) -> Predictor:
@@ -46,6 +48,36 @@ def affine(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArray) -
         "affine of points", np.zeros(landmarks.shape[1]), 0.0, 1.0, mean - centre @ weights, spread, none,
         np.zeros_like(values), fits[best], np.tile(spread**2, (count, 1)), grouped, np.tile(by_groups**2, (count, 1)), linear,
     )  # fmt: skip
+
+
+def procrustes(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArray) -> Predictor:
+    """Rotation or reflection, scale and shift of the points (Schoenemann 1966): the fewest numbers that tell of all directions.
+
+    Directions that no landmark spans are mapped to zero. It is fitted anew without each landmark, so for few of them.
+    """
+    points, count, misses = landmarks[:, c:], len(values), np.empty_like(values)
+    for row in range(count):
+        rest = np.arange(count) != row
+        linear, shift = _similarity(points[rest], values[rest])
+        misses[row] = values[row] - (points[row] @ linear + shift)
+    linear = np.zeros((landmarks.shape[1], values.shape[1]))
+    linear[c:], shift = _similarity(points, values)
+    spread = np.sqrt(np.maximum((misses**2).mean(axis=0) - own, averaged(own, points.shape[1], count)))
+    none, variances = np.zeros(values.shape[1]), np.tile(spread**2, (count, 1))
+    return Predictor(
+        "motion of points", np.zeros(landmarks.shape[1]), 0.0, 1.0, shift, spread, none, np.zeros_like(values),
+        misses, variances, misses, variances, linear,
+    )  # fmt: skip
+
+
+def _similarity(points: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Linear part (m_a, m) and shift (m,) of the motion that brings points (count, m_a) nearest to values (count, m)."""
+    centre, mean = points.mean(axis=0), values.mean(axis=0)
+    square = float(((points - centre) ** 2).sum())
+    u, s, vt = np.linalg.svd((points - centre).T @ (values - mean), full_matrices=False)
+    seen = s > SEEN * s.max(initial=0.0)
+    linear = (u[:, seen] @ vt[seen]) * (s.sum() / square if square > 0.0 else 0.0)
+    return linear, mean - centre @ linear
 
 
 def ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int, own: FloatArray) -> Predictor:
