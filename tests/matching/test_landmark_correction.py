@@ -211,3 +211,16 @@ def test_six_noisy_landmarks_of_a_line_teach_nothing():
         b = measures[1](near)[0]
         taught += learn_correction(measures[0](x)[0], motion.forward(x), b, measures[1](left_out)[0]).learned
     assert taught <= 6
+
+
+def test_plain_fits_join_processes_that_miss_half_a_percent():
+    """Twenty landmarks of twelve measurements: one length scale for all of them adds to a length scale for each."""
+    x, t = square(20, seed=3), square(300, seed=12)
+    (a, test_a), (b, test_b) = (
+        [smooth_map(2, m, seed, 1.0)(at)[0] for at in (x, t)] for m, seed in ((12, 3), (6, 53))
+    )
+    model = learn_correction(a, np.empty((20, 0)), b)
+    assert "ridge of points" in model.kinds
+    found = relative_error(model.predict(test_a, np.empty((300, 0))), test_b)
+    assert 0.003 < found < 0.0051  # 0.0053 by processes alone
+    assert found / 2 < model.error < 2 * found

@@ -24,7 +24,7 @@ DOUBT_OF_INPUTS = 0.1
 # A combination that misses landmarks left out by more than this is compared with ones that have plain fits among them: an
 # affine one, kernel ridge regression with one length scale for all measurements and, for few landmarks, a motion. Groups of
 # landmarks left out decide.
-PLAIN_ABOVE = 0.01
+PLAIN_ABOVE = 0.001
 # Fewer landmarks than this are not worth an affine fit, and do not tell which of several predictors are good.
 FEWEST_FOR_PLAIN, FEWEST_TO_CHOOSE = 3, 6
 # A combination that misses landmarks left out by more than this share of what the aligned map misses teaches nothing, nor does
