@@ -216,9 +216,7 @@ def test_six_noisy_landmarks_of_a_line_teach_nothing():
 def test_plain_fits_join_processes_that_miss_half_a_percent():
     """Twenty landmarks of twelve measurements: one length scale for all of them adds to a length scale for each."""
     x, t = square(20, seed=3), square(300, seed=12)
-    (a, test_a), (b, test_b) = (
-        [smooth_map(2, m, seed, 1.0)(at)[0] for at in (x, t)] for m, seed in ((12, 3), (6, 53))
-    )
+    (a, test_a), (b, test_b) = ([smooth_map(2, m, seed, 1.0)(at)[0] for at in (x, t)] for m, seed in ((12, 3), (6, 53)))
     model = learn_correction(a, np.empty((20, 0)), b)
     assert "ridge of points" in model.kinds
     found = relative_error(model.predict(test_a, np.empty((300, 0))), test_b)
