@@ -29,6 +29,8 @@ from bench.truth_networks import DRAWS_OF_A_PAIR, ORDINARY, OrdinaryPair
 from bench.truth_noise import NOISE, noise_row
 from bench.truth_plain_fits import KINDS as PLAIN_KINDS
 from bench.truth_plain_fits import NUMBERS_OF_PAIRS, beside_plain_fits
+from bench.truth_rows import KINDS as ROW_KINDS
+from bench.truth_rows import reached
 from bench.truth_tally import tally_of
 
 MARGIN = 0.05
@@ -83,6 +85,27 @@ def all_kinds(name: str, size: Size) -> Row:
         for kind, part in of_kinds
     ]
     return replace(row, beside="\n".join([row.beside, *beside]))
+
+
+@row("reachable")
+def reachable(name: str, size: Size) -> Row:
+    """Correlation of predicted and true errors of rows, beside the best that is expected of any prediction."""
+    counts = (6, 8) if size is FULL else (1, 2)
+    kinds = ROW_KINDS if size is FULL else ROW_KINDS[-1:]
+    found = {kind: reached(kind, *counts, size.seed) for kind in kinds}
+    said = {
+        kind: (np.median([one.ours for one in part]), np.median([one.best for one in part]))
+        for kind, part in found.items()
+    }
+    return Row(
+        name,
+        f"rows of {counts[0]} maps of each kind whose errors span a decade: median correlation of predicted and true errors",
+        "; ".join(f"{kind} {ours:.2f}" for kind, (ours, _) in said.items()),
+        "0.7",
+        all(ours >= 0.7 for ours, _ in said.values()),
+        f"with the root mean square of true errors of {counts[1]} maps whose samples are drawn anew, as much as is expected: "
+        + "; ".join(f"{kind} {best:.2f}" for kind, (_, best) in said.items()),
+    )
 
 
 @row("hinges")

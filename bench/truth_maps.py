@@ -13,6 +13,8 @@ from bench.networks import Pair, draw, spread_landmarks
 from bench.verdict_pairs import Measure, Measured
 
 Points = tuple[np.ndarray, np.ndarray]
+# What draws samples, bursts and the errors of landmarks, where it is not what drew networks, landmarks and held-out inputs.
+Again = np.random.Generator | None
 
 # Units of a hidden layer, and inputs held out, of which the error is taken.
 UNITS, HELD_OUT = 48, 300
@@ -76,18 +78,22 @@ SAMPLES = {
 DIMENSIONS = (1, 2, 3, 1, 2, 3, 4, 1, 2, 5)
 
 
-def smooth_map(rng: np.random.Generator, d: int, n: int, n_landmarks: int, cliff: float = 0.0) -> KnownMap:
+def smooth_map(
+    rng: np.random.Generator, d: int, n: int, n_landmarks: int, cliff: float = 0.0, again: Again = None
+) -> KnownMap:
     a, b = (smooth(d, 2 * d + 1 + int(rng.integers(5)), rng, cliff) for _ in range(2))
     marks, held = spread_inputs(n_landmarks, d, rng), held_inputs(d, rng)
+    rng = again or rng
     sides = [Observation.from_jacobians(*f(rng.random((n, d)))) for f in (a, b)]
     name = f"d = {d}, n = {n}, {n_landmarks} landmarks" + (f", cliff {cliff:g}" if cliff else "")
     return KnownMap("cliff" if cliff else "smooth", name, *sides, (a(marks)[0], b(marks)[0]), (a(held)[0], b(held)[0]))
 
 
-def burst_map(rng: np.random.Generator, d: int, n: int, n_bursts: int, scale: float) -> KnownMap:
+def burst_map(rng: np.random.Generator, d: int, n: int, n_bursts: int, scale: float, again: Again = None) -> KnownMap:
     """Local covariances from bursts of inputs nearby."""
     a, b = (smooth(d, 2 * d + 2, rng) for _ in range(2))
     marks, held, sides = spread_inputs(d + 1, d, rng), held_inputs(d, rng), []
+    rng = again or rng
     for f in (a, b):
         x = rng.random((n, d))
         around = x[:, None, :] + scale * rng.normal(size=(n, n_bursts, d))
@@ -97,7 +103,7 @@ def burst_map(rng: np.random.Generator, d: int, n: int, n_bursts: int, scale: fl
     return KnownMap("bursts", name, *sides, (a(marks)[0], b(marks)[0]), (a(held)[0], b(held)[0]))
 
 
-def hinged_map(rng: np.random.Generator, n: int, gap: float) -> KnownMap:
+def hinged_map(rng: np.random.Generator, n: int, gap: float, again: Again = None) -> KnownMap:
     """Two halves of a square, some spacings apart."""
     a, b = (smooth(2, 5 + int(rng.integers(3)), rng) for _ in range(2))
 
@@ -106,6 +112,7 @@ def hinged_map(rng: np.random.Generator, n: int, gap: float) -> KnownMap:
         return x
 
     marks, held = apart(spread_inputs(3, 2, rng)), apart(held_inputs(2, rng))
+    rng = again or rng
     sides = [Observation.from_jacobians(*f(apart(rng.random((n, 2))))) for f in (a, b)]
     return KnownMap("hinge", f"n = {n}, gap {gap:g}", *sides, (a(marks)[0], b(marks)[0]), (a(held)[0], b(held)[0]))
 
@@ -122,10 +129,13 @@ def noisy_map(rng: np.random.Generator, n: int, level: float, n_landmarks: int) 
     return KnownMap("noise", name, *sides, rows, (a(held)[0], b(held)[0]))
 
 
-def inexact_map(rng: np.random.Generator, d: int, n: int, n_landmarks: int, off: float) -> KnownMap:
+def inexact_map(
+    rng: np.random.Generator, d: int, n: int, n_landmarks: int, off: float, again: Again = None
+) -> KnownMap:
     """Landmarks whose inputs are not quite common: off by this share of the domain's width."""
     a, b = (smooth(d, 2 * d + 2, rng) for _ in range(2))
     marks, held = spread_inputs(n_landmarks, d, rng), held_inputs(d, rng)
+    rng = again or rng
     near = np.clip(marks + off * rng.normal(size=marks.shape), 0.01, 0.99)
     sides = [Observation.from_jacobians(*f(rng.random((n, d)))) for f in (a, b)]
     name = f"d = {d}, n = {n}, {n_landmarks} landmarks off by {100 * off:g} %"
@@ -159,28 +169,28 @@ KINDS = ("smooth", "cliffs", "bursts", "hinges", "noise", "inexact landmarks", "
 def kind_of_maps(kind: str, count: int, seed: int, pairs: list[Pair]) -> Iterator[Callable[[], KnownMap]]:
     """`count` maps of a kind, to be made one after another; `pairs` are of trained networks, for that kind."""
     for number in range(count):
-        rng = np.random.default_rng([seed, number, *kind.encode()])
-        yield lambda rng=rng, number=number: _map_of(kind, number, rng, pairs)
+        yield lambda number=number: map_of(kind, number, seed, pairs)
 
 
-def _map_of(kind: str, number: int, rng: np.random.Generator, pairs: list[Pair]) -> KnownMap:
+def map_of(kind: str, number: int, seed: int, pairs: list[Pair], again: Again = None) -> KnownMap:
+    """One of the maps of a kind; `again` draws its samples anew (not those of noise, closed domains and trained networks)."""
+    rng = np.random.default_rng([seed, number, *kind.encode()])
     more = int(rng.choice([0, 0, 1, 4, 20]))
     if kind in ("smooth", "cliffs"):
         d = DIMENSIONS[number % len(DIMENSIONS)] if kind == "smooth" else 1 + number % 3
         cliff = float(rng.choice([5, 10, 15, 25])) if kind == "cliffs" else 0.0
-        return smooth_map(rng, d, int(rng.choice(SAMPLES[d])), (d + 1) * (1 + more), cliff)
+        return smooth_map(rng, d, int(rng.choice(SAMPLES[d])), (d + 1) * (1 + more), cliff, again)
     if kind == "bursts":
         d = 1 + number % 3
-        return burst_map(
-            rng, d, int(rng.choice(SAMPLES[d][1:])), int(rng.choice([20, 50, 200])), float(rng.choice([0.003, 0.01]))
-        )
+        n, n_bursts = int(rng.choice(SAMPLES[d][1:])), int(rng.choice([20, 50, 200]))
+        return burst_map(rng, d, n, n_bursts, float(rng.choice([0.003, 0.01])), again)
     if kind == "hinges":
-        return hinged_map(rng, int(rng.choice([1000, 2000])), rng.uniform(0.05, 0.12))
+        return hinged_map(rng, int(rng.choice([1000, 2000])), rng.uniform(0.05, 0.12), again)
     if kind == "noise":
         return noisy_map(rng, int(rng.choice([500, 1000, 2000])), float(rng.choice([0.002, 0.01, 0.03])), 4 + more)
     if kind == "inexact landmarks":
         d = 1 + number % 3
-        return inexact_map(rng, d, SAMPLES[d][1], d + 1 + more, float(10.0 ** rng.uniform(-3.0, -1.3)))
+        return inexact_map(rng, d, SAMPLES[d][1], d + 1 + more, float(10.0 ** rng.uniform(-3.0, -1.3)), again)
     if kind == "closed":
         return closed_map(rng, sorted(CLOSED)[number % 3], int(rng.choice([1000, 2000])), 6 + more)
     pair = pairs[number % len(pairs)]
