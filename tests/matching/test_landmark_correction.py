@@ -7,6 +7,7 @@ import pytest
 from diffeo import relative_error
 from diffeo.alignment.linear import align_isometric, left_out_coordinates
 from diffeo.matching.landmark_correction import MAX_LANDMARKS, learn_correction
+from diffeo.matching.predictors.plain_fits import procrustes
 from diffeo.verdict.baselines import affine_fit, gaussian_process_fit, procrustes_fit
 from support.samples import random_orthogonal, smooth_map, square
 
@@ -222,3 +223,25 @@ def test_plain_fits_join_processes_that_miss_half_a_percent():
     found = relative_error(model.predict(test_a, np.empty((300, 0))), test_b)
     assert 0.003 < found < 0.0051  # 0.0053 by processes alone
     assert found / 2 < model.error < 2 * found
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_few_landmarks_of_a_line_tell_which_predictors_are_good(count):
+    measures, ratios = (smooth_map(1, 4, 1), smooth_map(1, 3, 2)), []
+    t = np.linspace(0.1, 0.9, 50)[:, None]
+    for seed in range(6):
+        x = np.linspace(0.05, 0.95, count)[:, None] + 0.02 * square(count, 1, seed)
+        (a, b), (test_a, test_b) = ([measure(at)[0] for measure in measures] for at in (x, t))
+        model = learn_correction(a, x, b)
+        found = relative_error(model.predict(test_a, t), test_b)
+        ratios.append(found / relative_error(affine_fit(a, b)(test_a), test_b))
+    assert np.median(ratios) < 0.5
+
+
+def test_a_motion_of_wide_layers_is_found_in_the_span_of_few_landmarks():
+    rng = np.random.default_rng(0)
+    a, b, t = (rng.normal(size=shape) for shape in ((4, 300), (4, 500), (20, 300)))
+    found = procrustes(a, 0, b, np.zeros(500))
+    np.testing.assert_allclose(found.offset + t @ found.linear, procrustes_fit(a, b)(t), atol=1e-10)
+    rest = np.arange(4) != 1
+    np.testing.assert_allclose(found.misses[1], b[1] - procrustes_fit(a[rest], b[rest])(a[1:2])[0], atol=1e-10)

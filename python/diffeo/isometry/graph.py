@@ -49,6 +49,8 @@ FEW_STARVED, LOST = 0.01, 0.25
 VANISHING = 0.5
 # Where that may be, some edges are nearly as steep as the gates let pass.
 NEARLY = 0.9
+# What the error that a graph falls into pieces adds to its text.
+ROWS_OF_ERROR = " (the rows of each piece are in this error's .rows)"
 # A pair that is near in a layout but whose length differs from that by this factor is no edge.
 AGREEMENT = 2.0
 

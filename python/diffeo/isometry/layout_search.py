@@ -13,6 +13,7 @@ from diffeo.isometry.frame_layout import develop
 from diffeo.isometry.frames import extended, gradients_along, local_frames
 from diffeo.isometry.gauss_newton import held_up_by_few
 from diffeo.isometry.graph import (
+    ROWS_OF_ERROR,
     NeighborGraph,
     bridged,
     changes_steeply,
@@ -392,8 +393,8 @@ def _largest_piece(graph: NeighborGraph, observation: Observation) -> NeighborGr
         order = np.argsort(-np.bincount(labels), kind="stable")
         raise errors.DisconnectedError(
             f"the neighbour graph falls into {pieces_text(labels)} samples: the measurements fold or bend too "
-            f"sharply for this many samples, or do not cover the domain; add neurons{or_samples(observation)} (the rows of "
-            "each piece are in this error's .rows)",
+            "sharply for this many samples, or do not cover the domain; add "
+            f"neurons{or_samples(observation)}{ROWS_OF_ERROR}",
             [np.sort(graph.rows[labels == label]) for label in order],
         )
     return graph.restricted(keep)

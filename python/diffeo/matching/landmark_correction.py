@@ -17,7 +17,8 @@ from diffeo.matching.predictors.plain_fits import affine, procrustes, ridge
 from diffeo.matching.predictors.predictor import FEW, Predictor, aligned_map, process
 from diffeo.observation.observation import Observation
 
-# Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment.
+# Fewer landmarks than this per intrinsic coordinate, and one more, teach nothing beyond the alignment, nor which of several
+# predictors are good where there is none.
 LANDMARKS_PER_COORDINATE = 2
 # Share of the doubt of an aligned map which falls on a regression that has the coordinates among its inputs.
 DOUBT_OF_INPUTS = 0.1
@@ -25,8 +26,8 @@ DOUBT_OF_INPUTS = 0.1
 # affine one, kernel ridge regression with one length scale for all measurements and, for few landmarks, a motion. Groups of
 # landmarks left out decide.
 PLAIN_ABOVE = 0.001
-# Fewer landmarks than this are not worth an affine fit, and do not tell which of several predictors are good.
-FEWEST_FOR_PLAIN, FEWEST_TO_CHOOSE = 3, 6
+# Fewer landmarks than this are not worth an affine fit.
+FEWEST_FOR_PLAIN = 3
 # A combination that misses landmarks left out by more than this share of what the aligned map misses teaches nothing, nor does
 # one that is less better than chance makes the best of several where all misses are noise (`_useful`).
 USEFUL, BY_CHANCE = 0.8, 2.0
@@ -64,7 +65,7 @@ class LandmarkCorrection:
     amplitude, noise : ndarray of shape (k,)
     offset, spread, doubt : ndarray of shape (k, m)
     linear : ndarray of shape (k, f, m)
-        Coefficients of the inputs; 0 but for an affine predictor.
+        Coefficients of the inputs; 0 but for an affine predictor and a motion.
     dual : ndarray of shape (k, L, m)
     errors : dict of str to float
         Relative error at the landmarks, each predicted from the others, beyond their own noise: of every predictor, and
@@ -212,8 +213,8 @@ def learn_correction(
     Returns
     -------
     LandmarkCorrection
-        With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks, and for ones
-        whose misses are noise.
+        With ``learned == False``, and the prediction as its result, for fewer than 2 c + 2 distinct landmarks, for ones whose
+        misses are noise, and where nothing is better than it by more than chance.
     """
     seen = np.linspace(0, len(points) - 1, min(len(points), MAX_LANDMARKS)).astype(np.int64)
     landmarks, values = np.column_stack([coordinates, points])[seen], values[seen]
@@ -244,7 +245,7 @@ def learn_correction(
         if samples is not None and target is not None:
             queries, cover = np.column_stack([samples[1], samples[0]]), Cover(target)
             rows = [blamed(row, landmarks, queries, cover, workers()) for row in rows]
-        rows = chosen(rows) if len(landmarks) >= FEWEST_TO_CHOOSE else evenly(rows)
+        rows = chosen(rows) if len(landmarks) >= LANDMARKS_PER_COORDINATE * (c + 1) else evenly(rows)
         combined = max(combined_misses(rows), grouped_misses(rows), key=np.linalg.norm)
     if aligned is not None and np.linalg.norm(combined) > _useful(c, len(landmarks)) * np.linalg.norm(aligned.misses):
         # It would carry the errors of single landmarks into the map.

@@ -17,9 +17,11 @@ from diffeo._support.wording import SIDES, Names
 from diffeo.charts.chart import Chart, CoordinateChoice, as_chart, check_choice
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
+from diffeo.isometry.graph import ROWS_OF_ERROR
 from diffeo.isometry.trust import is_one_to_one, is_suspicious, too_many_strays
 from diffeo.matching.by_pairs.pair_map import (
     better,
+    distinct,
     distorted_problem,
     enough_landmarks,
     last_resort,
@@ -187,7 +189,7 @@ def solved(problem: MatchProblem) -> Transformation:
             )
         problem.need_landmarks("diffusion coordinates are aligned by landmarks only")
         return judged(problem, by_diffusion(problem)) if problem.check else unchecked(by_diffusion(problem))
-    learnable = problem.coordinates == "auto" and enough_landmarks(problem.count, problem.a.dim, problem.check)
+    learnable = problem.coordinates == "auto" and enough_landmarks(distinct(problem), problem.a.dim, problem.check)
     if (found := _by_pieces(problem, learnable)) is not None:
         return found
     layouts = _Layouts(problem, learnable or last_resort(problem))
@@ -315,7 +317,7 @@ class _Layouts:
             )
             if problem.coordinates == "isometric":
                 raise errors.DisconnectedError(reason, chart.pieces)
-            self.reasons.append(f"no isometric coordinates: {reason}")
+            self.reasons.append(f"no isometric coordinates: {reason.replace(ROWS_OF_ERROR, '')}")
             if not learnable:
                 break
 

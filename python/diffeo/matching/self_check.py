@@ -120,14 +120,20 @@ def _both_ways(t: Transformation) -> float:
 
 
 def _of_pieces(joined: ByPieces) -> float:
-    """The same for pieces, from those of their maps, each relative to the spread of its own piece."""
-    figures = [expected_of(part) for part in joined.parts if isinstance(part, Transformation)]
-    ways = []
+    """The same for pieces, from those of their maps, each relative to the spread of its own piece.
+
+    Samples that no map reaches are missed by all of the spread.
+    """
+    made = [
+        (part, rows) for part, rows in zip(joined.parts, joined.rows, strict=True) if isinstance(part, Transformation)
+    ]
+    figures, ways = np.array([expected_of(part) for part, _ in made]), list[float]()
     for side, target in enumerate((joined.b, joined.a)):
-        counts = [len(rows[side]) for rows in joined.rows]
-        spreads = [spread_of((part.b, part.a)[side].observation.points) for part in joined.parts]
-        squares = (np.multiply(figures, spreads) / spread_of(target.observation.points)) ** 2
-        ways.append(float(np.sqrt(np.average(squares, weights=counts))))
+        counts = np.array([len(rows[side]) for _, rows in made])
+        spreads = np.array([spread_of((part.b, part.a)[side].observation.points) for part, _ in made])
+        squares = (figures * spreads / spread_of(target.observation.points)) ** 2
+        lost = len(joined.unmatched[side])
+        ways.append(float(np.sqrt(((counts * squares).sum() + lost) / (counts.sum() + lost))))
     return float(np.sqrt(ways[0] * ways[1]))
 
 

@@ -96,6 +96,34 @@ def test_where_no_other_map_is_a_few_landmarks_carry_one_that_says_so(count):
     assert "falls into" in found.diagnostics.problems[0]
 
 
+@pytest.mark.parametrize("rows", [[0, 0, 0], [0, 1, 1], [0, 0, 1, 1]])
+def test_copies_of_landmarks_are_not_counted(rows):
+    """What one copy misses when the other is left out is nothing."""
+    with pytest.raises(errors.DisconnectedError):
+        match(*sides(), landmarks=at(square(2, 2, 7)[rows]), n_jobs=1)
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+def test_landmarks_that_are_near_each_other_say_little_of_the_rest():
+    line = 0.3 + np.column_stack([0.003 * np.arange(3), 0.002 * np.arange(3)])
+    found = match(*sides(), landmarks=at(line), n_jobs=1)
+    whole, folded = at(X)
+    true = relative_error(found.transform(whole), folded)
+    assert true > 0.5
+    assert true / 2 < found.diagnostics.expected_error
+
+
+@pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
+def test_landmarks_off_the_samples_are_named():
+    a, b = at(square(4, 2, 7))
+    found = match(*sides(), landmarks=(a + 30.0 * (np.arange(4) == 2)[:, None], b), n_jobs=1)
+    assert "1 of 4 landmarks (row 2) lie off A's samples" in found.diagnostics.problems[0]
+
+
+def test_reasons_of_a_map_do_not_speak_of_an_error():
+    assert "in this error" not in str(match(*sides(), landmarks=at(square(4, 2, 7)), n_jobs=1).diagnostics.problems)
+
+
 @pytest.mark.filterwarnings("ignore::diffeo.errors.OutOfDomainWarning")
 def test_a_map_from_few_landmarks_says_how_bad_it_is():
     found = match(*sides(), landmarks=at(square(12, 2, 7)), n_jobs=1)

@@ -1,11 +1,12 @@
-"""Where no coordinates join two observations, because a side folds its domain: maps learned from landmarks alone."""
+"""Where no coordinates join two observations, as where a side folds its domain: maps learned from landmarks alone."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from diffeo._support.arrays import FloatArray
-from diffeo._support.wording import Names, percent
+from diffeo._support.placed import Placed
+from diffeo._support.wording import Names, percent, rows_text
 from diffeo.alignment.linear import Alignment
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
@@ -36,9 +37,17 @@ def enough_landmarks(count: int, dim: int, check: bool = False) -> bool:
     return count >= (CHECKED_PER_DIMENSION * (dim + 1) if check else LANDMARKS_PER_DIMENSION * dim)
 
 
+def distinct(problem: MatchProblem) -> int:
+    """How many landmarks differ from one another, on the side where they are fewer: a second copy tells nothing more."""
+    if problem.landmarks is None:
+        return 0
+    return min(len(np.unique(points, axis=0)) for points in problem.landmarks.points)
+
+
 def last_resort(problem: MatchProblem) -> bool:
     """Whether few landmarks are better than none: where no other map is, and the check will tell how little that is."""
-    return problem.coordinates == "auto" and problem.check and problem.count >= max(FEWEST, problem.a.dim + 1)
+    asked = problem.coordinates == "auto" and problem.check
+    return asked and distinct(problem) >= max(FEWEST, problem.a.dim + 1)
 
 
 def one_way(learned: Transformation) -> bool:
@@ -91,11 +100,12 @@ def regressed(problem: MatchProblem, a: Side, b: Side, reasons: list[str]) -> Tr
     problem = sifted.problem
     points_a, points_b = landmarks = sifted.landmarks.points
     # Landmarks outside of a side's domain are judged by the error there.
-    at_a, at_b = (side.place(y, problem.n_threads).values for side, y in zip((a, b), landmarks, strict=True))
+    placed = [side.place(y, problem.n_threads) for side, y in zip((a, b), landmarks, strict=True)]
+    at_a, at_b = (one.values for one in placed)
     forward = _learned((points_a, points_b), at_a, a, b)
     backward = _learned((points_b, points_a), at_b, b, a) if problem.invertible else None
     alignment = roughly_aligned(at_a, at_b)
-    reasons = [*reasons, _learned_problem(problem, forward, backward)]
+    reasons = [*reasons, _learned_problem(problem, forward, backward), *_off_samples(problem, placed)]
     for name, side in zip(problem.names, (a, b), strict=True):
         reasons += fold_problems(f"on side {name} ", side.observation)
     folds = (near_folds(a.observation), near_folds(b.observation))
@@ -134,6 +144,15 @@ def _learned_problem(problem: MatchProblem, forward: LandmarkCorrection, backwar
         if model is not None and model.error > USELESS
     ]
     return text + (f"; {' and '.join(useless)}, or the landmarks are too few" if useless else "")
+
+
+def _off_samples(problem: MatchProblem, placed: list[Placed]) -> list[str]:
+    """Landmarks that lie off a side's samples: of the other side, perhaps, or of another network."""
+    return [
+        f"{len(off)} of {problem.count} landmarks ({rows_text(problem.numbered(off))}) lie off {name}'s samples: check them"
+        for name, one in zip(problem.names, placed, strict=True)
+        if len(off := one.outside.off_manifold)
+    ]
 
 
 def roughly_aligned(at_a: FloatArray, at_b: FloatArray) -> Alignment:

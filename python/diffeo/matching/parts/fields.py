@@ -33,6 +33,7 @@ from diffeo.matching.expected_error import (
 )
 from diffeo.matching.landmark_correction import LandmarkCorrection
 from diffeo.matching.maps import ByDiffusion, ByIsometry
+from diffeo.matching.predictors.predictor import FEW
 from diffeo.matching.transformation import Transformation
 
 # Landmarks left out are missed by less than new points, by which predictors were not chosen: by this factor, and where
@@ -216,9 +217,21 @@ def _regressed(source: Coordinates, target: Coordinates, model: LandmarkCorrecti
     squares = (deviation / spread) ** 2
     # Predictors are chosen by the landmarks, which promise too much where they are few.
     error = OPTIMISM * (1.0 + FEW_LANDMARKS / len(model.landmarks)) * model.error
-    mean = max(float(squares.mean()), TINY)
-    squares *= min(max(mean, error**2), APART) / mean
+    predicted, mean = model.predict(points, source.features(coordinates)), max(float(squares.mean()), TINY)
+    least = max(error, _unlike(predicted, target.observation.points)) if len(model.landmarks) <= FEW else error
+    squares *= min(max(mean, least**2), APART) / mean
     places = places_of(source, coordinates, points)
-    predicted = model.predict(points, source.features(coordinates))
     spacing, growth = bend(places, predicted / spread, 1)
     return ErrorField(places, np.sqrt(squares), spacing, growth, 1, deviation=deviation)
+
+
+def _unlike(predicted: FloatArray, points: FloatArray) -> float:
+    """By how much predictions of samples differ from the other side's in mean and spread, more than by chance.
+
+    Relative to the latter's spread; no pairing of rows makes their root mean square distance less. Landmarks that are near each
+    other, or few, say little of the rest by themselves.
+    """
+    spread = max(spread_of(points), TINY)
+    shift = float(np.linalg.norm((predicted.mean(axis=0) - points.mean(axis=0)) / spread))
+    by_chance = 2.0 / float(np.sqrt(min(len(predicted), len(points))))
+    return max(float(np.hypot(shift, spread_of(predicted) / spread - 1.0)) - by_chance, 0.0)

@@ -58,10 +58,13 @@ def procrustes(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArra
     points, count, misses = landmarks[:, c:], len(values), np.empty_like(values)
     for row in range(count):
         rest = np.arange(count) != row
-        linear, shift = _similarity(points[rest], values[rest])
-        misses[row] = values[row] - (points[row] @ linear + shift)
+        left, right = _similarity(points[rest], values[rest])
+        sent = (points[row] - points[rest].mean(axis=0)) @ left @ right
+        misses[row] = values[row] - values[rest].mean(axis=0) - sent
+    left, right = _similarity(points, values)
     linear = np.zeros((landmarks.shape[1], values.shape[1]))
-    linear[c:], shift = _similarity(points, values)
+    linear[c:] = left @ right
+    shift = values.mean(axis=0) - points.mean(axis=0) @ left @ right
     spread = np.sqrt(np.maximum((misses**2).mean(axis=0) - own, averaged(own, points.shape[1], count)))
     none, variances = np.zeros(values.shape[1]), np.tile(spread**2, (count, 1))
     return Predictor(
@@ -71,13 +74,15 @@ def procrustes(landmarks: FloatArray, c: int, values: FloatArray, own: FloatArra
 
 
 def _similarity(points: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Linear part (m_a, m) and shift (m,) of the motion that brings points (count, m_a) nearest to values (count, m)."""
-    centre, mean = points.mean(axis=0), values.mean(axis=0)
-    square = float(((points - centre) ** 2).sum())
-    u, s, vt = np.linalg.svd((points - centre).T @ (values - mean), full_matrices=False)
-    seen = s > SEEN * s.max(initial=0.0)
-    linear = (u[:, seen] @ vt[seen]) * (s.sum() / square if square > 0.0 else 0.0)
-    return linear, mean - centre @ linear
+    """Factors (m_a, r) and (r, m) of the linear part of the motion that brings points (count, m_a) nearest to values.
+
+    In the spans of both, since wide layers have thousands of measurements, and landmarks are few.
+    """
+    (q_a, r_a), (q_b, r_b) = (np.linalg.qr((x - x.mean(axis=0)).T) for x in (points, values))
+    u, s, vt = np.linalg.svd(r_a @ r_b.T, full_matrices=False)
+    seen, square = s > SEEN * s.max(initial=0.0), float((r_a**2).sum())
+    scale = s.sum() / square if square > 0.0 else 0.0
+    return q_a @ u[:, seen] * scale, vt[seen] @ q_b.T
 
 
 def ridge(landmarks: FloatArray, c: int, values: FloatArray, searched: int, own: FloatArray) -> Predictor:
