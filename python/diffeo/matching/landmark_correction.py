@@ -245,7 +245,8 @@ def learn_correction(
         if samples is not None and target is not None:
             queries, cover = np.column_stack([samples[1], samples[0]]), Cover(target)
             rows = [blamed(row, landmarks, queries, cover, workers()) for row in rows]
-        rows = chosen(rows) if len(landmarks) >= LANDMARKS_PER_COORDINATE * (c + 1) else evenly(rows)
+        few = len(landmarks) < LANDMARKS_PER_COORDINATE * ((c if target is None else target.dim) + 1)
+        rows = evenly(rows) if few else chosen(rows)
         combined = max(combined_misses(rows), grouped_misses(rows), key=np.linalg.norm)
     if aligned is not None and np.linalg.norm(combined) > _useful(c, len(landmarks)) * np.linalg.norm(aligned.misses):
         # It would carry the errors of single landmarks into the map.
