@@ -9,6 +9,9 @@ import numpy as np
 from diffeo._support.arrays import FloatArray
 from diffeo.matching.predictors.predictor import Predictor
 
+# Predictors with one variance everywhere that miss landmarks left out by more than this many times what the best does.
+EVEN_MISSES = 3.0
+
 
 def combine(means: list[FloatArray], variances: list[FloatArray]) -> FloatArray:
     """Mean weighted by precision, entry by entry; the weights relative to the largest, so that none overflows."""
@@ -30,7 +33,17 @@ def grouped_misses(some: list[Predictor]) -> FloatArray:
 
 
 def chosen(predictors: list[Predictor]) -> list[Predictor]:
-    """Some of the predictors: left out one after another while that helps, or the best of all alone."""
+    """Some of the predictors: left out one after another while that helps, or the best of all alone.
+
+    Linear ones and constants state the same variance everywhere. Beyond the landmarks, where that of processes grows, they
+    would outweigh these however much they miss: ones that miss many times as much as the best have no part.
+    """
+    alone = [_missed([one]) for one in predictors]
+    predictors = [
+        one
+        for one, missed in zip(predictors, alone, strict=True)
+        if one.base or one.inverse_scales.any() or missed <= EVEN_MISSES * min(alone)
+    ]
     kept, least = predictors, _missed(predictors)
     while len(kept) > 1:
         fewer = [[one for one in kept if one is not out] for out in kept]
