@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from diffeo import Observation
@@ -82,6 +84,23 @@ def test_what_misses_groups_least_is_chosen():
     assert least <= min(np.linalg.norm(one.grouped) for one in others)
     assert least <= np.linalg.norm(grouped_misses(others))
     assert chosen([far]) == [far]
+
+
+def test_fits_with_one_variance_everywhere_have_no_part_where_they_miss_far_more():
+    """Between landmarks they help, beyond them they would outweigh processes, whose variance grows there."""
+    y_a, y_b = landmarks(20)
+    good = process("process of points", y_a, slice(0, None), y_b, 400, NO_NOISE)
+    good = dataclasses.replace(good, grouped_variances=np.ones_like(y_b))
+    plain = affine(y_a, 0, y_b, NO_NOISE)
+
+    def missing(times):
+        """Weighed by precision, what one misses takes a part of what the other misses away."""
+        return dataclasses.replace(plain, grouped=-times * good.grouped, grouped_variances=np.full_like(y_b, times**2))
+
+    near, far = missing(2.0), missing(6.0)
+    assert all(np.linalg.norm(grouped_misses([good, one])) < np.linalg.norm(good.grouped) for one in (near, far))
+    assert chosen([good, near]) == [good, near]
+    assert chosen([good, far]) == [good]
 
 
 def test_predictors_that_send_samples_off_the_other_side_are_blamed_for_it():
