@@ -222,9 +222,10 @@ def _by_pieces(problem: MatchProblem, learnable: bool) -> Transformation | None:
     if not made or (whole and made == [(0, 0)]):
         return None
     t = joined_pieces(problem, posed, found, GOOD)
+    if not problem.check or good_where_mapped(t):
+        return t
     figure = max(expected_of(t), missed_unused(problem, t))
-    enough = learnable and problem.check
-    if good_where_mapped(t) or not (enough or (last_resort(problem) and figure >= NONE)):
+    if not (learnable or (last_resort(problem) and figure >= NONE)):
         return t
     a, b = (MeasuredChart(chart.measured) for chart in problem.charts)
     learned = judged(problem, regressed(problem, a, b, ["the samples fall into pieces"]))

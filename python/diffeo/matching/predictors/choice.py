@@ -39,6 +39,7 @@ def chosen(predictors: list[Predictor]) -> list[Predictor]:
     would outweigh these however much they miss: ones that miss many times as much as the best have no part.
     """
     alone = [_missed([one]) for one in predictors]
+    single = predictors[int(np.argmin(alone))]
     predictors = [
         one
         for one, missed in zip(predictors, alone, strict=True)
@@ -52,8 +53,7 @@ def chosen(predictors: list[Predictor]) -> list[Predictor]:
         if not missed[best] < least:
             break
         kept, least = fewer[best], missed[best]
-    alone = [_missed([one]) for one in predictors]
-    return [predictors[int(np.argmin(alone))]] if min(alone) < least else kept
+    return [single] if min(alone) < least else kept
 
 
 def evenly(predictors: list[Predictor]) -> list[Predictor]:
