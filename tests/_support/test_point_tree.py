@@ -7,6 +7,7 @@ import copy
 import pickle
 import signal
 import threading
+import time
 from pathlib import Path
 
 import diffeo
@@ -77,6 +78,52 @@ def test_an_interrupt_waits_for_the_threads_and_leaves_the_tree_usable():
         timer.join()
         assert threading.active_count() == alive
         assert all(np.array_equal(*pair) for pair in zip(expected, tree.query(tree.data[:50], 3), strict=True))
+
+
+@pytest.fixture(params=["start", "join"])
+def interrupted(request, monkeypatch):
+    """Ctrl-C while a thread is started, or waited for."""
+    threads = []
+
+    class Interrupted(threading.Thread):
+        def start(self):
+            threads.append(self)
+            super().start()
+            if request.param == "start":
+                signal.raise_signal(signal.SIGINT)
+
+        def join(self, timeout=None):
+            if request.param == "join":
+                signal.raise_signal(signal.SIGINT)
+            super().join(timeout)
+
+    monkeypatch.setattr(point_tree.threading, "Thread", Interrupted)
+    return threads
+
+
+def test_an_interrupt_at_the_start_of_a_thread_or_the_wait_for_it_leaves_none_behind(interrupted):
+    with pytest.raises(KeyboardInterrupt):
+        point_tree._share_out(2000, lambda begin, end: time.sleep(1e-4 * (end - begin)), 3)
+    assert interrupted
+    assert not any(thread.is_alive() for thread in interrupted)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_who_takes_an_interrupt_without_an_exception_has_the_whole_answer(interrupted, monkeypatch):
+    heard, answered = [], np.zeros(2000, dtype=int)
+
+    def answer(begin, end):
+        time.sleep(1e-4 * (end - begin))
+        answered[begin:end] += 1
+
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        point_tree._share_out(2000, answer, 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard
+    assert np.all(answered == 1)
+    assert not any(thread.is_alive() for thread in interrupted)
 
 
 @pytest.mark.parametrize("copied", [lambda one: pickle.loads(pickle.dumps(one)), copy.copy, copy.deepcopy])

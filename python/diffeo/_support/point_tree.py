@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -68,13 +71,18 @@ class _Chunks:
         self.failure: BaseException | None = None
         self._lock = threading.Lock()
 
+    def stop(self) -> None:
+        """No further chunk is begun."""
+        self.stopped = True
+
     def work(self, answer: Callable[[int, int], None], chunks: int | None = None) -> None:
         """Answer chunks until none is left, or this many."""
         while chunks is None or chunks > 0:
             with self._lock:
                 begin = self.next
-                end = self.next = min(self.count, begin + self.size)
-            if begin == end or self.stopped:
+                end = begin if self.stopped else min(self.count, begin + self.size)
+                self.next = end
+            if begin == end:
                 return
             start = time.perf_counter()
             answer(begin, end)
@@ -87,14 +95,26 @@ class _Chunks:
         try:
             self.work(answer)
         except BaseException as failure:
-            self.failure, self.stopped = failure, True
+            self.failure = failure
+            self.stop()
 
 
 def _share_out(count: int, answer: Callable[[int, int], None], workers: int) -> None:
     """Have answer(begin, end) called for chunks that make up [0, count), on `workers` threads, this one among them."""
     chunks = _Chunks(count)
+    while chunks.next < count:
+        with _interrupts_after(chunks.stop):
+            _work_on(chunks, answer, workers)
+        if chunks.failure is not None:
+            raise chunks.failure
+        # Whoever took Ctrl-C without an exception wants the rest.
+        chunks.stopped = False
+
+
+def _work_on(chunks: _Chunks, answer: Callable[[int, int], None], workers: int) -> None:
+    """Answer the chunks that are left, and return when none is being answered."""
     chunks.work(answer, 1)
-    worthy = int(chunks.each * (count - chunks.next) / WORTH_A_THREAD)
+    worthy = int(chunks.each * (chunks.count - chunks.next) / WORTH_A_THREAD)
     others = [
         threading.Thread(target=chunks.work_beside, args=(answer,), daemon=True)
         for _ in range(min(workers - 1, worthy))
@@ -105,9 +125,36 @@ def _share_out(count: int, answer: Callable[[int, int], None], workers: int) -> 
             thread.start()
             started.append(thread)
         chunks.work(answer)
+    except BaseException:
+        chunks.stop()
+        raise
     finally:
-        chunks.stopped = chunks.stopped or chunks.next < count
         for thread in started:
             thread.join()
-    if chunks.failure is not None:
-        raise chunks.failure
+
+
+@contextmanager
+def _interrupts_after(stop: Callable[[], None]) -> Iterator[None]:
+    """Within, Ctrl-C calls `stop`; what it does elsewhere, it does at the end.
+
+    KeyboardInterrupt comes between any two instructions, those that start threads and wait for them among them: raised
+    there, it would leave a thread behind.
+    """
+    outside = signal.getsignal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else None
+    if outside is None or outside == signal.SIG_IGN:
+        yield
+        return
+    interrupted = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        stop()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, outside)
+        if interrupted:
+            signal.raise_signal(signal.SIGINT)
