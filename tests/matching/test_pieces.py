@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from diffeo import Observation, errors
 from diffeo.matching.expected_error import spread_of
-from diffeo.matching.self_check import expected_of
+from diffeo.matching.maps import ByPairs
+from diffeo.matching.self_check import expected_of, good_where_mapped
 from support.samples import smooth_map, square
 
 # What each side measures of the square: as many numbers in each of three slots, one for each piece.
@@ -212,3 +213,20 @@ def test_pieces_compete_by_what_is_known_of_each():
         for piece, whole, rows in zip((first.a, first.b), (t.a, t.b), t.map.rows[0], strict=True)
     ]
     np.testing.assert_allclose(figure, np.sqrt(ways[0] * ways[1]), rtol=1e-3)
+
+
+def test_pieces_without_coordinates_are_no_reason_to_leave_landmarks_out():
+    """All are learned from landmarks then, and compete with what is learned of all together."""
+    cuts = [0.45]
+    t = diffeo.match(*sides(cuts, cuts, 600), landmarks=common(SPREAD, cuts, cuts))
+    assert good_where_mapped(t)
+
+    def learned(part):
+        return dataclasses.replace(part, map=ByPairs(part.a, part.b, part.alignment, part.forward, part.backward))
+
+    def with_parts(*parts):
+        return dataclasses.replace(t, map=dataclasses.replace(t.map, parts=parts))
+
+    one, other = t.map.parts
+    assert good_where_mapped(with_parts(learned(one), other))
+    assert not good_where_mapped(with_parts(learned(one), learned(other)))

@@ -29,8 +29,10 @@ Joined = Literal["isometric", "diffusion", "regression", "pieces", "pairs"]
 
 # A regression is itself off by some percent of the spread: nearer to the samples than that, no prediction is outside of them.
 DOUBT_OF_REGRESSION = 0.15
-# Predictions are not off by more than so many of their own deviations.
-SURELY_OFF = 3.0
+# Where there are samples and no landmarks, predictors are wrong by about so many times what they say. Of 39 regressions with
+# fewer samples than a chart needs the worst was 1.34 times as wrong as the best plain fit with 1, 1.29 with 2, and 1.63 where
+# all that lies off is moved to the samples.
+TIMES_OFF = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,9 +228,13 @@ def _regressed(
     predicted = model.predict(points, at)
     beyond = other.outside(predicted, n_threads, DOUBT_OF_REGRESSION)
     near = other.brought_near(predicted, n_threads)
-    # A domain ends beyond its outermost samples: what the predictors are sure of stays where it is.
     moved = np.linalg.norm(near - predicted, axis=1)
     rows = np.flatnonzero(moved > 0.0)
-    rows = rows[moved[rows] <= SURELY_OFF * model.deviation(points[rows], at[rows])]
-    predicted[rows] = near[rows]
+    # A domain ends beyond its outermost samples: a prediction s away from them, and itself in doubt by u, is one of two
+    # estimates whose squares of errors are u^2 and s^2.
+    doubt = np.maximum(TIMES_OFF * model.deviation(points[rows], at[rows]), np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        share = 1.0 / (1.0 + (moved[rows] / doubt) ** 2)
+    rows, share = rows[share > 0.0], share[share > 0.0, None]
+    predicted[rows] += share * (near[rows] - predicted[rows])
     return Placed(predicted, placed.outside.partners(beyond))

@@ -103,12 +103,16 @@ def _not_known(t: Transformation) -> float:
 def good_where_mapped(t: Transformation) -> bool:
     """Whether the map is expected to be good where its charts, or the pieces that are matched, have samples.
 
-    Whatever becomes of those that they leave out. Errors of pieces are relative to the spread of these.
+    Whatever becomes of those that they leave out. Errors of pieces are relative to the spread of these. Where no piece has
+    coordinates, all are learned from landmarks, and leaving some of these out tells no more than all together would.
     """
     if not isinstance(t.map, ByPieces):
         fields = [] if t.expected is None else [t.expected.forward, t.expected.backward]
         return bool(fields) and all(one is None or one.among_places <= GOOD_CHART for one in fields)
-    known = [part.diagnostics for part in t.map.parts if isinstance(part, Transformation)]
+    parts = [part for part in t.map.parts if isinstance(part, Transformation)]
+    if all(isinstance(part.map, ByPairs) for part in parts):
+        return False
+    known = [part.diagnostics for part in parts]
     ways = [one.expected_error for one in known] + [one.expected_error_back for one in known if t.invertible]
     return all(way is not None and way <= GOOD_CHART for way in ways)
 

@@ -9,6 +9,7 @@ import pytest
 from diffeo import Observation, errors, match, relative_error
 from diffeo.charts.isometric import IsometricChart
 from diffeo.charts.measured import MeasuredChart
+from diffeo.matching.maps import TIMES_OFF
 from diffeo.verdict.baselines import affine_fit, procrustes_fit
 from support.samples import smooth_map, square
 
@@ -139,6 +140,24 @@ def test_a_map_from_few_landmarks_says_how_bad_it_is():
 def test_coordinates_that_were_asked_for_are_not_replaced(coordinates):
     with pytest.raises(errors.DisconnectedError):
         match(*sides(), landmarks=at(square(60, 2, 7)), coordinates=coordinates, n_jobs=1)
+
+
+def test_predictions_are_moved_to_the_samples_as_far_as_they_are_in_doubt():
+    """By u^2 / (u^2 + s^2) of the way, for ones that are s away from them and wrong by about u."""
+    found = matched(12).map
+    points = np.concatenate([at(X)[1], 1.3 * at(X)[1]])
+    at_b = found.b.features(found.b.place(points, 1).values)
+    predicted = found.taught_back.predict(points, at_b)
+    near = found._covers[0].brought_near(predicted, 1)
+    away = np.linalg.norm(near - predicted, axis=1)
+    u = TIMES_OFF * found.taught_back.deviation(points, at_b)
+    sent = found.backward(points, 1).values
+    share = u**2 / (u**2 + away**2)
+    assert np.allclose(sent, predicted + share[:, None] * (near - predicted))
+    off = away > 0.0
+    assert off.any()
+    assert share[off].min() < 0.95
+    assert np.array_equal(sent[~off], predicted[~off])
 
 
 def test_a_side_that_keeps_the_input_is_matched_by_coordinates():

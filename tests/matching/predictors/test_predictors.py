@@ -86,6 +86,25 @@ def test_what_misses_groups_least_is_chosen():
     assert chosen([far]) == [far]
 
 
+def test_of_predictors_that_miss_about_as_much_both_are_taken():
+    """A percent tells nothing, half does; and one that is far worse goes for any reason."""
+    y_a, y_b = landmarks(20)
+    good = process("process of points", y_a, slice(0, None), y_b, 400, NO_NOISE)
+    misses = np.random.default_rng(0).normal(size=y_b.shape)
+    good = dataclasses.replace(good, grouped=misses, grouped_variances=np.ones_like(y_b))
+
+    def missing(times, variance):
+        return dataclasses.replace(good, grouped=times * misses, grouped_variances=np.full_like(y_b, variance))
+
+    alike, worse, far = missing(1.02, 1.0), missing(2.5, 1.0), missing(20.0, 1000.0)
+    assert np.linalg.norm(good.grouped) < np.linalg.norm(grouped_misses([good, alike]))
+    assert chosen([good, alike]) == [good, alike]
+    assert chosen([good, worse]) == [good]
+    # They all but agree together: it is the size of its own misses that tells.
+    assert np.linalg.norm(grouped_misses([good, far])) < 1.02 * np.linalg.norm(good.grouped)
+    assert chosen([good, far]) == [good]
+
+
 def test_fits_with_one_variance_everywhere_have_no_part_where_they_miss_far_more():
     """Between landmarks they help, beyond them they would outweigh processes, whose variance grows there."""
     y_a, y_b = landmarks(20)

@@ -9,8 +9,11 @@ import numpy as np
 from diffeo._support.arrays import FloatArray
 from diffeo.matching.predictors.predictor import Predictor
 
-# Predictors with one variance everywhere that miss landmarks left out by more than this many times what the best does.
-EVEN_MISSES = 3.0
+# Predictors that miss landmarks left out by more than this many times what the best does are far worse.
+FAR_WORSE = 3.0
+# One that is not far worse is left out where the others together miss at most this share of what all of them do. Misses are
+# estimates: what seems a percent better alone is as often worse, and several together are wrong by less than each.
+WORTH_LEAVING_OUT = 0.95
 
 
 def combine(means: list[FloatArray], variances: list[FloatArray]) -> FloatArray:
@@ -33,27 +36,24 @@ def grouped_misses(some: list[Predictor]) -> FloatArray:
 
 
 def chosen(predictors: list[Predictor]) -> list[Predictor]:
-    """Some of the predictors: left out one after another while that helps, or the best of all alone.
+    """Some of the predictors: left out one after another while that clearly helps, or the best of all alone.
 
     Linear ones and constants state the same variance everywhere. Beyond the landmarks, where that of processes grows, they
     would outweigh these however much they miss: ones that miss many times as much as the best have no part.
     """
-    alone = [_missed([one]) for one in predictors]
-    single = predictors[int(np.argmin(alone))]
-    predictors = [
-        one
-        for one, missed in zip(predictors, alone, strict=True)
-        if one.base or one.inverse_scales.any() or missed <= EVEN_MISSES * min(alone)
-    ]
-    kept, least = predictors, _missed(predictors)
+    alone = {one: _missed([one]) for one in predictors}
+    single = min(predictors, key=lambda one: alone[one])
+    worth = {one: 1.0 if alone[one] > FAR_WORSE * alone[single] else WORTH_LEAVING_OUT for one in predictors}
+    kept = [one for one in predictors if one.base or one.inverse_scales.any() or worth[one] < 1.0]
+    least = _missed(kept)
     while len(kept) > 1:
-        fewer = [[one for one in kept if one is not out] for out in kept]
-        missed = [_missed(some) for some in fewer]
-        best = int(np.argmin(missed))
-        if not missed[best] < least:
+        without = [[one for one in kept if one is not out] for out in kept]
+        missed = [_missed(some) for some in without]
+        best = int(np.argmin([found / worth[out] for found, out in zip(missed, kept, strict=True)]))
+        if not missed[best] < worth[kept[best]] * least:
             break
-        kept, least = fewer[best], missed[best]
-    return [single] if min(alone) < least else kept
+        kept, least = without[best], missed[best]
+    return [single] if alone[single] < WORTH_LEAVING_OUT * least else kept
 
 
 def evenly(predictors: list[Predictor]) -> list[Predictor]:
