@@ -11,8 +11,8 @@ from diffeo.matching.predictors.predictor import Predictor
 
 # Predictors that miss landmarks left out by more than this many times what the best does are far worse. Misses are estimates:
 # what seems half as good is as often better, and several together are wrong by less than each. Of 39 regressions with fewer
-# samples than a chart needs, those that are not far worse were at most 1.28 times as wrong as the best plain fit in hindsight, and
-# those of them that together miss least 2.1 times.
+# samples than a chart needs, all that are not far worse together were at most 1.28 times as wrong as the best plain fit in
+# hindsight; those of them that miss least together, 2.1 times.
 FAR_WORSE = 2.0
 
 
