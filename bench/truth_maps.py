@@ -142,13 +142,15 @@ def inexact_map(
     return KnownMap("inexact", name, *sides, (a(marks)[0], b(near)[0]), (a(held)[0], b(held)[0]))
 
 
-def closed_map(rng: np.random.Generator, domain: str, n: int, n_landmarks: int) -> KnownMap:
+def closed_map(rng: np.random.Generator, domain: str, n: int, n_landmarks: int, again: Again = None) -> KnownMap:
     sample, n_units = CLOSED[domain]
     marks, held = sample(n_landmarks, rng), sample(HELD_OUT, rng)
     sides, at_marks, at_held = [], [], []
     for _ in range(2):
         units = Units.random(n_units + 2, marks.points.shape[1], rng)
-        sides.append(units.observe(sample(n, rng), rng))
+        # What the second side is made of comes after the samples of the first.
+        side = units.observe(sample(n, rng), rng)
+        sides.append(units.observe(sample(n, again), again) if again else side)
         at_marks.append(units(marks.points))
         at_held.append(units(held.points))
     name = f"{domain}, n = {n}, {n_landmarks} landmarks"
@@ -173,7 +175,7 @@ def kind_of_maps(kind: str, count: int, seed: int, pairs: list[Pair]) -> Iterato
 
 
 def map_of(kind: str, number: int, seed: int, pairs: list[Pair], again: Again = None) -> KnownMap:
-    """One of the maps of a kind; `again` draws its samples anew (not those of noise, closed domains and trained networks)."""
+    """One of the maps of a kind; `again` draws its samples anew (not those of noise and of trained networks)."""
     rng = np.random.default_rng([seed, number, *kind.encode()])
     more = int(rng.choice([0, 0, 1, 4, 20]))
     if kind in ("smooth", "cliffs"):
@@ -192,6 +194,6 @@ def map_of(kind: str, number: int, seed: int, pairs: list[Pair], again: Again = 
         d = 1 + number % 3
         return inexact_map(rng, d, SAMPLES[d][1], d + 1 + more, float(10.0 ** rng.uniform(-3.0, -1.3)), again)
     if kind == "closed":
-        return closed_map(rng, sorted(CLOSED)[number % 3], int(rng.choice([1000, 2000])), 6 + more)
+        return closed_map(rng, sorted(CLOSED)[number % 3], int(rng.choice([1000, 2000])), 6 + more, again)
     pair = pairs[number % len(pairs)]
     return trained_map(pair, number, int(rng.choice([500, 1500, 4000])), (pair.n_inputs + 1) * (1 + more))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from bench.truth_maps import map_of
 
 # Kinds of maps whose samples can be drawn anew; those of so many dimensions take seconds.
-KINDS, DIMENSIONS = ("smooth", "cliffs", "bursts", "hinges", "inexact landmarks"), 2
+KINDS, DIMENSIONS = ("smooth", "cliffs", "bursts", "hinges", "inexact landmarks", "closed"), 2
 # Maps that are tried for each that is wanted; samples drawn anew of which there must be maps.
 TRIES, FEWEST = 20, 2
 # Errors of rows span a decade: this share of them from each end does not count.
