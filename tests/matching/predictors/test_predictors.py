@@ -103,6 +103,9 @@ def test_of_predictors_that_miss_about_as_much_both_are_taken():
     # They all but agree together: it is the size of its own misses that tells.
     assert np.linalg.norm(grouped_misses([good, far])) < 1.02 * np.linalg.norm(good.grouped)
     assert chosen([good, far]) == [good]
+    # What is built on the same map errs alike.
+    maps = [dataclasses.replace(one, kind="aligned + process") for one in (good, alike)]
+    assert chosen(maps) == maps[:1]
 
 
 def test_fits_with_one_variance_everywhere_have_no_part_where_they_miss_far_more():

@@ -38,18 +38,19 @@ def grouped_misses(some: list[Predictor]) -> FloatArray:
 def chosen(predictors: list[Predictor]) -> list[Predictor]:
     """The predictors but ones that are far worse than the best, which are left out one after another while that helps.
 
-    Linear ones and constants state the same variance everywhere. Beyond the landmarks, where that of processes grows, they
-    would outweigh these however much they miss: they have no part where they are far worse.
+    So are the aligned map and what is built on it: they err alike, and together are no better than the better one. Linear ones
+    and constants state the same variance everywhere. Beyond the landmarks, where that of processes grows, they would outweigh
+    these however much they miss: they have no part where they are far worse.
     """
     alone = {one: _missed([one]) for one in predictors}
     far = {one for one in predictors if alone[one] > FAR_WORSE * min(alone.values())}
     kept = [one for one in predictors if one.base or one.inverse_scales.any() or one not in far]
     least = _missed(kept)
-    while far := far.intersection(kept):
-        without = {out: [one for one in kept if one is not out] for out in kept if out in far}
+    while len(kept) > 1:
+        without = {out: [one for one in kept if one is not out] for out in kept if out in far or out.base}
         missed = {out: _missed(some) for out, some in without.items()}
-        best = min(missed, key=lambda out: missed[out])
-        if not missed[best] < least:
+        best = min(missed, key=lambda out: missed[out], default=None)
+        if best is None or not missed[best] < least:
             break
         kept, least = without[best], missed[best]
     return kept
