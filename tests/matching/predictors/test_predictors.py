@@ -96,7 +96,7 @@ def test_of_predictors_that_miss_about_as_much_both_are_taken():
     def missing(times, variance):
         return dataclasses.replace(good, grouped=times * misses, grouped_variances=np.full_like(y_b, variance))
 
-    alike, worse, far = missing(1.5, 1.0), missing(2.5, 1.0), missing(20.0, 1000.0)
+    alike, worse, far = missing(1.5, 1.0), missing(3.5, 1.0), missing(20.0, 1000.0)
     assert np.linalg.norm(good.grouped) < np.linalg.norm(grouped_misses([good, alike]))
     assert chosen([good, alike]) == [good, alike]
     assert chosen([good, worse]) == [good]
