@@ -236,5 +236,5 @@ def _regressed(
     with np.errstate(over="ignore"):
         share = 1.0 / (1.0 + (moved[rows] / doubt) ** 2)
     rows, share = rows[share > 0.0], share[share > 0.0, None]
-    predicted[rows] += share * (near[rows] - predicted[rows])
+    predicted[rows] = (1.0 - share) * predicted[rows] + share * near[rows]
     return Placed(predicted, placed.outside.partners(beyond))
